@@ -92,7 +92,7 @@ class UnlockedSender:
         if not isinstance(accounts, list) or not accounts:
             raise ChainError("the local chain has no development account", hint="citrate devnet reset")
         transaction = {"from": accounts[0], "to": to, "data": "0x" + data.hex()}
-        tx_hash = self._rpc.call("eth_sendTransaction", transaction)  # type: ignore[arg-type]  # a dict of Json
+        tx_hash = self._rpc.call("eth_sendTransaction", transaction)
         receipt = self._rpc.call("eth_getTransactionReceipt", tx_hash)
         if not isinstance(receipt, dict) or receipt.get("status") != "0x1":
             raise ChainError(
