@@ -1,7 +1,8 @@
 """Keys: encrypted keystores in the home, or one key from the environment. Never in the clear, never printed.
 
 ``home/keys/NAME.json`` is an Ethereum keystore (version 3, scrypt) that other wallets read as well,
-``home/keys/active`` the name of the one in use. A key that citrate made by itself for the devnet stands beside its password
+``home/keys/active`` the name of the one in use. A key that citrate made by itself for the devnet stands beside its
+password
 (``NAME.password``, mode 0600): it protects nothing but play money, and is refused on every other chain.
 """
 
