@@ -1,0 +1,148 @@
+"""dag-pb blocks and the UnixFS records inside them, byte for byte as Kubo writes them.
+
+Source: https://ipld.io/specs/codecs/dag-pb/spec/ and https://specs.ipfs.tech/unixfs/. Where Kubo's bytes and the
+specification's text differ (a file link's empty name is written), Kubo's bytes are followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from citrate.core.errors import FormatError
+from citrate.registry import cid as cids
+
+BLOCK_MAX_BYTES = 2 << 20
+"""The largest block that IPFS nodes exchange."""
+
+_LINKS_TAG, _DATA_TAG = 0x12, 0x0A
+_HASH_TAG, _NAME_TAG, _TSIZE_TAG = 0x0A, 0x12, 0x18
+_DIRECTORY, _FILE, _HAMT_SHARD = 1, 2, 5
+_MURMUR3_X64_64 = 0x22
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link to a child: its binary CID (36 bytes), its name as UTF-8, and the cumulative size of its DAG."""
+
+    cid: bytes
+    name: bytes
+    tsize: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """A decoded dag-pb block."""
+
+    links: tuple[Link, ...]
+    data: bytes
+
+
+def varint(number: int) -> bytes:
+    """Encode an unsigned LEB128 number."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def read_varint(block: bytes, at: int) -> tuple[int, int]:
+    """Decode the number at ``at``; returns it and the position after it.
+
+    Raises:
+        FormatError: the bytes end, or the number does not fit 63 bits or is not in its shortest form.
+    """
+    number = shift = 0
+    while at < len(block) and shift < 63:
+        byte = block[at]
+        number |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            if byte == 0 and shift > 7:
+                break
+            return number, at
+    raise FormatError("malformed number in a dag-pb block")
+
+
+def link_bytes(name_bytes: int, tsize: int) -> int:
+    """Length of an encoded link with a name of ``name_bytes``, its own tag and length included."""
+    body = 2 + cids.BINARY_BYTES + 1 + len(varint(name_bytes)) + name_bytes + 1 + len(varint(tsize))
+    return 1 + len(varint(body)) + body
+
+
+def encode(links: Iterable[Link], data: bytes) -> bytes:
+    """Encode a block: all links, then the data."""
+    out = bytearray()
+    for link in links:
+        body = b"".join((
+            bytes((_HASH_TAG, len(link.cid))), link.cid,
+            bytes((_NAME_TAG,)), varint(len(link.name)), link.name,
+            bytes((_TSIZE_TAG,)), varint(link.tsize),
+        ))  # fmt: skip
+        out += bytes((_LINKS_TAG,)) + varint(len(body)) + body
+    return bytes(out) + bytes((_DATA_TAG,)) + varint(len(data)) + data
+
+
+def decode(block: bytes) -> Node:
+    """Decode a dag-pb block of at most 2 MiB.
+
+    Raises:
+        FormatError: too large, malformed, in another order than canonical, or a link that is no supported CID.
+    """
+    if len(block) > BLOCK_MAX_BYTES:
+        raise FormatError(f"block of {len(block)} bytes, more than {BLOCK_MAX_BYTES}")
+    links, at, data = [], 0, b""
+    while at < len(block):
+        tag = block[at]
+        body, at = _field(block, at + 1)
+        if tag == _DATA_TAG and at == len(block):
+            data = body
+        elif tag == _LINKS_TAG:
+            links.append(_decode_link(body))
+        else:
+            raise FormatError("malformed dag-pb block")
+    return Node(tuple(links), data)
+
+
+def _field(block: bytes, at: int) -> tuple[bytes, int]:
+    length, at = read_varint(block, at)
+    if length > len(block) - at:
+        raise FormatError("truncated dag-pb block")
+    return block[at : at + length], at + length
+
+
+def _decode_link(body: bytes) -> Link:
+    cid, name, at = b"", b"", 0
+    if body[at : at + 1] == bytes((_HASH_TAG,)):
+        cid, at = _field(body, at + 1)
+    if body[at : at + 1] == bytes((_NAME_TAG,)):
+        name, at = _field(body, at + 1)
+    if body[at : at + 1] != bytes((_TSIZE_TAG,)):
+        raise FormatError("malformed link in a dag-pb block")
+    tsize, at = read_varint(body, at + 1)
+    if at != len(body):
+        raise FormatError("malformed link in a dag-pb block")
+    cids.from_bytes(cid)
+    return Link(cid, name, tsize)
+
+
+def file_data(sizes: Sequence[int]) -> bytes:
+    """The UnixFS record of a file's inner node; ``sizes`` are the file bytes under each child."""
+    record = bytes((0x08, _FILE, 0x18)) + varint(sum(sizes))
+    return record + b"".join(b"\x20" + varint(size) for size in sizes)
+
+
+def directory_data() -> bytes:
+    """The UnixFS record of a directory in one block."""
+    return bytes((0x08, _DIRECTORY))
+
+
+def shard_data(bitfield: int, fanout: int) -> bytes:
+    """The UnixFS record of one HAMT shard; ``bitfield`` has a bit for each link's place."""
+    field = bitfield.to_bytes(fanout // 8, "big").lstrip(b"\0")
+    return (
+        bytes((0x08, _HAMT_SHARD, 0x12)) + varint(len(field)) + field
+        + b"\x28" + varint(_MURMUR3_X64_64) + b"\x30" + varint(fanout)
+    )  # fmt: skip

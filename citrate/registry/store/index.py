@@ -1,0 +1,273 @@
+"""The store's index: which objects there are, which file holds which leaf, and who needs what.
+
+SQLite in WAL mode, so that readers never wait for a writer. An object exists from the moment its row is committed,
+which is after its files are in place and durable; a folder without a row is the trace of a killed process.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from citrate.core.errors import StoreError
+from citrate.core.records import Artifact, FileEntry
+from citrate.registry.cid import DIGEST_BYTES
+from citrate.registry.dag import CHUNK_BYTES, InnerNode
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE objects(
+    id INTEGER PRIMARY KEY, cid TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, size_bytes INTEGER NOT NULL,
+    bare INTEGER NOT NULL, added_s INTEGER NOT NULL);
+CREATE TABLE files(
+    id INTEGER PRIMARY KEY, object_id INTEGER NOT NULL REFERENCES objects ON DELETE CASCADE, path TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL, sha256 TEXT NOT NULL, cid TEXT NOT NULL, receipt TEXT NOT NULL,
+    UNIQUE(object_id, path));
+CREATE INDEX files_by_cid ON files(cid);
+CREATE TABLE leaves(
+    digest BLOB NOT NULL, file_id INTEGER NOT NULL REFERENCES files ON DELETE CASCADE, position INTEGER NOT NULL,
+    PRIMARY KEY(digest, file_id, position)) WITHOUT ROWID;
+CREATE INDEX leaves_by_file ON leaves(file_id);
+CREATE TABLE nodes(
+    digest BLOB NOT NULL, object_id INTEGER NOT NULL REFERENCES objects ON DELETE CASCADE, block BLOB NOT NULL,
+    PRIMARY KEY(digest, object_id)) WITHOUT ROWID;
+CREATE INDEX nodes_by_object ON nodes(object_id);
+CREATE TABLE pins(cid TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY(cid, reason)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a file's inode looked like when its bytes were last hashed. While it still looks so, they were not
+    written to, and need not be hashed again."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Receipt:
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    @classmethod
+    def parse(cls, text: str) -> Receipt:
+        return cls(*map(int, text.split()))
+
+    def __str__(self) -> str:
+        return f"{self.device} {self.inode} {self.size_bytes} {self.mtime_ns} {self.ctime_ns}"
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A file that is complete on disk: its entry, its leaves' digests, its inner blocks, its receipt."""
+
+    entry: FileEntry
+    leaves: bytes
+    nodes: tuple[InnerNode, ...]
+    receipt: Receipt
+
+
+@dataclass(frozen=True)
+class IndexedFile:
+    """A file of an object, as the index knows it."""
+
+    id: int
+    object_cid: str
+    entry: FileEntry
+    receipt: Receipt
+
+
+@dataclass(frozen=True)
+class LeafPlace:
+    """Where a leaf's bytes lie."""
+
+    object_cid: str
+    path: str
+    offset: int
+    length: int
+
+
+class Index:
+    """The index file of one store. Every thread has its own connection."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._open()
+            self._local.connection = connection
+        return connection
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=60, isolation_level=None)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            with FileLock(self._path.with_name("index.lock")):  # switching to WAL does not wait for others by itself
+                self._create(connection)
+        elif version != _VERSION:
+            raise StoreError(
+                f"the store's index has format {version}, this citrate knows {_VERSION}", hint="use a newer citrate"
+            )
+        return connection
+
+    @staticmethod
+    def _create(connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:  # else another process was faster
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.execute("COMMIT")
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is an index yet; reading an absent one must not create it."""
+        return self._path.exists()
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        connection = self._connection()
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+    def _read(self, statement: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
+        if not self.exists:
+            return []
+        return self._connection().execute(statement, values).fetchall()
+
+    def insert(self, artifact: Artifact, files: Iterable[StagedFile], nodes: Iterable[InnerNode]) -> None:
+        """Record a complete object; from now on it exists. ``nodes``: the blocks of its folders."""
+        with self._writing() as connection:
+            cursor = connection.execute(
+                "INSERT INTO objects(cid, sha256, size_bytes, bare, added_s) VALUES(?, ?, ?, ?, ?)",
+                (artifact.cid, artifact.sha256, artifact.size_bytes, artifact.bare, int(time.time())),
+            )
+            object_id = cursor.lastrowid
+            blocks = list(nodes)
+            for file in files:
+                blocks.extend(file.nodes)
+                self._insert_file(connection, object_id, file)
+            connection.executemany(
+                "INSERT OR IGNORE INTO nodes VALUES(?, ?, ?)", ((node.digest, object_id, node.block) for node in blocks)
+            )
+
+    @staticmethod
+    def _insert_file(connection: sqlite3.Connection, object_id: int | None, file: StagedFile) -> None:
+        entry = file.entry
+        cursor = connection.execute(
+            "INSERT INTO files(object_id, path, size_bytes, sha256, cid, receipt) VALUES(?, ?, ?, ?, ?, ?)",
+            (object_id, entry.path, entry.size_bytes, entry.sha256, entry.cid, str(file.receipt)),
+        )
+        starts = range(0, len(file.leaves), DIGEST_BYTES)
+        connection.executemany(
+            "INSERT INTO leaves VALUES(?, ?, ?)",
+            ((file.leaves[at : at + DIGEST_BYTES], cursor.lastrowid, at // DIGEST_BYTES) for at in starts),
+        )
+
+    def delete(self, cid: str) -> None:
+        """Forget an object; from now on it does not exist. Its pins stay."""
+        with self._writing() as connection:
+            connection.execute("DELETE FROM objects WHERE cid = ?", (cid,))
+
+    def has(self, cid: str) -> bool:
+        return bool(self._read("SELECT 1 FROM objects WHERE cid = ?", cid))
+
+    def objects(self) -> list[Artifact]:
+        """All objects, oldest first, without their files."""
+        rows = self._read("SELECT cid, sha256, size_bytes, bare FROM objects ORDER BY id")
+        return [Artifact(cid, sha256, size, (), bool(bare)) for cid, sha256, size, bare in rows]
+
+    def artifact(self, cid: str) -> Artifact | None:
+        """An object with its files, or None."""
+        rows = self._read("SELECT sha256, size_bytes, bare FROM objects WHERE cid = ?", cid)
+        if not rows:
+            return None
+        files = sorted((file.entry for file in self.files(cid)), key=lambda entry: entry.path.encode())
+        sha256, size, bare = rows[0]
+        return Artifact(cid, sha256, size, tuple(files), bool(bare))
+
+    def files(self, cid: str) -> list[IndexedFile]:
+        """The files of an object."""
+        return self._files("objects.cid = ?", cid)
+
+    def files_with_cid(self, cid: str) -> list[IndexedFile]:
+        """The files, of any object, whose own CID this is."""
+        return self._files("files.cid = ?", cid)
+
+    def _files(self, where: str, value: str) -> list[IndexedFile]:
+        rows = self._read(
+            "SELECT files.id, objects.cid, path, files.size_bytes, files.sha256, files.cid, receipt "  # noqa: S608
+            f"FROM files JOIN objects ON objects.id = object_id WHERE {where} ORDER BY files.id",
+            value,
+        )
+        return [
+            IndexedFile(number, owner, FileEntry(path, size, sha256, cid), Receipt.parse(receipt))
+            for number, owner, path, size, sha256, cid, receipt in rows
+        ]
+
+    def leaves(self, file_id: int) -> bytes:
+        """The digests of a file's leaves, in order, 32 bytes each."""
+        rows = self._read("SELECT digest FROM leaves WHERE file_id = ? ORDER BY position", file_id)
+        return b"".join(digest for (digest,) in rows)
+
+    def set_receipt(self, file_id: int, receipt: Receipt) -> None:
+        """Note that the file was hashed again and is unchanged."""
+        with self._writing() as connection:
+            connection.execute("UPDATE files SET receipt = ? WHERE id = ?", (str(receipt), file_id))
+
+    def leaf_places(self, digest: bytes) -> list[LeafPlace]:
+        """Where a leaf lies, at most once for each object."""
+        rows = self._read(
+            "SELECT objects.cid, path, files.size_bytes, min(position) FROM leaves JOIN files ON files.id = file_id "
+            "JOIN objects ON objects.id = object_id WHERE digest = ? GROUP BY objects.cid",
+            digest,
+        )
+        return [
+            LeafPlace(owner, path, position * CHUNK_BYTES, min(CHUNK_BYTES, size - position * CHUNK_BYTES))
+            for owner, path, size, position in rows
+        ]
+
+    def nodes(self, digest: bytes) -> list[tuple[str, bytes]]:
+        """The dag-pb blocks with this digest, each with the object it belongs to."""
+        return self._read(
+            "SELECT objects.cid, block FROM nodes JOIN objects ON objects.id = object_id WHERE digest = ?", digest
+        )
+
+    def pin(self, cid: str, reason: str) -> None:
+        with self._writing() as connection:
+            connection.execute("INSERT OR IGNORE INTO pins VALUES(?, ?)", (cid, reason))
+
+    def unpin(self, cid: str, reason: str) -> None:
+        with self._writing() as connection:
+            connection.execute("DELETE FROM pins WHERE cid = ? AND reason = ?", (cid, reason))
+
+    def pins(self, cid: str) -> list[str]:
+        return [reason for (reason,) in self._read("SELECT reason FROM pins WHERE cid = ? ORDER BY reason", cid)]
+
+    def pinned(self) -> set[str]:
+        """The CIDs that have a pin."""
+        return {cid for (cid,) in self._read("SELECT DISTINCT cid FROM pins")}

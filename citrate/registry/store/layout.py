@@ -1,0 +1,134 @@
+"""Where things lie under the store's root, and how they get there without ever being half there.
+
+::
+
+    objects/CID/...        the files of one object, read-only; complete, because renamed into place
+    staging/RANDOM/...     an object being written; its writer holds staging/RANDOM.lock
+    partial/CID/...        an object being fetched, resumed by the next attempt; under locks/CID.lock
+    locks/CID.lock         who may create or remove this object
+    index.sqlite           what is in objects/ (a folder that is not in the index is not an object)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from citrate.core.errors import StoreError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_DAY_S = 86400
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders of a store. Reading creates none of them."""
+
+    root: Path
+
+    @property
+    def index(self) -> Path:
+        return self.root / "index.sqlite"
+
+    def object(self, cid: str) -> Path:
+        """The folder that holds the files of an object."""
+        return self.root / "objects" / cid
+
+    def partial(self, cid: str) -> Path:
+        """The folder in which a fetch of the object goes on."""
+        return self.root / "partial" / cid
+
+    @contextlib.contextmanager
+    def lock(self, cid: str) -> Iterator[None]:
+        """Hold the lock of one object; waits for another process that has it."""
+        path = self.root / "locks" / f"{cid}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path):
+            yield
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A folder of our own that is gone afterwards, and swept by the next writer if we are killed."""
+        folder = self.root / "staging"
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+        name = uuid.uuid4().hex
+        with FileLock(folder / f"{name}.lock"):
+            mine = folder / name
+            mine.mkdir()
+            try:
+                yield mine
+            finally:
+                remove_tree(mine)
+                (folder / f"{name}.lock").unlink(missing_ok=True)
+
+
+def sweep(staging: Path) -> None:
+    """Remove what killed writers left: folders whose lock nobody holds."""
+    for entry in list(staging.iterdir()):
+        if entry.suffix == ".lock":
+            with contextlib.suppress(FileNotFoundError):
+                if not entry.with_suffix("").exists() and entry.stat().st_mtime < time.time() - _DAY_S:
+                    entry.unlink()
+            continue
+        lock = FileLock(staging / f"{entry.name}.lock", timeout=0)
+        with contextlib.suppress(Timeout), lock:
+            remove_tree(entry)
+            (staging / f"{entry.name}.lock").unlink(missing_ok=True)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder of ours and all below it; one that is not there is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make the names in ``folder`` and below durable; the files' bytes were synced when they were closed."""
+    for directory, _, _ in os.walk(folder):
+        sync_directory(Path(directory))
+
+
+def sync_directory(folder: Path) -> None:
+    """Make the names in ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def disk_errors(root: Path, cid: str = "") -> Iterator[None]:
+    """Turn what the disk or the index refuses into a StoreError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise _store_error(root, cid, error.errno, error.strerror or str(error)) from error
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        number = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}.get(code)
+        raise _store_error(root, cid, number, f"index: {error}") from error
+
+
+def _store_error(root: Path, cid: str, number: int | None, text: str) -> StoreError:
+    if number in _FULL:
+        return StoreError(f"no room in the store at {root}: {text}", hint="free some space: citrate store gc", cid=cid)
+    if number in _FORBIDDEN:
+        return StoreError(
+            f"the store at {root} may not be written: {text}",
+            hint="mend its permissions, or choose another home with --home",
+            cid=cid,
+        )
+    return StoreError(f"the store at {root} failed: {text}", hint="see what is damaged: citrate store verify", cid=cid)

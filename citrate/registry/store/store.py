@@ -1,0 +1,327 @@
+"""The embedded store's face: add, find, verify, pin and export objects.
+
+An object is one artifact, named by its CID: a bare file or a directory. It is either complete or not there, its files
+are plain and read-only, and what leaves the store was compared with its hash on the way out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from citrate.core.errors import CitrateError, FormatError, IntegrityError, NotFoundError, NotPermittedError
+from citrate.core.records import Artifact
+from citrate.core.sink import Progress
+from citrate.registry import car, unixfs
+from citrate.registry import cid as cids
+from citrate.registry import dag as dags
+from citrate.registry.dag import CHUNK_BYTES
+from citrate.registry.store.index import Index, IndexedFile, LeafPlace, Receipt, StagedFile
+from citrate.registry.store.layout import Layout, disk_errors, remove_tree, sync_directory, sync_tree
+from citrate.registry.store.writer import DiskFile, ObjectWriter
+from citrate.registry.stream import HashedFile
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object of the store, as ``store ls`` shows it. ``path``: the plain file or the directory."""
+
+    cid: str
+    sha256: str
+    size_bytes: int
+    pinned: bool
+    path: Path
+
+
+class Store:
+    """A store under ``root``. Making one touches nothing; the first write creates the folders.
+
+    Safe to use from several threads and several processes at once.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._layout = Layout(root.absolute())
+        self._index = Index(self._layout.index)
+
+    @property
+    def root(self) -> Path:
+        """The store's folder."""
+        return self._layout.root
+
+    @property
+    def layout(self) -> Layout:
+        """Where things lie, for the parts of the registry that write into the store themselves."""
+        return self._layout
+
+    def writer(self, *, bare: bool) -> ObjectWriter:
+        """Write a new object file by file; ``bare``: it is one file, not a directory.
+
+        Example::
+
+            with store.writer(bare=True) as sink:
+                file = sink.open("model.gguf")
+                file.write(b"GGUF...")
+                file.close()
+                artifact = sink.commit()
+        """
+        return ObjectWriter(self._layout, self._commit, bare=bare)
+
+    def add(self, path: Path, progress: Progress | None = None) -> Artifact:
+        """Copy a file or directory into the store, hashing it on the way.
+
+        Raises:
+            NotFoundError: nothing is there.
+            FormatError: a symbolic link, an empty directory, a device, or an unsafe name.
+            StoreError: it cannot be read, changed meanwhile, or the store cannot be written.
+        """
+        files, bare = unixfs.scan(path)
+        counter = unixfs.Counter("add", sum(file.size_bytes for file in files), progress)
+        with self.writer(bare=bare) as sink:
+
+            def copy(file: unixfs.SourceFile) -> HashedFile:
+                disk = DiskFile(self.root, sink.folder / file.path, file.size_bytes)
+                try:
+                    hashed = unixfs.hash_file(file.source, write=disk.write, progress=counter.add)
+                except BaseException:
+                    disk.abandon()
+                    raise
+                sink.place(disk.seal(file.path, hashed))
+                return hashed
+
+            unixfs.each(files, copy)
+            return sink.commit()
+
+    def put_block(self, data: bytes) -> str:
+        """Store one raw block of at most 1 MiB as an object of its own; returns its CID.
+
+        Raises:
+            FormatError: it is larger than a block may be.
+            StoreError: the store cannot be written.
+        """
+        if len(data) > CHUNK_BYTES:
+            raise FormatError(f"{len(data)} bytes do not fit into one block of {CHUNK_BYTES}")
+        cid = cids.of(cids.RAW, data)
+        if self.has(cid):
+            return cid
+        with self.writer(bare=True) as sink:
+            file = sink.open(cid)
+            file.write(data)
+            file.close()
+            return sink.commit().cid
+
+    def _commit(self, folder: Path, artifact: Artifact, files: list[StagedFile]) -> Artifact:
+        """Move a complete, synced folder into place. The index row is what makes the object exist: a kill before
+        it leaves a folder that the next commit of this object replaces."""
+        cid = artifact.cid
+        with disk_errors(self.root, cid), self._layout.lock(cid):
+            if (standing := self._index.artifact(cid)) is not None:
+                return standing
+            target = self._layout.object(cid)
+            remove_tree(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            sync_tree(folder)
+            folder.rename(target)
+            sync_directory(target.parent)
+            folders = () if artifact.bare else dags.directory(artifact.files).root.nodes
+            self._index.insert(artifact, files, folders)
+        return artifact
+
+    def has(self, cid: str) -> bool:
+        """Whether the object is here. Says nothing about its bytes: ``get`` does."""
+        with disk_errors(self.root, cid):
+            return self._index.has(cid)
+
+    def artifact(self, cid: str) -> Artifact:
+        """The object's files as they were hashed when it was stored.
+
+        Raises:
+            NotFoundError: it is not in the store.
+        """
+        with disk_errors(self.root, cid):
+            artifact = self._index.artifact(cid)
+        if artifact is None:
+            raise NotFoundError(f"{cid} is not in the store at {self.root}", hint="see what is: citrate store ls")
+        return artifact
+
+    def get(self, cid: str) -> Path:
+        """The plain file or directory of an object, whose bytes are what its CID says.
+
+        Files that were not touched since they were last hashed (their receipts still fit) are not read; others are
+        hashed again.
+
+        Raises:
+            NotFoundError: it is not in the store.
+            IntegrityError: a file differs, is missing, or stands there in addition.
+        """
+        artifact = self.artifact(cid)
+        with disk_errors(self.root, cid):
+            self._check_names(artifact)
+            for file in self._index.files(cid):
+                self._check_file(file, trust_receipt=True)
+        return self._path(artifact)
+
+    def _path(self, artifact: Artifact) -> Path:
+        folder = self._layout.object(artifact.cid)
+        return folder / self._index.files(artifact.cid)[0].entry.path if artifact.bare else folder
+
+    def _check_names(self, artifact: Artifact) -> None:
+        folder = self._layout.object(artifact.cid)
+        expected = {file.path for file in artifact.files}
+        found: set[str] = set()
+        for directory, folders, names in os.walk(folder):
+            at = Path(directory)
+            found.update(str((at / name).relative_to(folder)) for name in names)
+            found.update(str((at / name).relative_to(folder)) for name in folders if (at / name).is_symlink())
+        for path in sorted(expected ^ found):
+            missing = path in expected
+            raise IntegrityError(
+                f"{folder / path} is {'missing' if missing else 'no part of the object'}",
+                path=path,
+                expected="a file" if missing else "nothing",
+                actual="nothing" if missing else "a file",
+                hint="remove the object and fetch it again: citrate store verify",
+            )
+
+    def _check_file(self, file: IndexedFile, *, trust_receipt: bool) -> None:
+        path = self._layout.object(file.object_cid) / file.entry.path
+        receipt = Receipt.of(path.lstat())
+        if trust_receipt and receipt == file.receipt:
+            return
+        hashed = unixfs.hash_file(path)
+        if hashed.sha256 != file.entry.sha256:
+            raise IntegrityError(
+                f"{path} was changed after it was stored",
+                path=file.entry.path,
+                expected=file.entry.sha256,
+                actual=hashed.sha256,
+                hint="see all that is damaged: citrate store verify",
+            )
+        if receipt != file.receipt:
+            self._index.set_receipt(file.id, receipt)
+
+    def verify(self, progress: Progress | None = None) -> list[CitrateError]:
+        """Read and hash every byte of every object.
+
+        Returns:
+            What is damaged, one error a file or object; empty when all is well.
+        """
+        objects = self.ls()
+        total, done = sum(stored.size_bytes for stored in objects), 0
+        damages: list[CitrateError] = []
+        for stored in objects:
+            damages.extend(self._damages(stored.cid))
+            done += stored.size_bytes
+            if progress is not None:
+                progress("verify", done, total)
+        return damages
+
+    def _damages(self, cid: str) -> Iterator[CitrateError]:
+        with disk_errors(self.root, cid):
+            try:
+                self._check_names(self.artifact(cid))
+            except IntegrityError as error:
+                yield error
+                return
+            for file in self._index.files(cid):
+                try:
+                    self._check_file(file, trust_receipt=False)
+                except CitrateError as error:
+                    yield error
+
+    def ls(self) -> list[StoredObject]:
+        """All objects, oldest first."""
+        with disk_errors(self.root):
+            pinned = self._index.pinned()
+            return [
+                StoredObject(found.cid, found.sha256, found.size_bytes, found.cid in pinned, self._path(found))
+                for found in self._index.objects()
+            ]
+
+    def pin(self, cid: str, reason: str) -> None:
+        """Keep the object, for ``reason`` (who needs it).
+
+        Raises:
+            NotFoundError: it is not in the store.
+        """
+        with disk_errors(self.root, cid), self._layout.lock(cid):
+            self.artifact(cid)
+            self._index.pin(cid, reason)
+
+    def unpin(self, cid: str, reason: str) -> None:
+        """Take one reason to keep the object away; others stay."""
+        with disk_errors(self.root, cid):
+            self._index.unpin(cid, reason)
+
+    def pins(self, cid: str) -> list[str]:
+        """The reasons to keep the object."""
+        with disk_errors(self.root, cid):
+            return self._index.pins(cid)
+
+    def remove(self, cid: str) -> None:
+        """Delete an object.
+
+        Raises:
+            NotFoundError: it is not in the store.
+            NotPermittedError: it is pinned.
+        """
+        self.artifact(cid)
+        with disk_errors(self.root, cid), self._layout.lock(cid):
+            if reasons := self._index.pins(cid):
+                raise NotPermittedError(f"{cid} is pinned: {', '.join(reasons)}", hint="unpin it first")
+            self._index.delete(cid)
+            remove_tree(self._layout.object(cid))
+
+    def block(self, cid: str) -> bytes:
+        """One block of any object, compared with its CID.
+
+        Raises:
+            FormatError: no CID.
+            NotFoundError: no object has it.
+            IntegrityError: every copy on disk differs.
+        """
+        codec, digest = cids.decode(cid)
+        with disk_errors(self.root, cid):
+            if codec == cids.RAW:
+                copies = [self._read_leaf(place) for place in self._index.leaf_places(digest)]
+            else:
+                copies = [block for _, block in self._index.nodes(digest)]
+        for copy in copies:
+            if hashlib.sha256(copy).digest() == digest:
+                return copy
+        if copies:
+            raise IntegrityError(
+                f"block {cid} is damaged in the store",
+                path=cid,
+                expected=digest.hex(),
+                actual=hashlib.sha256(copies[0]).hexdigest(),
+                hint="see all that is damaged: citrate store verify",
+            )
+        raise NotFoundError(f"block {cid} is not in the store at {self.root}")
+
+    def _read_leaf(self, place: LeafPlace) -> bytes:
+        path = self._layout.object(place.object_cid) / place.path
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return os.pread(descriptor, place.length, place.offset)
+        finally:
+            os.close(descriptor)
+
+    def owners(self, cid: str) -> list[str]:
+        """The CIDs of the objects that a block belongs to, itself included if it is one."""
+        codec, digest = cids.decode(cid)
+        with disk_errors(self.root, cid):
+            if codec == cids.RAW:
+                return [place.object_cid for place in self._index.leaf_places(digest)]
+            return [owner for owner, _ in self._index.nodes(digest)]
+
+    def export_car(self, cid: str) -> Iterator[bytes]:
+        """The object (or any DAG in the store) as a CAR, root first, every block compared with its CID.
+
+        Raises:
+            NotFoundError: it is not in the store.
+            IntegrityError: a block is damaged.
+        """
+        return car.export(cid, self.block)

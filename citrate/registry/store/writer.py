@@ -1,0 +1,173 @@
+"""Writing an object: files hashed as they are written, nothing visible until all of it is durable."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from citrate.core.digests import check_path
+from citrate.core.errors import FormatError
+from citrate.core.records import Artifact, FileEntry
+from citrate.core.sink import Buffer
+from citrate.registry import unixfs
+from citrate.registry.store.index import Receipt, StagedFile
+from citrate.registry.store.layout import Layout, disk_errors
+from citrate.registry.stream import Feeder, HashedFile, Stream
+
+FILE_MODE = 0o444
+_PREALLOCATE_FROM_BYTES = 1 << 20
+
+
+class DiskFile:
+    """A new file of an object on disk, not yet sealed."""
+
+    def __init__(self, root: Path, path: Path, size_bytes: int | None = None) -> None:
+        self.path = path
+        self._root = root
+        with disk_errors(root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            if size_bytes is not None and size_bytes >= _PREALLOCATE_FROM_BYTES and hasattr(os, "posix_fallocate"):
+                try:
+                    os.posix_fallocate(self.descriptor, 0, size_bytes)
+                except OSError:
+                    os.close(self.descriptor)
+                    raise
+
+    def write(self, data: memoryview) -> None:
+        """Append ``data``."""
+        with disk_errors(self._root):
+            while len(data):
+                data = data[os.write(self.descriptor, data) :]
+
+    def seal(self, path: str, hashed: HashedFile) -> StagedFile:
+        """Make the bytes durable and read-only, and describe the file."""
+        with disk_errors(self._root):
+            try:
+                os.ftruncate(self.descriptor, hashed.size_bytes)  # what was preallocated and not used
+                os.fchmod(self.descriptor, FILE_MODE)
+                os.fsync(self.descriptor)
+                receipt = Receipt.of(os.fstat(self.descriptor))
+            finally:
+                os.close(self.descriptor)
+        dag = hashed.dag()
+        entry = FileEntry(path, hashed.size_bytes, hashed.sha256, dag.cid)
+        return StagedFile(entry, hashed.leaves, dag.nodes, receipt)
+
+    def abandon(self) -> None:
+        """Close the file as it is."""
+        with contextlib.suppress(OSError):
+            os.close(self.descriptor)
+
+
+class SinkFile:
+    """One file of an object, written in order (``core.sink.SinkFile``)."""
+
+    def __init__(self, disk: DiskFile, path: str, done: Callable[[StagedFile], None]) -> None:
+        self._disk = disk
+        self._path = path
+        self._done = done
+        self._stream = Stream(write=disk.write)
+        self._feeder = Feeder(self._stream)
+        self._open = True
+
+    def write(self, data: Buffer) -> None:
+        """Append ``data``.
+
+        Raises:
+            StoreError: no room, or the disk failed.
+        """
+        assert self._open, "written after close"
+        self._feeder.write(data)
+
+    def close(self) -> FileEntry:
+        """Finish the file; returns its size, SHA-256 and CID.
+
+        Raises:
+            StoreError: no room, or the disk failed.
+        """
+        assert self._open, "closed twice"
+        staged = self._disk.seal(self._path, self._feeder.finish())
+        self._open = False
+        self._done(staged)
+        return staged.entry
+
+    def abandon(self) -> None:
+        """Stop writing; does nothing after ``close``."""
+        if self._open:
+            self._open = False
+            self._stream.abort()
+            self._disk.abandon()
+
+
+class ObjectWriter:
+    """Takes the files of one object (``core.sink.Sink``). Use it in a ``with`` block and ``commit`` at its end;
+    leaving the block without that discards everything."""
+
+    def __init__(
+        self, layout: Layout, commit: Callable[[Path, Artifact, list[StagedFile]], Artifact], *, bare: bool
+    ) -> None:
+        self._layout = layout
+        self._commit = commit
+        self._bare = bare
+        self._staging = contextlib.ExitStack()
+        self._folder = Path()
+        self._open: dict[str, SinkFile] = {}
+        self._staged: list[StagedFile] = []
+
+    def __enter__(self) -> ObjectWriter:
+        with disk_errors(self._layout.root):
+            self._folder = self._staging.enter_context(self._layout.staging()) / "object"
+            self._folder.mkdir()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._open.values():
+            file.abandon()
+        with disk_errors(self._layout.root):
+            self._staging.close()
+
+    def open(self, path: str, size_bytes: int | None = None) -> SinkFile:
+        """Start the file ``path``; files may be open side by side, each is written in order.
+
+        Raises:
+            FormatError: the path is unsafe, was opened before, or is a second file of a bare object.
+            StoreError: no room, or no permission.
+        """
+        check_path(path)
+        if path in self._open:
+            raise FormatError(f"file {path!r} was already written")
+        if self._bare and (self._open or "/" in path):
+            raise FormatError(f"a bare object is one file without a folder, {path!r} cannot be added")
+        for other in self._open:
+            if path.startswith(other + "/") or other.startswith(path + "/"):
+                raise FormatError(f"{min(path, other, key=len)!r} is both a file and a folder")
+        disk = DiskFile(self._layout.root, self._folder / path, size_bytes)
+        self._open[path] = SinkFile(disk, path, self._staged.append)
+        return self._open[path]
+
+    def place(self, staged: StagedFile) -> None:
+        """Take a file that another way has written and sealed under ``folder``."""
+        self._staged.append(staged)
+
+    @property
+    def folder(self) -> Path:
+        """Where the object's files are being written."""
+        return self._folder
+
+    def commit(self) -> Artifact:
+        """Make the object visible, or return the equal one that stands already.
+
+        Raises:
+            FormatError: no file was written, or one was not closed.
+            StoreError: no room, no permission, or the disk failed.
+        """
+        if len(self._staged) < len(self._open):
+            raise FormatError("an object was committed before all its files were closed")
+        artifact = unixfs.artifact((file.entry for file in self._staged), bare=self._bare)
+        return self._commit(self._folder, artifact, self._staged)

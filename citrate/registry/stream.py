@@ -1,0 +1,265 @@
+"""Hash a stream of bytes twice at once: as one SHA-256 and leaf by leaf, each on a thread of its own.
+
+The SHA-256 of a whole file is serial by nature, so the thread that computes it sets the pace and must never wait:
+the bytes come in a ring of reused buffers that is filled ahead of it, the leaves (and the writing to disk, where the
+stream has a ``write``) are done by other threads from the same buffers. ``hashlib`` releases the interpreter's lock
+for all but the shortest inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from citrate.core.errors import CitrateError, IntegrityError
+from citrate.core.sink import Buffer
+from citrate.registry import cid as cids
+from citrate.registry import dag as dags
+from citrate.registry.cid import DIGEST_BYTES
+from citrate.registry.dag import CHUNK_BYTES
+
+SLOT_BYTES = 4 * CHUNK_BYTES
+_SLOTS = 6
+_SPARE: deque[bytearray] = deque(maxlen=2 * _SLOTS)  # buffers of finished streams: allocating is dear, reusing is not
+
+
+@dataclass(frozen=True)
+class HashedFile:
+    """What a stream turned out to be. ``leaves``: the SHA-256 of each leaf, 32 bytes each, one after the other."""
+
+    size_bytes: int
+    sha256: str
+    leaves: bytes
+
+    def dag(self) -> dags.Dag:
+        """The file's tree."""
+        return dags.file_dag(self.leaves, self.size_bytes)
+
+
+@dataclass
+class _Slot:
+    buffer: bytearray
+    length: int = 0
+    readers: int = 0
+
+    @property
+    def filled(self) -> memoryview:
+        return memoryview(self.buffer)[: self.length]
+
+
+class Stream:
+    """One file's bytes, in order. Fill the buffer that ``slot`` gives, ``push`` it, and ``finish``.
+
+    Threads start only when there is more than one buffer to hash, so small files cost none.
+
+    Args:
+        write: called with each piece in order, on a thread of its own (of the caller for small files); it sees
+            exactly the bytes that are hashed.
+        expected: digests of the leaves that must come; the first that differs ends the stream.
+        slot_bytes: size of a buffer, a multiple of the leaf's size.
+    """
+
+    def __init__(
+        self,
+        *,
+        write: Callable[[memoryview], None] | None = None,
+        expected: bytes | None = None,
+        slot_bytes: int = SLOT_BYTES,
+    ) -> None:
+        assert slot_bytes % CHUNK_BYTES == 0
+        self._whole = hashlib.sha256()
+        self._leaves = bytearray()
+        self._expected = expected
+        self._size_bytes = 0
+        self._slot_bytes = slot_bytes
+        self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
+        self._made = 0
+        self._first: _Slot | None = None
+        self._tasks = [self._whole.update, self._hash_leaves]
+        if write is not None:
+            self._tasks.append(write)
+        self._queues: list[queue.SimpleQueue[_Slot | None]] = []
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._failure: BaseException | None = None
+
+    def seed(self, prefix: HashedFile, whole: hashlib._Hash) -> None:
+        """Continue a file whose first leaves (all of them full) were hashed before."""
+        assert prefix.size_bytes % CHUNK_BYTES == 0
+        self._tasks[0] = whole.update
+        self._whole, self._size_bytes = whole, prefix.size_bytes
+        self._leaves += prefix.leaves
+
+    def slot(self) -> bytearray:
+        """An empty buffer; waits while all are being hashed.
+
+        Raises:
+            CitrateError: a write or a comparison failed on the way.
+        """
+        self._check()
+        if self._made < _SLOTS and self._free.empty():
+            self._made += 1
+            self._current = _Slot(self._new_buffer())
+        else:
+            self._current = self._free.get()
+        return self._current.buffer
+
+    def push(self, length: int) -> None:
+        """Hand over the buffer of the last ``slot`` call, of which ``length`` bytes are filled.
+
+        All but the last of a stream must be full.
+        """
+        slot = self._current
+        slot.length = length
+        self._size_bytes += length
+        if not self._threads and self._first is None:
+            self._first = slot
+            return
+        if not self._threads:
+            self._start()
+        self._dispatch(slot)
+
+    def finish(self) -> HashedFile:
+        """Wait for every byte to be hashed and written.
+
+        Raises:
+            CitrateError: as ``slot``.
+        """
+        if self._threads:
+            self._join()
+        elif self._first is not None:
+            self._run_inline(self._first)
+        if not self._leaves:
+            self._leaves += hashlib.sha256().digest()
+        self._check()
+        self._release()
+        return HashedFile(self._size_bytes, self._whole.hexdigest(), bytes(self._leaves))
+
+    def abort(self) -> None:
+        """Stop, wait for the threads, forget everything. Does nothing after ``finish``."""
+        if self._failure is None:
+            self._failure = CitrateError("stopped")
+        self._join()
+        self._release()
+
+    def _new_buffer(self) -> bytearray:
+        if self._slot_bytes == SLOT_BYTES:
+            try:
+                return _SPARE.pop()
+            except IndexError:
+                pass
+        return bytearray(self._slot_bytes)
+
+    def _release(self) -> None:
+        slots = [self._first] if self._first and not self._threads else []
+        while not self._free.empty():
+            slots.append(self._free.get())
+        self._first = None
+        self._threads = []
+        if self._slot_bytes == SLOT_BYTES:
+            _SPARE.extend(slot.buffer for slot in slots if slot)
+
+    def _run_inline(self, slot: _Slot) -> None:
+        if slot.length <= CHUNK_BYTES and not self._leaves and self._expected is None:
+            self._whole.update(slot.filled)  # the only leaf is the whole file
+            self._leaves += self._whole.digest()
+            tasks = self._tasks[2:]
+        else:
+            tasks = self._tasks
+        for task in tasks:
+            task(slot.filled)
+
+    def _hash_leaves(self, filled: memoryview) -> None:
+        for at in range(0, len(filled), CHUNK_BYTES):
+            digest = hashlib.sha256(filled[at : at + CHUNK_BYTES]).digest()
+            if self._expected is not None:
+                self._compare(digest)
+            self._leaves += digest
+
+    def _compare(self, digest: bytes) -> None:
+        assert self._expected is not None
+        at = len(self._leaves)
+        wanted = self._expected[at : at + DIGEST_BYTES]
+        if digest != wanted:
+            raise IntegrityError(
+                f"block {at // DIGEST_BYTES} is not what its CID says",
+                path="",
+                expected=cids.encode(cids.RAW, wanted) if wanted else "end of file",
+                actual=cids.encode(cids.RAW, digest),
+            )
+
+    def _start(self) -> None:
+        for task in self._tasks:
+            tasks: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
+            thread = threading.Thread(target=self._work, args=(task, tasks), daemon=True)
+            self._queues.append(tasks)
+            self._threads.append(thread)
+            thread.start()
+        assert self._first is not None
+        self._dispatch(self._first)
+
+    def _dispatch(self, slot: _Slot) -> None:
+        slot.readers = len(self._queues)
+        for tasks in self._queues:
+            tasks.put(slot)
+
+    def _work(self, task: Callable[[memoryview], None], tasks: queue.SimpleQueue[_Slot | None]) -> None:
+        while (slot := tasks.get()) is not None:
+            if self._failure is None:
+                try:
+                    task(slot.filled)
+                except BaseException as error:  # noqa: BLE001  # carried to the caller's thread by _check
+                    self._failure = error
+            with self._lock:
+                slot.readers -= 1
+                done = slot.readers == 0
+            if done:
+                self._free.put(slot)
+
+    def _join(self) -> None:
+        for tasks in self._queues:
+            tasks.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._queues = []
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            failure = self._failure
+            self._join()
+            raise failure
+
+
+class Feeder:
+    """Copies pieces of any length into a stream's buffers."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._buffer = bytearray()
+        self._at = 0
+
+    def write(self, data: Buffer) -> None:
+        """Append ``data``."""
+        view = memoryview(data).cast("B")
+        while len(view):
+            if not self._buffer:
+                self._buffer, self._at = self._stream.slot(), 0
+            count = min(len(view), len(self._buffer) - self._at)
+            self._buffer[self._at : self._at + count] = view[:count]
+            self._at, view = self._at + count, view[count:]
+            if self._at == len(self._buffer):
+                self._push()
+
+    def finish(self) -> HashedFile:
+        """Hash what is left; see ``Stream.finish``."""
+        if self._at:
+            self._push()
+        return self._stream.finish()
+
+    def _push(self) -> None:
+        self._stream.push(self._at)
+        self._buffer, self._at = bytearray(), 0

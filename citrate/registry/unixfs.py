@@ -1,0 +1,225 @@
+"""Hash files and directories where they lie: SHA-256 and CID in one pass, on all cores, nothing stored."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from citrate.core.digests import check_path, listing_sha256
+from citrate.core.errors import FormatError, NotFoundError, StoreError
+from citrate.core.records import Artifact, FileEntry
+from citrate.core.sink import Progress
+from citrate.registry import dag
+from citrate.registry.stream import SLOT_BYTES, HashedFile, Stream
+
+_SIDE_BY_SIDE_BYTES = 16 * SLOT_BYTES
+"""Files up to this size are hashed one a core; larger ones have a core for each of their two hashes."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file to be hashed, and its relative path in the artifact."""
+
+    path: str
+    source: Path
+    size_bytes: int
+
+
+def scan(path: Path) -> tuple[list[SourceFile], bool]:
+    """List the files of ``path``, in byte order of their paths, and whether it is one bare file.
+
+    Hidden files are included. What cannot be said in a listing of files is refused.
+
+    Raises:
+        NotFoundError: nothing is there.
+        FormatError: a symbolic link, an empty directory, a device, or a name with control characters or backslash.
+        StoreError: it cannot be read.
+    """
+    try:
+        status = path.lstat()
+        if stat.S_ISREG(status.st_mode):
+            return [SourceFile(check_path(path.name), path, status.st_size)], True
+        if not stat.S_ISDIR(status.st_mode):
+            raise FormatError(f"{path} is neither a file nor a directory", hint=_hint(status.st_mode))
+        found = list(_scan_directory(path, ""))
+    except FileNotFoundError as error:
+        raise NotFoundError(f"no such file or directory: {error.filename}") from error
+    except OSError as error:
+        raise StoreError(f"cannot read {error.filename}: {error.strerror}", hint="check its permissions") from error
+    return sorted(found, key=lambda file: file.path.encode()), False
+
+
+def _scan_directory(directory: Path, prefix: str) -> Iterable[SourceFile]:
+    with os.scandir(directory) as entries:
+        children = list(entries)
+    if not children:
+        raise FormatError(f"{directory} is empty: an artifact holds files only", hint="remove it, or put a file in it")
+    if prefix.count("/") > dag.DEPTH_MAX:
+        raise FormatError(f"{directory} is nested more than {dag.DEPTH_MAX} folders deep")
+    for child in children:
+        name = check_path(f"{prefix}{child.name}")
+        if child.is_dir(follow_symlinks=False):
+            yield from _scan_directory(Path(child.path), name + "/")
+        elif child.is_file(follow_symlinks=False):
+            yield SourceFile(name, Path(child.path), child.stat(follow_symlinks=False).st_size)
+        else:
+            mode = child.stat(follow_symlinks=False).st_mode
+            raise FormatError(f"{child.path} is not a regular file", hint=_hint(mode))
+
+
+def _hint(mode: int) -> str:
+    return "copy it with its links resolved: cp -rL" if stat.S_ISLNK(mode) else ""
+
+
+def hash_file(
+    path: Path,
+    *,
+    write: Callable[[memoryview], None] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> HashedFile:
+    """Hash one file; ``write`` gets the same bytes in order, ``progress`` the count of each piece read.
+
+    Raises:
+        StoreError: it cannot be read, is no regular file, or changed meanwhile.
+        OSError: what ``write`` raised.
+    """
+    descriptor = _open(path)
+    try:
+        before = os.fstat(descriptor)
+        if not stat.S_ISREG(before.st_mode):
+            raise StoreError(f"{path} is not a regular file")
+        stream = Stream(write=write)
+        try:
+            _read_all(path, descriptor, stream, progress)
+            hashed = stream.finish()
+        finally:
+            stream.abort()
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if (before.st_mtime_ns, hashed.size_bytes) != (after.st_mtime_ns, after.st_size):
+        raise StoreError(f"{path} changed while it was read", hint="try again when nothing writes to it")
+    return hashed
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: OSError) -> StoreError:
+    """The error for a file that the operating system does not let us read."""
+    return StoreError(f"cannot read {path}: {error.strerror}", hint="check that it exists, and its permissions")
+
+
+def _read_all(path: Path, descriptor: int, stream: Stream, progress: Callable[[int], None] | None) -> None:
+    while True:
+        buffer, length = memoryview(stream.slot()), 0
+        while length < len(buffer):
+            try:
+                count = os.readv(descriptor, [buffer[length:]])
+            except OSError as error:
+                raise unreadable(path, error) from error
+            if count == 0:
+                break
+            length += count
+        if length:
+            stream.push(length)
+            if progress is not None:
+                progress(length)
+        if length < len(buffer):
+            return
+
+
+def address(path: Path, *, threads: int | None = None, progress: Progress | None = None) -> Artifact:
+    """Hash a file or directory without storing it.
+
+    Args:
+        path: a regular file, or a directory whose every file (hidden ones too) belongs to the artifact.
+        threads: how many cores to use; all of this process by default.
+        progress: called with the stage ``hash`` and bytes.
+
+    Raises:
+        NotFoundError: nothing is there.
+        FormatError: a symbolic link, an empty directory, a device, or an unsafe name.
+        StoreError: it cannot be read, or changed meanwhile.
+    """
+    files, bare = scan(path)
+    counter = Counter("hash", sum(file.size_bytes for file in files), progress)
+    hashed = each(files, lambda file: hash_file(file.source, progress=counter.add), threads)
+    entries = [
+        FileEntry(file.path, result.size_bytes, result.sha256, result.dag().cid)
+        for file, result in zip(files, hashed, strict=True)
+    ]
+    return artifact(entries, bare=bare)
+
+
+def each(
+    files: list[SourceFile], task: Callable[[SourceFile], HashedFile], threads: int | None = None
+) -> list[HashedFile]:
+    """Run ``task`` on every file, several side by side, and return the results in the files' order.
+
+    A small file takes one core, a large one two, and the largest start first.
+    """
+    cores = threads or available_cores()
+    results: dict[str, HashedFile] = {}
+
+    def run(batch: list[SourceFile], workers: int) -> None:
+        batch = sorted(batch, key=lambda file: -file.size_bytes)
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            for file, result in zip(batch, pool.map(task, batch), strict=True):
+                results[file.path] = result
+
+    run([file for file in files if file.size_bytes > _SIDE_BY_SIDE_BYTES], max(1, cores // 2))
+    run([file for file in files if file.size_bytes <= _SIDE_BY_SIDE_BYTES], cores)
+    return [results[file.path] for file in files]
+
+
+def available_cores() -> int:
+    """The cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def artifact(entries: Iterable[FileEntry], *, bare: bool) -> Artifact:
+    """Put hashed files together to an artifact, in byte order of their paths.
+
+    Raises:
+        FormatError: no files, more than one for a bare artifact, or paths that cannot stand together.
+    """
+    files = tuple(sorted(entries, key=lambda entry: entry.path.encode()))
+    if bare:
+        if len(files) != 1:
+            raise FormatError(f"a bare artifact is one file, not {len(files)}")
+        return Artifact(files[0].cid, files[0].sha256, files[0].size_bytes, files, bare=True)
+    if not files:
+        raise FormatError("an artifact needs at least one file")
+    cid = dag.directory(files).root.cid
+    return Artifact(cid, listing_sha256(files), sum(file.size_bytes for file in files), files, bare=False)
+
+
+class Counter:
+    """Adds up what several threads have done and reports it."""
+
+    def __init__(self, stage: str, total: int, progress: Progress | None) -> None:
+        self._stage = stage
+        self._total = total
+        self._done = 0
+        self._progress = progress
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        """Count ``count`` more, and report."""
+        if self._progress is None:
+            return
+        with self._lock:
+            self._done += count
+            self._progress(self._stage, self._done, self._total)
