@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
+import {IModelRegistry} from "./interfaces/IModelRegistry.sol";
+import {Payload} from "./libraries/Payload.sol";
+import {RecordAccounts} from "./libraries/RecordAccounts.sol";
+import {RecordLayout} from "./libraries/RecordLayout.sol";
+import {Text} from "./libraries/Text.sol";
+
+/// @title The registry of models
+/// @notice What it promises stands in IModelRegistry. It has no owner, no settings and no way to be changed.
+/// @custom:security-contact See SECURITY in the repository's README.
+contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
+    using RecordLayout for RecordLayout.Record;
+
+    /// @dev All records, newest first by their back-references.
+    struct Head {
+        address newest;
+        uint64 count;
+    }
+
+    /// @dev `versions` is also the nonce of signed requests. Until a transfer the publisher is the owner.
+    struct Model {
+        address newest;
+        uint64 versions;
+        bool transferred;
+    }
+
+    struct Alias {
+        address release;
+        uint48 changedAtBlock;
+        uint48 changes;
+    }
+
+    bytes32 private constant PUBLISH_TYPEHASH =
+        keccak256("Publish(address publisher,bytes release,string aliasName,uint256 nonce,uint256 deadline)");
+    bytes32 private constant NO_REPLACEMENT = bytes32(uint256(1));
+    uint256 private constant MAX_RECORDS = 16;
+    uint256 private constant MAX_PAGE = 500;
+
+    Head private _head;
+    mapping(bytes32 modelId => Model) private _models;
+    mapping(bytes32 modelId => address) private _owners;
+    mapping(bytes32 modelId => address) private _pendingOwners;
+    /// @dev A version and an alias of the same name have the same id, so that a look shows whether a name is taken.
+    mapping(bytes32 nameId => Alias) private _aliases;
+    mapping(bytes32 versionId => bytes32) private _replacements;
+
+    constructor() EIP712("Citrate", "1") {}
+
+    // --------------------------------------------------------------------------------------------------- writing
+
+    /// @inheritdoc IModelRegistry
+    function publish(address publisher, bytes calldata release, string calldata aliasName) external returns (bytes32) {
+        return _publish(publisher, release, aliasName, msg.sender);
+    }
+
+    /// @inheritdoc IModelRegistry
+    function publishBySig(
+        address publisher,
+        bytes calldata release,
+        string calldata aliasName,
+        uint256 deadline,
+        bytes calldata signature
+    ) external returns (bytes32) {
+        if (block.timestamp > deadline) revert Expired(deadline);
+        bytes32 modelId = keccak256(abi.encode(publisher, Payload.nameOf(release)));
+        address signer = _owner(modelId, publisher);
+        uint256 nonce = _models[modelId].versions;
+        bytes32 request = keccak256(
+            abi.encode(PUBLISH_TYPEHASH, publisher, keccak256(release), keccak256(bytes(aliasName)), nonce, deadline)
+        );
+        if (!SignatureChecker.isValidSignatureNowCalldata(signer, _hashTypedDataV4(request), signature)) {
+            revert InvalidSignature(signer, nonce);
+        }
+        return _publish(publisher, release, aliasName, signer);
+    }
+
+    /// @inheritdoc IModelRegistry
+    function addVariants(address publisher, string calldata name, string calldata version, bytes calldata addition)
+        external
+        returns (address record)
+    {
+        bytes32 modelId = _requireOwner(publisher, name);
+        bytes32 versionId = _nameId(modelId, version);
+        Payload.checkAddition(addition);
+        address[] memory earlier = _recordsOf(versionId);
+        if (earlier.length == MAX_RECORDS) revert TooManyRecords(versionId);
+        for (uint256 i; i < earlier.length; ++i) RecordLayout.requireDisjoint(addition, earlier[i]);
+        record = _append(
+            _saltOf(versionId, earlier.length),
+            RecordLayout.header(Kind.Addition, _head.newest, earlier[0], address(0), _unlessPublisher(msg.sender, publisher)),
+            addition
+        );
+        emit VariantsAdded(modelId, versionId, record);
+    }
+
+    /// @inheritdoc IModelRegistry
+    function setAlias(address publisher, string calldata name, string calldata aliasName, string calldata version)
+        external
+    {
+        bytes32 modelId = _requireOwner(publisher, name);
+        bytes32 versionId = _nameId(modelId, version);
+        _setAlias(modelId, versionId, _requireVersion(versionId), aliasName);
+    }
+
+    /// @inheritdoc IModelRegistry
+    function deprecate(address publisher, string calldata name, string calldata version, bytes32 replacement) external {
+        bytes32 modelId = _requireOwner(publisher, name);
+        bytes32 versionId = _nameId(modelId, version);
+        _requireVersion(versionId);
+        if (replacement == versionId) revert InvalidReplacement(versionId);
+        if (replacement != 0) _requireVersion(replacement);
+        _replacements[versionId] = replacement == 0 ? NO_REPLACEMENT : replacement;
+        emit Deprecated(modelId, versionId, replacement);
+    }
+
+    /// @inheritdoc IModelRegistry
+    function transferModel(address publisher, string calldata name, address to) external {
+        bytes32 modelId = _requireOwner(publisher, name);
+        _pendingOwners[modelId] = to;
+        emit TransferStarted(modelId, msg.sender, to);
+    }
+
+    /// @inheritdoc IModelRegistry
+    function acceptModel(bytes32 modelId) external {
+        if (_pendingOwners[modelId] != msg.sender) revert NotPendingOwner(modelId, msg.sender);
+        delete _pendingOwners[modelId];
+        _owners[modelId] = msg.sender;
+        _models[modelId].transferred = true;
+        emit Transferred(modelId, msg.sender);
+    }
+
+    // --------------------------------------------------------------------------------------------------- reading
+
+    /// @inheritdoc IModelRegistry
+    function resolve(address publisher, string calldata name, string calldata aliasOrVersion)
+        external
+        view
+        returns (bytes32)
+    {
+        bytes32 modelId = keccak256(abi.encode(publisher, name));
+        address newest = _requireModel(modelId);
+        if (Payload.isLatest(bytes(aliasOrVersion))) return _latest(modelId, newest);
+        bytes32 nameId = _nameId(modelId, aliasOrVersion);
+        if (_exists(nameId)) return nameId;
+        address release = _aliases[nameId].release;
+        if (release == address(0)) revert UnknownAlias(modelId, aliasOrVersion);
+        return _versionId(modelId, release);
+    }
+
+    /// @inheritdoc IModelRegistry
+    function getVersion(bytes32 versionId) external view returns (Version memory v) {
+        address[] memory accounts = _recordsOf(versionId);
+        RecordLayout.Record memory release = RecordLayout.read(accounts[0], RecordLayout.WITHOUT_VARIANTS);
+        (v.modelId, v.publisher, v.name) = _modelOf(release);
+        v.owner = _owner(v.modelId, v.publisher);
+        v.version = release.version;
+        v.licence = release.licence;
+        v.priceWei = release.priceWei;
+        v.createdAt = release.time;
+        v.record = accounts[0];
+        bytes32 replacement = _replacements[versionId];
+        v.deprecated = replacement != 0;
+        if (replacement != NO_REPLACEMENT) v.replacement = replacement;
+        v.manifests = new bytes32[](accounts.length);
+        v.senders = new address[](accounts.length);
+        for (uint256 i; i < accounts.length; ++i) {
+            RecordLayout.Record memory r = RecordLayout.read(accounts[i], RecordLayout.WITHOUT_VARIANTS);
+            v.manifests[i] = r.manifest;
+            v.senders[i] = r.sender == address(0) ? v.publisher : r.sender;
+        }
+    }
+
+    /// @inheritdoc IModelRegistry
+    function getVariants(bytes32 versionId) external view returns (Variant[] memory list) {
+        address[] memory accounts = _recordsOf(versionId);
+        RecordLayout.Record[] memory read = new RecordLayout.Record[](accounts.length);
+        uint256 total;
+        for (uint256 i; i < accounts.length; ++i) {
+            read[i] = RecordLayout.read(accounts[i], RecordLayout.WHOLE);
+            total += read[i].countVariants();
+        }
+        list = new Variant[](total);
+        uint256 used;
+        for (uint256 i; i < accounts.length; ++i) used = read[i].readVariants(list, used);
+    }
+
+    /// @inheritdoc IModelRegistry
+    function aliasOf(bytes32 modelId, string calldata aliasName)
+        external
+        view
+        returns (bytes32 versionId, string memory version, uint256 changedAtBlock, uint256 changes)
+    {
+        Alias memory a = _aliases[_nameId(modelId, aliasName)];
+        if (a.release == address(0)) revert UnknownAlias(modelId, aliasName);
+        version = RecordLayout.read(a.release, RecordLayout.WITHOUT_VARIANTS).version;
+        return (keccak256(abi.encode(modelId, version)), version, a.changedAtBlock, a.changes);
+    }
+
+    /// @inheritdoc IModelRegistry
+    function ownerOf(bytes32 modelId) external view returns (address) {
+        address first = RecordLayout.firstOf(_requireModel(modelId));
+        return _owner(modelId, RecordLayout.read(first, RecordLayout.WITHOUT_VARIANTS).link);
+    }
+
+    /// @inheritdoc IModelRegistry
+    function pendingOwnerOf(bytes32 modelId) external view returns (address) {
+        return _pendingOwners[modelId];
+    }
+
+    /// @inheritdoc IModelRegistry
+    function nonceOf(bytes32 modelId) external view returns (uint256) {
+        return _models[modelId].versions;
+    }
+
+    /// @inheritdoc IModelRegistry
+    function head() external view returns (address record, uint256 count) {
+        return (_head.newest, _head.count);
+    }
+
+    /// @inheritdoc IModelRegistry
+    function records(address cursor, uint256 limit) external view returns (RecordItem[] memory items, address next) {
+        next = cursor == address(0) ? _head.newest : cursor;
+        items = new RecordItem[](_page(limit));
+        uint256 used;
+        for (; used < items.length && next != address(0); ++used) {
+            RecordLayout.Record memory r = RecordLayout.read(next, RecordLayout.WITHOUT_VARIANTS);
+            RecordItem memory item = items[used];
+            item.record = next;
+            item.kind = r.kind;
+            item.createdAt = r.time;
+            next = r.previous;
+            if (r.kind == Kind.Addition) r = RecordLayout.read(r.link, RecordLayout.WITHOUT_VARIANTS);
+            (item.modelId,,) = _modelOf(r);
+            item.versionId = keccak256(abi.encode(item.modelId, r.version));
+        }
+        assembly ("memory-safe") {
+            mstore(items, used)
+        }
+    }
+
+    /// @inheritdoc IModelRegistry
+    function models(address cursor, uint256 limit) external view returns (ModelItem[] memory items, address next) {
+        next = cursor == address(0) ? _head.newest : cursor;
+        limit = _page(limit);
+        items = new ModelItem[](limit);
+        uint256 used;
+        for (uint256 i; i < limit && next != address(0); ++i) {
+            RecordLayout.Record memory r = RecordLayout.read(next, RecordLayout.WITHOUT_VARIANTS);
+            if (r.kind == Kind.FirstRelease) {
+                ModelItem memory item = items[used++];
+                (item.modelId, item.publisher, item.name) = _modelOf(r);
+                item.record = next;
+                item.createdAt = r.time;
+            }
+            next = r.previous;
+        }
+        assembly ("memory-safe") {
+            mstore(items, used)
+        }
+    }
+
+    /// @inheritdoc IModelRegistry
+    function versions(bytes32 modelId, address cursor, uint256 limit)
+        external
+        view
+        returns (VersionItem[] memory items, address next)
+    {
+        next = cursor == address(0) ? _requireModel(modelId) : cursor;
+        items = new VersionItem[](_page(limit));
+        uint256 used;
+        for (; used < items.length && next != address(0); ++used) {
+            RecordLayout.Record memory r = RecordLayout.read(next, RecordLayout.WITHOUT_VARIANTS);
+            VersionItem memory item = items[used];
+            item.versionId = keccak256(abi.encode(modelId, r.version));
+            if (_recordAccount(item.versionId) != next) revert UnknownRecord(next);
+            item.version = r.version;
+            item.record = next;
+            item.createdAt = r.time;
+            item.deprecated = _replacements[item.versionId] != 0;
+            next = r.kind == Kind.Release ? r.link : address(0);
+        }
+        assembly ("memory-safe") {
+            mstore(items, used)
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------------- the core
+
+    function _publish(address publisher, bytes calldata release, string calldata aliasName, address by)
+        private
+        returns (bytes32 versionId)
+    {
+        bytes32 modelId;
+        uint256 afterName;
+        (modelId, versionId, afterName) = Payload.checkRelease(publisher, release);
+        Model memory model = _models[modelId];
+        if (by != (model.transferred ? _owners[modelId] : publisher)) revert NotOwner(modelId, by);
+        address record;
+        if (model.versions == 0) {
+            bytes memory start = RecordLayout.header(Kind.FirstRelease, _head.newest, publisher, address(0), address(0));
+            record = _append(versionId, start, release);
+        } else {
+            if (_aliases[versionId].release != address(0)) revert NameTaken(versionId);
+            address first = RecordLayout.firstOf(model.newest);
+            address sender = _unlessPublisher(by, publisher);
+            bytes memory start = RecordLayout.header(Kind.Release, _head.newest, model.newest, first, sender);
+            record = _append(versionId, start, release[afterName:]);
+        }
+        _models[modelId] = Model(record, model.versions + 1, model.transferred);
+        emit Published(modelId, versionId, record);
+        if (bytes(aliasName).length != 0) _setAlias(modelId, versionId, record, aliasName);
+    }
+
+    function _append(bytes32 salt, bytes memory start, bytes calldata rest) private returns (address record) {
+        record = _createRecord(salt, abi.encodePacked(start, rest));
+        _head = Head(record, _head.count + 1);
+    }
+
+    function _setAlias(bytes32 modelId, bytes32 versionId, address release, string calldata aliasName) private {
+        if (Payload.isLatest(bytes(aliasName))) revert ReservedName();
+        if (!Text.isName(bytes(aliasName), 32)) revert InvalidAlias(aliasName);
+        bytes32 aliasId = _nameId(modelId, aliasName);
+        Alias memory a = _aliases[aliasId];
+        if (a.changes == 0 && _exists(aliasId)) revert NameTaken(aliasId);
+        _aliases[aliasId] = Alias(release, uint48(block.number), a.changes + 1);
+        emit AliasSet(modelId, versionId, aliasName, a.changedAtBlock, a.changes + 1);
+    }
+
+    // ------------------------------------------------------------------------------------------------ small parts
+
+    function _nameId(bytes32 modelId, string calldata name) private pure returns (bytes32) {
+        return keccak256(abi.encode(modelId, name));
+    }
+
+    /// @dev The salt of a version's k-th record.
+    function _saltOf(bytes32 versionId, uint256 k) private pure returns (bytes32) {
+        return k == 0 ? versionId : keccak256(abi.encode(versionId, k));
+    }
+
+    function _page(uint256 limit) private pure returns (uint256) {
+        return limit < MAX_PAGE ? limit : MAX_PAGE;
+    }
+
+    function _unlessPublisher(address sender, address publisher) private pure returns (address) {
+        return sender == publisher ? address(0) : sender;
+    }
+
+    function _owner(bytes32 modelId, address publisher) private view returns (address) {
+        return _models[modelId].transferred ? _owners[modelId] : publisher;
+    }
+
+    function _requireOwner(address publisher, string calldata name) private view returns (bytes32 modelId) {
+        modelId = keccak256(abi.encode(publisher, name));
+        _requireModel(modelId);
+        if (msg.sender != _owner(modelId, publisher)) revert NotOwner(modelId, msg.sender);
+    }
+
+    function _requireModel(bytes32 modelId) private view returns (address newest) {
+        newest = _models[modelId].newest;
+        if (newest == address(0)) revert UnknownModel(modelId);
+    }
+
+    function _requireVersion(bytes32 versionId) private view returns (address release) {
+        release = _recordAccount(versionId);
+        if (release.code.length == 0) revert UnknownVersion(versionId);
+    }
+
+    /// @dev Every record of a version, its release first.
+    function _recordsOf(bytes32 versionId) private view returns (address[] memory list) {
+        list = new address[](MAX_RECORDS);
+        uint256 used;
+        for (; used < MAX_RECORDS; ++used) {
+            list[used] = _recordAccount(_saltOf(versionId, used));
+            if (list[used].code.length == 0) break;
+        }
+        if (used == 0) revert UnknownVersion(versionId);
+        assembly ("memory-safe") {
+            mstore(list, used)
+        }
+    }
+
+    /// @dev The model of a release: its publisher and name stand in the model's first record.
+    function _modelOf(RecordLayout.Record memory release)
+        private
+        view
+        returns (bytes32 modelId, address publisher, string memory name)
+    {
+        RecordLayout.Record memory first = release;
+        if (release.kind != Kind.FirstRelease) first = RecordLayout.read(release.first, RecordLayout.WITHOUT_VARIANTS);
+        return (keccak256(abi.encode(first.link, first.name)), first.link, first.name);
+    }
+
+    function _versionId(bytes32 modelId, address release) private view returns (bytes32) {
+        return keccak256(abi.encode(modelId, RecordLayout.read(release, RecordLayout.WITHOUT_VARIANTS).version));
+    }
+
+    function _latest(bytes32 modelId, address newest) private view returns (bytes32 versionId) {
+        for (address release = newest; release != address(0);) {
+            RecordLayout.Record memory r = RecordLayout.read(release, RecordLayout.WITHOUT_VARIANTS);
+            versionId = keccak256(abi.encode(modelId, r.version));
+            if (_replacements[versionId] == 0) return versionId;
+            release = r.kind == Kind.Release ? r.link : address(0);
+        }
+        return _versionId(modelId, newest);
+    }
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+import {IModelRegistry} from "../interfaces/IModelRegistry.sol";
+import {Payload} from "./Payload.sol";
+
+/// @title How a record is laid out in the code of its account
+/// @notice Writes and reads the layout that IModelRegistry states.
+library RecordLayout {
+    /// @dev As much of a release record as holds everything before its variants, whatever the lengths of its texts.
+    uint256 internal constant WITHOUT_VARIANTS = 288;
+    uint256 internal constant WHOLE = type(uint256).max;
+
+    uint256 private constant HEADER = 47;
+    uint8 private constant BY_OTHER = 0x80;
+
+    /// @dev A record, decoded. Texts, price and `first` stay empty where its kind has none.
+    struct Record {
+        IModelRegistry.Kind kind;
+        uint64 time;
+        address previous; // in the registry
+        address link;
+        address first; // the model's first release; of a first release, itself
+        address sender; // 0 where the publisher was the owner
+        string name;
+        bytes32 manifest;
+        uint256 priceWei;
+        string version;
+        string licence;
+        uint256 variantsAt; // offset into raw
+        bytes raw;
+    }
+
+    /// @dev What stands in a record before the part that the caller sent.
+    /// @param first The model's first release in a later release; else 0.
+    /// @param sender The owner if that is not the publisher; else 0.
+    function header(IModelRegistry.Kind kind, address previous, address link, address first, address sender)
+        internal
+        view
+        returns (bytes memory start)
+    {
+        uint8 code = uint8(kind) | (sender == address(0) ? 0 : BY_OTHER);
+        start = abi.encodePacked(bytes1(0), code, uint40(block.timestamp), previous, link);
+        if (first != address(0)) start = abi.encodePacked(start, first);
+        if (sender != address(0)) start = abi.encodePacked(start, sender);
+    }
+
+    /// @dev The first release of the model to which `release` belongs, without decoding the rest.
+    function firstOf(address release) internal view returns (address) {
+        bytes memory start = _load(release, HEADER + 20);
+        return _kind(start) == IModelRegistry.Kind.FirstRelease ? release : _addressAt(start, HEADER);
+    }
+
+    /// @dev Decodes the record of an account, of which `limit` bytes are loaded.
+    function read(address account, uint256 limit) internal view returns (Record memory r) {
+        bytes memory raw = _load(account, limit);
+        if (raw.length < HEADER || raw[0] != 0) revert IModelRegistry.UnknownRecord(account);
+        r.raw = raw;
+        r.kind = _kind(raw);
+        r.time = uint40(_wordAt(raw, 2) >> 216);
+        r.previous = _addressAt(raw, 7);
+        r.link = _addressAt(raw, 27);
+        uint256 pos = HEADER;
+        if (r.kind == IModelRegistry.Kind.Release) {
+            r.first = _addressAt(raw, pos);
+            pos += 20;
+        }
+        if (uint8(raw[1]) & BY_OTHER != 0) {
+            r.sender = _addressAt(raw, pos);
+            pos += 20;
+        }
+        if (r.kind == IModelRegistry.Kind.FirstRelease) {
+            r.first = account;
+            (r.name, pos) = _textAt(raw, pos);
+        }
+        r.manifest = bytes32(_wordAt(raw, pos));
+        pos += 32;
+        if (r.kind != IModelRegistry.Kind.Addition) {
+            uint256 price = _wordAt(raw, pos) >> 224;
+            r.priceWei = (price >> 8) * 10 ** (price & 0xff);
+            (r.version, pos) = _textAt(raw, pos + 4);
+            (r.licence, pos) = _textAt(raw, pos);
+        }
+        r.variantsAt = pos;
+    }
+
+    /// @dev Both lists of variants ascend, so one walk along both finds a variant that is in both.
+    function requireDisjoint(bytes memory addition, address account) internal view {
+        Record memory r = read(account, WHOLE);
+        uint256 i = 32;
+        uint256 j = r.variantsAt;
+        while (i < addition.length && j < r.raw.length) {
+            (bytes32 added, uint256 afterI) = Payload.variantAt(addition, i);
+            (bytes32 present, uint256 afterJ) = Payload.variantAt(r.raw, j);
+            if (added == present) revert IModelRegistry.DuplicateVariant(added);
+            if (added < present) i = afterI;
+            else j = afterJ;
+        }
+    }
+
+    function countVariants(Record memory r) internal pure returns (uint256 count) {
+        for (uint256 pos = r.variantsAt; pos < r.raw.length; ++count) (, pos) = Payload.variantAt(r.raw, pos);
+    }
+
+    /// @dev Decodes the variants of `r` into list[used..].
+    /// @return The number of entries used now.
+    function readVariants(Record memory r, IModelRegistry.Variant[] memory list, uint256 used)
+        internal
+        pure
+        returns (uint256)
+    {
+        uint256 pos = r.variantsAt;
+        for (; pos < r.raw.length; ++used) pos = _readVariant(r.raw, pos, list[used]);
+        return used;
+    }
+
+    function _readVariant(bytes memory raw, uint256 pos, IModelRegistry.Variant memory v) private pure returns (uint256) {
+        uint256 lengths = uint8(raw[pos + 1]);
+        v.format = _formatName(uint8(raw[pos]));
+        pos += 2;
+        v.quantization = string(_slice(raw, pos, lengths >> 4));
+        pos += lengths >> 4;
+        v.target = string(_slice(raw, pos, lengths & 15));
+        pos += lengths & 15;
+        v.sizeBytes = uint48(_wordAt(raw, pos + 1) >> 208);
+        v.cid = _cidText(raw[pos], _wordAt(raw, pos + 7));
+        v.sha256Digest = bytes32(_wordAt(raw, pos + 39));
+        return pos + 71;
+    }
+
+    function _formatName(uint256 format) private pure returns (string memory) {
+        if (format == 1) return "safetensors";
+        if (format == 2) return "gguf";
+        if (format == 3) return "mlx";
+        return "tensorrt_llm";
+    }
+
+    /// @dev CIDv1 in base32: `b` and 58 characters for the 288 bits 01 | codec | 12 20 | digest (and two zero bits).
+    function _cidText(bytes1 codec, uint256 digest) private pure returns (string memory) {
+        bytes memory alphabet = "abcdefghijklmnopqrstuvwxyz234567";
+        bytes memory text = new bytes(59);
+        text[0] = "b";
+        uint256 bits = (0x01001220 | uint256(uint8(codec)) << 16) << 224 | digest >> 32;
+        for (uint256 i = 1; i <= 51; ++i) text[i] = alphabet[bits >> (256 - 5 * i) & 31];
+        bits = digest << 2; // the last 33 bits are not in the text yet
+        for (uint256 i = 52; i <= 58; ++i) text[i] = alphabet[bits >> (5 * (58 - i)) & 31];
+        return string(text);
+    }
+
+    function _kind(bytes memory raw) private pure returns (IModelRegistry.Kind) {
+        return IModelRegistry.Kind(uint8(raw[1]) & ~BY_OTHER);
+    }
+
+    function _load(address account, uint256 limit) private view returns (bytes memory raw) {
+        uint256 size = account.code.length;
+        if (size > limit) size = limit;
+        raw = new bytes(size);
+        assembly ("memory-safe") {
+            extcodecopy(account, add(raw, 32), 0, size)
+        }
+    }
+
+    /// @dev 32 bytes from `pos`; what lies behind the end is not defined.
+    function _wordAt(bytes memory raw, uint256 pos) private pure returns (uint256 word) {
+        assembly ("memory-safe") {
+            word := mload(add(add(raw, 32), pos))
+        }
+    }
+
+    function _addressAt(bytes memory raw, uint256 pos) private pure returns (address) {
+        return address(uint160(_wordAt(raw, pos) >> 96));
+    }
+
+    function _textAt(bytes memory raw, uint256 pos) private pure returns (string memory text, uint256 next) {
+        uint256 n = uint8(raw[pos]);
+        return (string(_slice(raw, pos + 1, n)), pos + 1 + n);
+    }
+
+    function _slice(bytes memory raw, uint256 pos, uint256 n) private pure returns (bytes memory part) {
+        part = new bytes(n);
+        assembly ("memory-safe") {
+            mcopy(add(part, 32), add(add(raw, 32), pos), n)
+        }
+    }
+}
