@@ -1,0 +1,264 @@
+"""The packed bytes that `publish` and `addVariants` take, and the records the registry keeps of them.
+
+The layouts are stated in ``contracts/interfaces/IModelRegistry.sol``. Every limit of the contract is checked here
+first, so that a publisher learns of it before a transaction costs anything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from citrate.core.errors import ConfigError, FormatError
+from citrate.core.records import (
+    LATEST,
+    NAME_PATTERN,
+    SHA256_PATTERN,
+    VERSION_PATTERN,
+    Format,
+    Variant,
+    VariantRecord,
+)
+from citrate.registry import cid
+
+MAX_VARIANTS = 64
+MAX_MANTISSA = (1 << 24) - 1
+MAX_EXPONENT = 60
+MAX_SIZE_BYTES = (1 << 48) - 1
+
+_LICENCE = re.compile(r"[ -~]{1,64}")
+_LABEL = re.compile(r"([A-Za-z0-9][A-Za-z0-9._+-]{0,14})?")
+_FIRST_RELEASE, _RELEASE, _ADDITION = 1, 2, 3
+_BY_OTHER = 0x80
+
+
+@dataclass(frozen=True)
+class ReleasePayload:
+    """A version to be published under ``publisher``'s name."""
+
+    publisher: str
+    name: str
+    version: str
+    licence: str
+    manifest_sha256: str
+    variants: tuple[VariantRecord, ...]
+    price_wei: int = 0
+
+    def encode(self) -> bytes:
+        """The packed release.
+
+        Raises:
+            ConfigError: something that the contract would refuse.
+        """
+        _require(NAME_PATTERN, self.name, "name")
+        _require(VERSION_PATTERN, self.version, "version")
+        if self.version == LATEST:
+            raise ConfigError(f"{LATEST!r} cannot name a version", hint="it always names the newest release")
+        if not _LICENCE.fullmatch(self.licence):
+            raise ConfigError(
+                f"the licence {self.licence!r} cannot stand on chain",
+                hint="1 to 64 plain characters, such as apache-2.0",
+            )
+        return (
+            _text(self.name)
+            + _digest(self.manifest_sha256, "manifest")
+            + encode_price(self.price_wei)
+            + _text(self.version)
+            + _text(self.licence)
+            + _encode_variants(self.variants)
+        )
+
+
+@dataclass(frozen=True)
+class AdditionPayload:
+    """Variants to be added to a version, and the manifest that lists the old and the new ones."""
+
+    manifest_sha256: str
+    variants: tuple[VariantRecord, ...]
+
+    def encode(self) -> bytes:
+        """The packed addition.
+
+        Raises:
+            ConfigError: something that the contract would refuse.
+        """
+        return _digest(self.manifest_sha256, "manifest") + _encode_variants(self.variants)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record as it stands in the code of its account. Texts that stand in another record are empty."""
+
+    created_at: int
+    previous: str
+    """The registry's record before this one; the zero address in the first."""
+    link: str
+    """The publisher, the model's release before this one, or the release that the variants were added to."""
+    first: str
+    """The model's first release, in a later release; else empty."""
+    sender: str
+    """Who owned the model, where that was not the publisher; else empty."""
+    name: str
+    version: str
+    licence: str
+    price_wei: int
+    manifest_sha256: str
+    variants: tuple[VariantRecord, ...]
+
+
+def sort_key(variant: Variant) -> bytes:
+    """What variants are ordered and told apart by: all of a variant's encoding that comes before the codec."""
+    lengths = len(variant.quantization) << 4 | len(variant.target)
+    return bytes([variant.format.number, lengths]) + (variant.quantization + variant.target).encode()
+
+
+def encode_price(price_wei: int) -> bytes:
+    """The four bytes of a price: a 24-bit mantissa times a power of ten, in wei; free is four zeros.
+
+    Raises:
+        ConfigError: more than seven significant digits, negative, or too large.
+    """
+    if price_wei < 0:
+        raise ConfigError("a price cannot be negative", hint="--price 0 is free")
+    mantissa, exponent = price_wei, 0
+    while mantissa and mantissa % 10 == 0 and exponent < MAX_EXPONENT:
+        mantissa, exponent = mantissa // 10, exponent + 1
+    if mantissa > MAX_MANTISSA:
+        near = " or ".join(f"{price}" for price in _nearest_prices(price_wei))
+        raise ConfigError(
+            f"a price of {price_wei} wei has too many digits to stand on chain", hint=f"near it: {near} wei"
+        )
+    return mantissa.to_bytes(3, "big") + bytes([exponent if mantissa else 0])
+
+
+def decode_price(code: bytes) -> int:
+    """The price in wei."""
+    return int.from_bytes(code[:3], "big") * 10 ** code[3]
+
+
+def decode_record(code: bytes) -> Record:
+    """Read a record from its account's code, which may be hostile.
+
+    Raises:
+        FormatError: it is no record of this layout.
+    """
+    read = _Reader(code)
+    if read.take(1) != b"\0":
+        raise FormatError("not a record: it does not begin with STOP")
+    kind_byte = read.number(1)
+    kind = kind_byte & ~_BY_OTHER
+    created_at, previous, link = read.number(5), read.address(), read.address()
+    name = first = sender = version = licence = ""
+    price_wei = 0
+    if kind == _FIRST_RELEASE:
+        name = read.text()
+    elif kind == _RELEASE:
+        first = read.address()
+    elif kind != _ADDITION:
+        raise FormatError(f"not a record: unknown kind {kind_byte}")
+    if kind_byte & _BY_OTHER:
+        sender = read.address()
+    manifest = read.take(32).hex()
+    if kind != _ADDITION:
+        price_wei, version, licence = decode_price(read.take(4)), read.text(), read.text()
+    variants = []
+    while not read.done:
+        variants.append(read.variant())
+    return Record(
+        created_at, previous, link, first, sender, name, version, licence, price_wei, manifest, tuple(variants)
+    )
+
+
+class _Reader:
+    """Takes fields from the front of bytes, never past their end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    @property
+    def done(self) -> bool:
+        return self._at == len(self._data)
+
+    def take(self, count: int) -> bytes:
+        if self._at + count > len(self._data):
+            raise FormatError(f"not a record: it ends at byte {len(self._data)}, inside a field")
+        self._at += count
+        return self._data[self._at - count : self._at]
+
+    def number(self, count: int) -> int:
+        return int.from_bytes(self.take(count), "big")
+
+    def address(self) -> str:
+        return "0x" + self.take(20).hex()
+
+    def text(self, length: int | None = None) -> str:
+        try:
+            return self.take(self.number(1) if length is None else length).decode("ascii")
+        except UnicodeDecodeError as error:
+            raise FormatError("not a record: a text is not ASCII") from error
+
+    def variant(self) -> VariantRecord:
+        number, lengths = self.number(1), self.number(1)
+        if not 1 <= number <= len(Format):
+            raise FormatError(f"not a record: unknown format {number}")
+        variant = Variant(list(Format)[number - 1], self.text(lengths >> 4), self.text(lengths & 15))
+        codec, size_bytes = self.number(1), self.number(6)
+        if codec not in (cid.RAW, cid.DAG_PB):
+            raise FormatError(f"not a record: unknown codec {codec:#x}")
+        return VariantRecord(variant, cid.encode(codec, self.take(32)), self.take(32).hex(), size_bytes)
+
+
+def _encode_variants(variants: Iterable[VariantRecord]) -> bytes:
+    entries = sorted((sort_key(v.variant).ljust(32, b"\0"), v) for v in map(_checked, variants))
+    if not 1 <= len(entries) <= MAX_VARIANTS:
+        raise ConfigError(f"{len(entries)} variants in one record", hint=f"a record holds 1 to {MAX_VARIANTS}")
+    for (key, _), (next_key, entry) in zip(entries, entries[1:], strict=False):
+        if key == next_key:
+            raise ConfigError(f"the variant {entry.variant} is there twice", hint="name each variant once")
+    return b"".join(_encode_variant(entry) for _, entry in entries)
+
+
+def _encode_variant(entry: VariantRecord) -> bytes:
+    codec, digest = cid.decode(entry.cid)
+    size = entry.size_bytes.to_bytes(6, "big")
+    return sort_key(entry.variant) + bytes([codec]) + size + digest + bytes.fromhex(entry.sha256)
+
+
+def _checked(entry: VariantRecord) -> VariantRecord:
+    variant = entry.variant
+    for part in (variant.quantization, variant.target):
+        if not _LABEL.fullmatch(part):
+            raise ConfigError(f"the variant {variant} cannot stand on chain", hint="at most 15 of A-Z a-z 0-9 . _ + -")
+    if not 0 < entry.size_bytes <= MAX_SIZE_BYTES:
+        raise ConfigError(f"the variant {variant} has {entry.size_bytes} bytes", hint="it must have 1 to 2^48 - 1")
+    _digest(entry.sha256, str(variant))
+    if not any(cid.decode(entry.cid)[1]):
+        raise ConfigError(f"the variant {variant} has an empty CID digest", hint="citrate verify its store")
+    return entry
+
+
+def _digest(sha256: str, what: str) -> bytes:
+    if not SHA256_PATTERN.fullmatch(sha256) or not int(sha256, 16):
+        raise ConfigError(f"{sha256!r} is no SHA-256 of the {what}", hint="a SHA-256 is 64 lower-case hex digits")
+    return bytes.fromhex(sha256)
+
+
+def _require(pattern: re.Pattern[str], text: str, what: str) -> None:
+    if not pattern.fullmatch(text):
+        raise ConfigError(f"{text!r} cannot be a {what}", hint=f"a {what} is {pattern.pattern}")
+
+
+def _text(text: str) -> bytes:
+    return bytes([len(text)]) + text.encode()
+
+
+def _nearest_prices(price_wei: int) -> tuple[int, int]:
+    """The next representable prices below and above."""
+    unit = 1
+    while price_wei // unit > MAX_MANTISSA:
+        unit *= 10
+    below = price_wei // unit
+    above = below + 1
+    return below * unit, above * unit if above <= MAX_MANTISSA else -(-above // 10) * 10 * unit
