@@ -71,13 +71,13 @@ library Text {
 
     /// @dev Whether all of the n bytes from byte `pos` are flagged.
     function _all(uint256 flags, uint256 pos, uint256 n) private pure returns (bool) {
-        return _mask(pos, n) & TOPS & ~flags == 0;
+        return _mask(pos, n) & ~flags == 0;
     }
 
-    /// @dev Ones in the n bytes from byte `pos`, pos + n <= 32.
+    /// @dev The flags of the n bytes from byte `pos`, pos + n <= 32.
     function _mask(uint256 pos, uint256 n) private pure returns (uint256) {
         unchecked {
-            return (type(uint256).max >> (8 * pos)) & ~(type(uint256).max >> (8 * (pos + n)));
+            return (TOPS >> (8 * pos)) & ~(TOPS >> (8 * (pos + n)));
         }
     }
 
