@@ -1,0 +1,216 @@
+"""What every command shares: the global options, settings and facade, output, and how an error is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from citrate.core.errors import CitrateError
+
+if TYPE_CHECKING:
+    from citrate.core.settings import Settings
+    from citrate.facade import Registry
+
+
+_JSON = "One JSON document on stdout."
+_QUIET = "No talk on stderr."
+_NETWORK = "The network, from citrate.toml (default: devnet)."
+_HOME = "The folder that holds citrate's state."
+_DEBUG = "Print the traceback of an error."
+
+
+@dataclass
+class State:
+    """The global options of this run."""
+
+    json: bool = False
+    quiet: bool = False
+    debug: bool = False
+    flags: dict[str, object] = field(default_factory=dict)
+
+
+_state = State()
+
+
+def start(arguments: Sequence[str]) -> State:
+    """A fresh state. ``--json`` and ``--debug`` are looked for at once, so that a usage error obeys them too."""
+    global _state
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    _state = State(json="--json" in own, debug="--debug" in own)
+    return _state
+
+
+def new_app(**options: bool) -> typer.Typer:
+    """A command's own Typer: plain help, no completion options."""
+    return typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, **options)  # type: ignore[arg-type]
+
+
+def with_shared_options(command: TyperCommand | TyperGroup) -> TyperCommand | TyperGroup:
+    """Give ``command``, and the commands below it, the global options, so that they may stand anywhere."""
+    command.params.extend(typer.main.get_command(_shared).params)
+    for child in getattr(command, "commands", {}).values():
+        with_shared_options(child)
+    return command
+
+
+def _keep(ctx: typer.Context, param: typer.CallbackParam, value: object) -> object:
+    if value is None or value is False:
+        return value
+    if param.name in ("network", "home"):
+        _state.flags[param.name] = value
+    else:
+        setattr(_state, str(param.name), True)
+    return value
+
+
+_shared = typer.Typer(add_completion=False)
+
+
+@_shared.command()
+def _shared_options(
+    json: Annotated[bool, typer.Option("--json", callback=_keep, expose_value=False, help=_JSON)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", callback=_keep, expose_value=False, help=_QUIET)] = False,
+    network: Annotated[
+        str | None, typer.Option(callback=_keep, expose_value=False, metavar="NAME", help=_NETWORK)
+    ] = None,
+    home: Annotated[str | None, typer.Option(callback=_keep, expose_value=False, metavar="DIR", help=_HOME)] = None,
+    debug: Annotated[bool, typer.Option("--debug", callback=_keep, expose_value=False, help=_DEBUG)] = False,
+) -> None:
+    """The template whose options every command gets."""
+
+
+# ---------------------------------------------------------------- settings and facade
+
+
+def settings(**flags: object) -> Settings:
+    """The settings of this run; ``flags`` are the command's own (``None``: not given)."""
+    from citrate.core.settings import Settings
+
+    return Settings.load({**_state.flags, **flags})
+
+
+def registry(**flags: object) -> Registry:
+    """The facade over this run's settings; it asks for a key's password on a terminal."""
+    from citrate.facade import Registry
+
+    terminal = sys.stdin.isatty() and sys.stderr.isatty()
+    return Registry(settings(**flags), ask_password=_ask_password if terminal else None, notify=talk)
+
+
+def _ask_password(question: str, confirm: bool) -> str:
+    return str(typer.prompt(question, hide_input=True, confirmation_prompt=confirm, err=True))
+
+
+# ---------------------------------------------------------------- output
+
+
+def emit(document: Mapping[str, object], human: Callable[[], None]) -> None:
+    """Print the result: one JSON document, or what ``human`` prints."""
+    if _state.json:
+        print(json.dumps(document, ensure_ascii=False, indent=2))  # noqa: T201
+    else:
+        human()
+    sys.stdout.flush()
+
+
+def say(text: str = "") -> None:
+    """A line of data on stdout. Control characters are shown, never sent to the terminal."""
+    print(_printable(text))  # noqa: T201
+
+
+def talk(text: str) -> None:
+    """A line of talk on stderr."""
+    if not _state.quiet:
+        print(_printable(text), file=sys.stderr)  # noqa: T201
+
+
+def stream(text: str) -> None:
+    """A piece of generated text on stdout, at once; nothing with ``--json``."""
+    if not _state.json:
+        sys.stdout.write(_printable(text))
+        sys.stdout.flush()
+
+
+def wants_json() -> bool:
+    """Whether this run prints JSON."""
+    return _state.json
+
+
+def wants_progress() -> bool:
+    """Whether bars may be drawn: on a terminal only, and not when asked to be quiet."""
+    return sys.stderr.isatty() and not _state.quiet
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
+    """Aligned columns on stdout, the last one unpadded."""
+    lines = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
+    if not lines:
+        return
+    widths = [max(len(_printable(line[i])) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
+        cells = [_printable(cell).ljust(width) for cell, width in zip(line[:-1], widths, strict=False)]
+        print("  ".join([*cells, _printable(line[-1])]).rstrip())  # noqa: T201
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
+# ---------------------------------------------------------------- errors
+
+
+def fail(state: State, error: CitrateError) -> NoReturn:
+    """Tell an error that citrate raised on purpose: one line, the next command, its exit code."""
+    if state.debug:
+        raise error
+    name = type(error).__name__
+    if state.json:
+        body = {"type": name, "message": error.message, "hint": error.hint, "details": dict(error.details)}
+        print(json.dumps({"error": body}, ensure_ascii=False, default=str))  # noqa: T201
+    else:
+        print(f"error: {_printable(error.message)}", file=sys.stderr)  # noqa: T201
+        if error.hint:
+            print(f"hint:  {_printable(error.hint)}", file=sys.stderr)  # noqa: T201
+    _leave(error.exit_code)
+
+
+def fail_unexpected(state: State, error: Exception) -> NoReturn:
+    """Usage errors (exit 2), the operating system's refusals, and faults of ours (exit 1, with the way to report)."""
+    exit_code = getattr(error, "exit_code", None)
+    formatted = getattr(error, "format_message", None)
+    if exit_code is not None and formatted is not None:  # click's own errors, which typer vendors
+        usage = getattr(getattr(error, "ctx", None), "command_path", "citrate")
+        failure = CitrateError(str(formatted()), hint=f"{usage} --help")
+        kind = "UsageError"
+    elif isinstance(error, OSError):
+        failure = CitrateError(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), hint="")
+        kind, exit_code = type(error).__name__, 1
+    else:
+        failure = CitrateError(f"a fault in citrate: {type(error).__name__}: {error}", hint="run again with --debug")
+        kind, exit_code = "InternalError", 1
+    if state.debug:
+        raise error
+    if state.json:
+        body = {"type": kind, "message": failure.message, "hint": failure.hint, "details": {}}
+        print(json.dumps({"error": body}, ensure_ascii=False))  # noqa: T201
+    else:
+        print(f"error: {_printable(failure.message)}", file=sys.stderr)  # noqa: T201
+        if failure.hint:
+            print(f"hint:  {failure.hint}", file=sys.stderr)  # noqa: T201
+    _leave(int(exit_code))
+
+
+def _leave(code: int) -> NoReturn:
+    with suppress(OSError):
+        sys.stdout.flush()
+    if code == 0:
+        os._exit(1)  # an error never leaves with success
+    sys.exit(code)

@@ -1,0 +1,100 @@
+"""The `citrate` command: a table of commands, loaded one at a time, and the one error boundary.
+
+`citrate --help` must not pay for what a command needs, so a command's module is imported when it is called; the
+table holds the one line that the overview prints. stdout is data, stderr is talk.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from citrate.cli import context
+from citrate.core.errors import CitrateError
+
+COMMANDS = {
+    "doctor": ("doctor", "what is installed, reachable, missing, and the command that mends each"),
+    "devnet": ("devnet", "the local chain: up, status, down, reset, fund"),
+    "key": ("key", "encrypted keystores: new, import, list, use"),
+    "config": ("config", "every setting and where it came from"),
+    "register-model": ("register_model", "convert, check, store and record a model in one transaction"),
+    "add-variant": ("add_variant", "more variants for a version that stands"),
+    "alias": ("alias", "move an alias; its history"),
+    "deprecate": ("deprecate", "mark a version as superseded; never delete"),
+    "transfer": ("transfer", "hand a model over, in two steps"),
+    "list": ("list", "what the registry holds"),
+    "search": ("search", "find models by text"),
+    "show": ("show", "one model: versions, aliases, licence, price, lineage, variants"),
+    "resolve": ("resolve", "the chain's record of a version; nothing is downloaded"),
+    "select": ("select", "the variant for a device and task, and why"),
+    "pull": ("pull", "fetch and verify; the last line is the path"),
+    "verify": ("verify", "re-hash files against the chain's record"),
+    "run": ("run", "generate text with a verified model"),
+    "add": ("add", "content-address a file or folder into the store"),
+    "cat": ("cat", "print a file of the store, verified"),
+    "store": ("store", "the embedded store: ls, verify, where, export, import"),
+    "push": ("push", "copy a version to Kubo"),
+    "gateway": ("gateway", "serve the embedded store as a trustless IPFS gateway"),
+    "convert": ("convert", "one conversion, checked"),
+    "inspect": ("inspect", "what a model is; nothing is executed"),
+    "sync": ("sync", "a validator's mirror: follow the chain, fetch, verify, pin"),
+    "deploy-contracts": ("deploy_contracts", "put the contracts on a chain"),
+}
+
+
+class _Commands(TyperGroup):
+    """The top level: lists from the table, imports on use."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer.Context is click's
+        return list(COMMANDS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | TyperGroup | None:  # type: ignore[override]
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"citrate.cli.{COMMANDS[cmd_name][0]}")
+        command = typer.main.get_command(module.app)
+        command.name = cmd_name
+        return context.with_shared_options(command)  # type: ignore[arg-type]
+
+    def format_commands(self, ctx: typer.Context, formatter: object) -> None:  # type: ignore[override]
+        with formatter.section("Commands"):  # type: ignore[attr-defined]  # click's HelpFormatter, which typer vendors
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])  # type: ignore[attr-defined]
+
+
+app = typer.Typer(cls=_Commands, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback(
+    epilog="A reference is publisher/name[@version|:alias][#variant]; publisher is an address, a name from "
+    "[addresses] in citrate.toml, or 'me'. Start with: citrate register-model DIR --name NAME"
+)
+def root() -> None:
+    """An on-chain model registry with IPFS storage: publish once, fetch anywhere, verify every byte."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave with its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    state = context.start(arguments)
+    command = context.with_shared_options(typer.main.get_command(app))  # type: ignore[arg-type]
+    try:
+        command(list(arguments), prog_name="citrate", standalone_mode=False)
+    except CitrateError as error:
+        context.fail(state, error)
+    except (KeyboardInterrupt, typer.Abort):
+        context.talk("interrupted")
+        sys.exit(130)
+    except typer.Exit as exit_:
+        sys.exit(exit_.exit_code)
+    except BrokenPipeError:
+        sys.exit(141)
+    except Exception as error:  # noqa: BLE001  # the boundary: usage errors and faults end here, once
+        context.fail_unexpected(state, error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""How versions, variants and models are told by the commands that read the registry."""
+
+from __future__ import annotations
+
+from citrate.cli import context
+from citrate.cli.sizes import human_size
+from citrate.core.records import VariantRecord, VersionRecord
+from citrate.registry.manifest import cid_of
+
+
+def variant_document(variant: VariantRecord) -> dict[str, object]:
+    """A variant as JSON."""
+    return {
+        "variant": str(variant.variant),
+        "cid": variant.cid,
+        "sha256": variant.sha256,
+        "size_bytes": variant.size_bytes,
+    }
+
+
+def version_document(record: VersionRecord) -> dict[str, object]:
+    """A version as JSON: the keys of `resolve` in CLI.md, and more."""
+    return {
+        "ref": record.ref,
+        "model_id": record.model_id,
+        "version_id": record.version_id,
+        "publisher": record.publisher,
+        "name": record.name,
+        "version": record.version,
+        "manifest": {"cid": cid_of(record.manifest_sha256), "sha256": record.manifest_sha256},
+        "variants": [variant_document(variant) for variant in record.variants],
+        "licence": record.licence,
+        "price_wei": record.price_wei,
+        "created_at": record.created_at,
+        "deprecated": record.deprecated,
+        "replacement": record.replacement or None,
+        "quarantined": None,  # no moderation contract is configured
+        "block_number": record.block_number,
+    }
+
+
+def show_version(record: VersionRecord) -> None:
+    """A version for people."""
+    price = f"{record.price_wei / 1e18:g} ether" if record.price_wei else "free"
+    marks = "  DEPRECATED" if record.deprecated else ""
+    context.say(f"{record.ref}{marks}")
+    context.table([("licence", record.licence), ("price", price), ("block", str(record.block_number))])
+    rows = [(str(v.variant), human_size(v.size_bytes), v.sha256[:16] + "…", v.cid) for v in record.variants]
+    context.table(rows, ("VARIANT", "SIZE", "SHA-256", "CID"))

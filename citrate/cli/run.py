@@ -1,0 +1,66 @@
+"""`citrate run`: generate text with a verified model, in a child process without network."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from citrate.cli import arguments, context, progress
+from citrate.core.errors import ConfigError
+
+app = context.new_app()
+
+
+@app.command()
+def run(
+    model: Annotated[str, typer.Argument(metavar="REF_OR_PATH", help="A reference, or a model file or folder.")],
+    prompt: Annotated[str | None, typer.Argument(help="The prompt; default: stdin.")] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="At most so many tokens.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="For temperatures above 0.")] = 0,
+    from_: Annotated[list[str] | None, typer.Option("--from", metavar="URL", help="A gateway to fetch from.")] = None,
+    offline: Annotated[bool | None, typer.Option("--offline", help="Use what this machine has.")] = None,
+    allow: Annotated[str | None, typer.Option(help="deprecated,quarantined")] = None,
+    no_sandbox: Annotated[bool, typer.Option("--no-sandbox", help="Load the model without the sandbox.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Complete the prompt as it is: no chat template.")] = False,
+) -> None:
+    """Generate text; it streams to stdout. A reference is pulled and verified first.
+
+    Example: citrate run me/tiny-llama "Tell me a story about a fox." --max-tokens 60
+    """
+    text = prompt if prompt is not None else (sys.stdin.read() if not sys.stdin.isatty() else "")
+    if not text.strip():
+        raise ConfigError("no prompt", hint='citrate run REF "a prompt", or a prompt on stdin')
+    registry = context.registry(offline=offline)
+    with progress.bars() as on_progress:
+        path, variant = registry.locate(
+            model, gateways=from_ or (), allow=arguments.allowed(allow), progress=on_progress
+        )
+    generation = registry.generate(
+        path,
+        text,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        chat=not raw,
+        sandbox=not no_sandbox,
+        on_text=context.stream,
+    )
+    document: dict[str, object] = {
+        "text": generation.text,
+        "tokens": generation.tokens,
+        "tokens_per_s": round(generation.tokens_per_s, 2),
+        "time_to_first_token_s": round(generation.time_to_first_token_s, 3),
+        "variant": variant,
+    }
+
+    def human() -> None:
+        context.say()
+        context.talk(
+            f"{variant or Path(path).name}: {generation.tokens} tokens, {generation.tokens_per_s:.1f} a second"
+        )
+
+    context.emit(document, human)

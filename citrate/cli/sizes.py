@@ -1,0 +1,13 @@
+"""Sizes as people read them."""
+
+from __future__ import annotations
+
+
+def human_size(size_bytes: int) -> str:
+    """Decimal units, as `hf` and `ls --si` print them: 4.2 MB."""
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size_bytes} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")

@@ -1,0 +1,252 @@
+"""`Registry`: what a program uses. It composes the chain, the stores, the formats and the runtimes.
+
+Everything here is a few lines over `citrate.registry`, `citrate.formats` and `citrate.inference`, which know nothing
+of each other's sides: training and inference never see the chain or a store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from citrate.core.errors import NotPermittedError, UnavailableError
+from citrate.core.records import Reference, Selection, Task, Variant, VersionRecord
+from citrate.core.settings import Settings
+from citrate.core.sink import Progress
+from citrate.registry.session import Session
+
+if TYPE_CHECKING:
+    from citrate.inference.run import Generation
+    from citrate.registry.chain import AliasChange, ModelSummary, Receipt
+    from citrate.registry.publishing import Published
+    from citrate.registry.retrieve import FileVerdict, Pulled
+
+
+class Registry(Session):
+    """A home and a chain, with everything citrate does."""
+
+    @classmethod
+    def open(cls, **settings: object) -> Registry:
+        """A registry with the given settings; what is not given comes from the environment and `citrate.toml`."""
+        return cls(Settings.load(settings))
+
+    # ------------------------------------------------------------------ reading
+
+    def models(self) -> tuple[ModelSummary, ...]:
+        """Every model of the registry, newest first, proved complete at one block."""
+        return self.chain.models()
+
+    def alias_log(self, ref: str | Reference) -> tuple[AliasChange, ...]:
+        """Every change of the alias that ``ref`` names, oldest first; complete, or an error."""
+        named = self.reference(ref)
+        return self.chain.alias_log(named.publisher, named.name, named.alias)
+
+    def select(
+        self,
+        ref: str | Reference,
+        *,
+        device: str | None = None,
+        arch: str = "",
+        memory_gb: float | None = None,
+        task: Task | str = Task.INFERENCE,
+        allow: frozenset[str] = frozenset(),
+        gateways: Iterable[str] = (),
+    ) -> Selection:
+        """The variant of a version for a device (default: this machine) and task, and why.
+
+        Raises:
+            NotPermittedError: the version is deprecated and ``allow`` does not say so.
+            NoCompatibleVariantError: nothing suits; a reason for each variant.
+        """
+        record = self.resolve(ref)
+        self._require_allowed(record, allow)
+        return self._select(record, device, arch, memory_gb, Task(task), gateways)
+
+    def _select(
+        self,
+        record: VersionRecord,
+        device: str | None,
+        arch: str,
+        memory_gb: float | None,
+        task: Task,
+        gateways: Iterable[str],
+    ) -> Selection:
+        from citrate.inference.device import parse_device, probe
+        from citrate.inference.select import select
+
+        machine = parse_device(device, arch, memory_gb) if device else probe()
+        try:
+            architecture = self.manifest(record, gateways).architecture
+        except UnavailableError:
+            architecture = None  # `select` says in its reason that the KV cache is not counted
+        return select(record.variants, machine, task, architecture=architecture)
+
+    def _require_allowed(self, record: VersionRecord, allow: frozenset[str]) -> None:
+        if not record.deprecated:
+            return
+        if "deprecated" in allow:
+            self.notify(f"warning: {record.ref} is deprecated")
+            return
+        instead = ""
+        if record.replacement:
+            instead = f"; its replacement is {self.chain.version(record.replacement).ref}"
+        raise NotPermittedError(f"{record.ref} is deprecated{instead}", hint="--allow deprecated to use it anyway")
+
+    # ------------------------------------------------------------------ fetching and running
+
+    def pull(
+        self,
+        ref: str | Reference,
+        *,
+        out: Path | str | None = None,
+        gateways: Iterable[str] = (),
+        allow: frozenset[str] = frozenset(),
+        progress: Progress | None = None,
+    ) -> Pulled:
+        """Fetch a variant and verify every byte; without ``#variant`` the one for this machine.
+
+        Raises:
+            IntegrityError: a byte is not what the chain says; nothing of it is kept.
+            StoreError: no source has it.
+        """
+        from citrate.registry import retrieve
+
+        named = self.reference(ref)
+        record = self.resolve(named)
+        self._require_allowed(record, allow)
+        gateways = tuple(gateways)
+        variant = named.variant or self._select(record, None, "", None, Task.INFERENCE, gateways).variant
+        retrieve.variant_of(record, variant)
+        manifest = self.manifest(record, gateways)
+        pulled = retrieve.pull(record, manifest, variant, self.store, self.sources(gateways), progress)
+        if out is None:
+            return pulled
+        name = manifest.entry(variant).files[0].path
+        return replace(pulled, path=retrieve.copy_out(pulled.path, Path(out), name))
+
+    def verify(self, ref: str | Reference, path: Path | str | None = None) -> tuple[FileVerdict, ...]:
+        """Re-hash what is stored for ``ref``, or the files at ``path``, against the chain.
+
+        Raises:
+            NotFoundError: nothing of the version is stored here, or no such path.
+        """
+        from citrate.registry import retrieve
+
+        named = self.reference(ref)
+        record = self.resolve(named)
+        manifest = self.manifest(record)
+        if path is not None:
+            variant = named.variant or retrieve.matching_variant(Path(path), record)
+            if variant is None:
+                variant = retrieve.likely_variant(Path(path), manifest)
+            return retrieve.verify_path(Path(path), manifest.entry(variant).artifact())
+        return retrieve.verify_stored(record, manifest, named.variant, self.store)
+
+    def run(
+        self,
+        ref: str | Reference,
+        prompt: str,
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+        sandbox: bool = True,
+        gateways: Iterable[str] = (),
+        allow: frozenset[str] = frozenset(),
+        on_text: Callable[[str], None] | None = None,
+        progress: Progress | None = None,
+    ) -> Generation:
+        """Pull the variant for this machine and generate text with it, in a child process without network."""
+        from citrate.inference.run import generate
+
+        pulled = self.pull(ref, gateways=gateways, allow=allow, progress=progress)
+        return generate(
+            pulled.path,
+            pulled.variant.variant.format,
+            prompt,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+            sandbox=sandbox,
+            on_text=on_text,
+        )
+
+    # ------------------------------------------------------------------ writing
+
+    def register_model(
+        self,
+        source: Path | str,
+        *,
+        name: str,
+        version: str = "1.0.0",
+        licence: str | None = None,
+        variants: str | Sequence[Variant] | None = None,
+        alias: str = "",
+        price_wei: int = 0,
+        checks: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Published:
+        """Convert, check and store a model, and record it with all its variants in one transaction.
+
+        The same bytes again are ``unchanged`` and send nothing. A dry run converts, tells the exact CIDs and what
+        publishing would cost, sends nothing and starts nothing.
+
+        Raises:
+            AlreadyExistsError: the version stands with other bytes.
+            ConfigError, FormatError, UnsupportedConversionError: see `citrate.registry.publish.prepare`.
+            ChainError: the transaction was not sent, or failed.
+        """
+        from citrate.registry import publish, publishing
+
+        wanted = _variants(variants)
+        request = publish.Request(Path(source), name, version, licence, wanted, alias, price_wei, checks)
+        return publishing.register(self, request, dry_run=dry_run, progress=progress or _unwatched)
+
+    def add_variants(
+        self,
+        ref: str | Reference,
+        variants: str | Sequence[Variant],
+        *,
+        source: Path | str | None = None,
+        checks: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Published:
+        """Convert more variants for a version that stands, from ``source`` or its own safetensors variant."""
+        from citrate.registry import publishing
+
+        return publishing.add(
+            self,
+            self.reference(ref),
+            _variants(variants),
+            source=Path(source) if source else None,
+            checks=checks,
+            dry_run=dry_run,
+            progress=progress or _unwatched,
+        )
+
+    def set_alias(self, ref: str | Reference, alias: str) -> Receipt:
+        """Point ``alias`` at the version that ``ref`` names."""
+        record = self.resolve(self.reference(ref))
+        return self.chain.set_alias(self.signer(), record.publisher, record.name, alias, record.version)
+
+    def deprecate(self, ref: str | Reference, replacement: str | Reference | None = None) -> Receipt:
+        """Mark a version as superseded; it stays readable."""
+        record = self.resolve(self.reference(ref))
+        other = self.resolve(self.reference(replacement)).version_id if replacement else ""
+        return self.chain.deprecate(self.signer(), record.publisher, record.name, record.version, other)
+
+
+def _unwatched(stage: str, done: int, total: int) -> None:
+    """Progress that nobody looks at."""
+
+
+def _variants(variants: str | Sequence[Variant] | None) -> tuple[Variant, ...] | None:
+    if variants is None:
+        return None
+    if isinstance(variants, str):
+        return tuple(Variant.parse(part.strip()) for part in variants.split(","))
+    return tuple(variants)

@@ -1,0 +1,300 @@
+"""From a model directory to a release that is stored and ready to be recorded on chain.
+
+``prepare`` does everything that needs no key and no chain: inspect, convert into the store, check, and write the
+manifest. Its result is the same for the same input, so that a dry run tells the exact CIDs and a second run reuses
+what the first converted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from citrate import __version__, formats
+from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError, FormatError, UnsupportedConversionError
+from citrate.core.records import (
+    ALIAS_PATTERN,
+    LATEST,
+    MANIFEST_MAX_BYTES,
+    NAME_PATTERN,
+    VERSION_PATTERN,
+    Format,
+    Variant,
+    VariantRecord,
+    VersionRecord,
+)
+from citrate.core.sink import Progress
+from citrate.registry import manifest as manifests
+from citrate.registry.conversions import Conversions
+from citrate.registry.manifest import Converter, Licence, Lineage, Manifest, VariantEntry
+from citrate.registry.store import Store
+from citrate.registry.unixfs import address
+
+NOBODY = "0x" + "0" * 40
+"""The publisher of a manifest until a key is chosen."""
+
+_BYTES_A_FILE = 280
+"""What a file's entry takes in a manifest, beside its path; for the early size check only."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the publisher asks for. ``variants`` is None for the defaults, of which those that cannot be made are
+    skipped; a variant that is named must be made."""
+
+    source: Path
+    name: str
+    version: str = "1.0.0"
+    licence: str | None = None
+    variants: tuple[Variant, ...] | None = None
+    alias: str = ""
+    price_wei: int = 0
+    checks: str | None = None
+    """``full``, ``tensors``, or None for the default of the model's size."""
+
+    def __post_init__(self) -> None:
+        for what, text, pattern in (
+            ("name", self.name, NAME_PATTERN),
+            ("version", self.version, VERSION_PATTERN),
+            ("alias", self.alias or "a", ALIAS_PATTERN),
+        ):
+            if not pattern.fullmatch(text):
+                raise ConfigError(
+                    f"{what} {text!r} is not allowed",
+                    hint=f"a {what} is {pattern.pattern}: lower case, starting with a letter or digit",
+                )
+        if LATEST in (self.version, self.alias):
+            raise ConfigError(f"{LATEST!r} is reserved: it is the newest version", hint="choose another name")
+        if self.alias == self.version:
+            raise ConfigError("an alias may not equal the version's name", hint="choose another alias")
+
+
+@dataclass(frozen=True)
+class Release:
+    """A version that is stored and only lacks its signature and its record on chain."""
+
+    manifest: Manifest
+    variants: tuple[VariantRecord, ...]
+    """As they go on chain, in the order of the request."""
+    skipped: tuple[tuple[Variant, str], ...]
+    alias: str
+    price_wei: int
+
+    def by(self, publisher: str) -> Release:
+        """The same release in the name of ``publisher``."""
+        return replace(self, manifest=self.manifest.model_copy(update={"publisher": publisher}))
+
+
+def prepare(request: Request, store: Store, conversions: Conversions, progress: Progress) -> Release:
+    """Convert, check and store the variants of a new version, and write its manifest, unsigned and in nobody's name.
+
+    Nothing new is kept in the store when a variant that was named cannot be made or a check fails.
+
+    Raises:
+        ConfigError: no licence, or the card and the flag differ.
+        FormatError: not a model, damaged, or a conversion that fails its checks.
+        UnsupportedConversionError: a named variant that this architecture does not have.
+    """
+    model = formats.open_model(request.source)
+    licence = choose_licence(request)
+    wanted, skipped = choose_variants(model, request.variants)
+    require_room(model, licence, len(wanted))
+    source_sha256 = address(request.source, progress=progress).sha256
+    entries = convert_all(model, request, wanted, source_sha256, store, conversions, progress)
+    manifest = Manifest(
+        schema=manifests.SCHEMA,
+        publisher=NOBODY,
+        name=request.name,
+        version=request.version,
+        licence=licence,
+        architecture=model.architecture,
+        generation=dict(model.generation),
+        chat_template_sha256=model.chat_template_sha256,
+        variants=entries,
+        lineage=Lineage(source_sha256=source_sha256),
+        previous=None,
+    )
+    manifest.encode()
+    return Release(manifest, tuple(map(record_of, entries)), skipped, request.alias, request.price_wei)
+
+
+def extend(
+    request: Request, base: Manifest, base_sha256: str, store: Store, conversions: Conversions, progress: Progress
+) -> Release:
+    """Convert more variants for a version that stands; the new manifest holds the old entries unchanged.
+
+    Raises:
+        AlreadyExistsError: a variant that the version has.
+        ConfigError: the source is not the one that the version was made from.
+    """
+    model = formats.open_model(request.source)
+    wanted, _ = choose_variants(model, request.variants)
+    taken = {entry.variant for entry in base.variants}
+    for variant in wanted:
+        if str(variant) in taken:
+            raise AlreadyExistsError(f"{base.name}@{base.version} has {variant}", hint="variants are never changed")
+    source_sha256 = address(request.source, progress=progress).sha256
+    own = {entry.sha256 for entry in base.variants if Variant.parse(entry.variant).format is Format.SAFETENSORS}
+    if source_sha256 not in own | {base.lineage.source_sha256}:
+        raise ConfigError(
+            f"this source (SHA-256 {source_sha256[:16]}…) is neither what {base.name}@{base.version} was made from nor "
+            "its safetensors variant",
+            hint="give the same model directory, or publish a new version",
+        )
+    entries = convert_all(model, request, wanted, source_sha256, store, conversions, progress)
+    manifest = base.model_copy(
+        update={"variants": (*base.variants, *entries), "previous": base_sha256, "signature": None}
+    )
+    manifest.encode()
+    return Release(manifest, tuple(map(record_of, entries)), (), "", 0)
+
+
+def record_of(entry: VariantEntry) -> VariantRecord:
+    """What of a manifest's entry stands on chain."""
+    return VariantRecord(Variant.parse(entry.variant), entry.cid, entry.sha256, entry.size_bytes)
+
+
+def choose_licence(request: Request) -> Licence:
+    """Flag > card > LICENSE file; a flag that contradicts the card is refused.
+
+    Raises:
+        ConfigError: none found, or flag and card differ.
+    """
+    found = formats.find_licence(request.source)
+    if request.licence is None:
+        if found is None:
+            raise ConfigError(
+                f"{request.source} names no licence: no front matter in README.md, no LICENSE file",
+                hint="--license SPDX, for example --license apache-2.0",
+            )
+        return Licence(spdx=found.spdx, text=found.text)
+    spdx = formats.spdx_of(request.licence)
+    if found is not None and found.origin == "card" and found.spdx != spdx:
+        raise ConfigError(
+            f"--license says {spdx}, the model's card says {found.spdx}",
+            hint="make them agree: the licence goes on chain",
+        )
+    return Licence(spdx=spdx, text=found.text if found is not None and found.spdx == spdx else "")
+
+
+def choose_variants(
+    model: formats.SourceModel, named: tuple[Variant, ...] | None
+) -> tuple[tuple[Variant, ...], tuple[tuple[Variant, str], ...]]:
+    """The variants to make, and the defaults that are skipped, each with its reason.
+
+    Raises:
+        UnsupportedConversionError: a named variant cannot be made.
+        ConfigError: a variant is named twice.
+    """
+    possible = formats.possible_variants(model)
+    listed = ", ".join(map(str, possible))
+    what = model.architecture.class_name
+    if named is not None:
+        if len(set(named)) != len(named) or not named:
+            raise ConfigError("--variants is empty or names a variant twice", hint=f"possible for {what}: {listed}")
+        for variant in named:
+            if variant not in possible:
+                raise UnsupportedConversionError(f"{what} cannot be written as {variant}", hint=f"possible: {listed}")
+        return named, ()
+    wanted = tuple(v for v in formats.DEFAULT_VARIANTS if v in possible)
+    reason = f"{what} cannot be written in this format yet"
+    return wanted, tuple((v, reason) for v in formats.DEFAULT_VARIANTS if v not in possible)
+
+
+def require_room(model: formats.SourceModel, licence: Licence, variants: int) -> None:
+    """Refuse a model whose manifest cannot fit a block, before anything is converted."""
+    paths = sum(len(path.encode()) + _BYTES_A_FILE for path in model.files)
+    if paths * min(variants, 2) + len(licence.text.encode()) > MANIFEST_MAX_BYTES:
+        raise FormatError(
+            f"{len(model.files):,} files do not fit a manifest of {MANIFEST_MAX_BYTES:,} bytes: too many files",
+            hint="shard the model into fewer, larger files",
+        )
+
+
+def convert_all(
+    model: formats.SourceModel,
+    request: Request,
+    wanted: Iterable[Variant],
+    source_sha256: str,
+    store: Store,
+    conversions: Conversions,
+    progress: Progress,
+) -> tuple[VariantEntry, ...]:
+    """Make every variant, reusing what an earlier run made from the same source; on a failure keep nothing new."""
+    level = request.checks or formats.default_check_level(model)
+    entries: list[VariantEntry] = []
+    made: list[Callable[[], None]] = []
+    try:
+        for variant in wanted:
+            key = conversions.key(source_sha256, variant, request.name, level)
+            entry = conversions.find(key, store)
+            if entry is None:
+                entry, undo = convert_one(model, variant, request.name, level, store, progress)
+                made.append(undo)
+                conversions.keep(key, entry)
+            entries.append(entry)
+    except (CitrateError, OSError):
+        for undo in made:
+            undo()
+        raise
+    return tuple(entries)
+
+
+def convert_one(
+    model: formats.SourceModel, variant: Variant, name: str, level: str, store: Store, progress: Progress
+) -> tuple[VariantEntry, Callable[[], None]]:
+    """Convert one variant into the store and check what was written.
+
+    Returns:
+        The manifest's entry, and what takes the object out of the store again if it was not there before.
+    """
+    with store.writer(bare=formats.is_bare(variant)) as writer:
+        conversion = formats.convert(model, variant, writer, name=name, threads=None, progress=progress)
+        known = frozenset(item.cid for item in store.ls())
+        artifact = writer.commit()
+
+    def undo() -> None:
+        if artifact.cid not in known:
+            store.remove(artifact.cid)
+
+    try:
+        path = store.get(artifact.cid)
+        path = path / artifact.files[0].path if path.is_dir() and artifact.bare else path
+        checks = (*conversion.checks, *formats.check(model, variant, path, level=level, progress=progress))
+    except BaseException:
+        undo()
+        raise
+    record = VariantRecord(variant, artifact.cid, artifact.sha256, artifact.size_bytes)
+    converter = Converter(name="citrate", version=__version__, arguments=dict(conversion.arguments))
+    return manifests.entry_of(record, artifact, conversion.source_dtype, converter, checks), undo
+
+
+def require_same(record: VersionRecord, release: Release) -> None:
+    """Check that a version that stands on chain holds exactly what ``release`` would publish.
+
+    Raises:
+        AlreadyExistsError: other bytes, another licence, or variants that it does not have.
+    """
+    standing = {v.variant: v for v in record.variants}
+    spdx = release.manifest.licence.spdx
+    if record.licence != spdx:
+        raise AlreadyExistsError(
+            f"{record.ref} stands with licence {record.licence}, not {spdx}", hint=_next_version_hint(record.version)
+        )
+    for variant in release.variants:
+        if variant.variant not in standing:
+            raise AlreadyExistsError(
+                f"{record.ref} stands without {variant.variant}",
+                hint=f"citrate add-variant me/{record.name}@{record.version} --variants {variant.variant}",
+            )
+        if standing[variant.variant] != variant:
+            raise AlreadyExistsError(
+                f"{record.ref} stands with other bytes in {variant.variant}", hint=_next_version_hint(record.version)
+            )
+
+
+def _next_version_hint(version: str) -> str:
+    head, _, last = version.rpartition(".")
+    following = f"{head}.{int(last) + 1}" if head and last.isdecimal() else f"{version}.1"
+    return f"versions never change: publish the next one, --version {following}"

@@ -1,0 +1,205 @@
+"""Recording a prepared release on chain: once, and never twice.
+
+The order is: convert and store, estimate, sign, store the manifest, pin, send. The bytes are there before the chain
+says so, and a run that dies at any point is finished by running it again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from citrate.core.errors import ConfigError, NotFoundError
+from citrate.core.records import Format, Reference, Variant, VersionRecord
+from citrate.core.sink import Progress
+from citrate.registry import ids, signatures
+from citrate.registry import manifest as manifests
+from citrate.registry.conversions import Conversions
+from citrate.registry.manifest import Manifest, Signature, VariantEntry
+from citrate.registry.publish import Release, Request, extend, prepare, require_same
+from citrate.registry.session import Session
+from citrate.registry.signer import Signer
+
+
+@dataclass(frozen=True)
+class Published:
+    """What `register_model` and `add_variants` did, or with ``dry_run`` would do."""
+
+    ref: str
+    model_id: str
+    version_id: str
+    status: str
+    """``published``, ``unchanged`` (the chain holds exactly these bytes) or ``dry_run``."""
+    tx_hash: str
+    gas_used: int | None
+    """Estimated in a dry run; None where no chain runs to ask."""
+    fee_wei: int | None
+    manifest_cid: str
+    manifest_sha256: str
+    manifest_size_bytes: int
+    entries: tuple[VariantEntry, ...]
+    skipped: tuple[tuple[Variant, str], ...]
+    reach: str
+    """Who can fetch the bytes now, and the next command."""
+
+
+def register(session: Session, request: Request, *, dry_run: bool, progress: Progress) -> Published:
+    """Publish a version, unless the chain holds exactly these bytes.
+
+    Raises:
+        AlreadyExistsError: the version stands with other bytes.
+        NotFoundError: no key, where none is made by itself.
+    """
+    if not dry_run:
+        session.require_writable()
+    release = prepare(request, session.store, _conversions(session), progress)
+    if dry_run:
+        return _dry_run(session, release)
+    signer = session.signer()
+    release = release.by(signer.address)
+    standing = _standing(session, release)
+    if standing is not None:
+        return _unchanged(session, standing, release)
+    release = _signed(release, signer, session)
+    _keep(session, release)
+    receipt = session.chain.publish(signer, release.payload(), release.alias)
+    return _told(session, release, "published", receipt)
+
+
+def add(
+    session: Session,
+    ref: str | Reference,
+    variants: tuple[Variant, ...] | None,
+    *,
+    source: Path | None,
+    checks: str | None,
+    dry_run: bool,
+    progress: Progress,
+) -> Published:
+    """Convert and record more variants for a version that stands.
+
+    Raises:
+        AlreadyExistsError: the version has one of them.
+        ConfigError: no source given, and the version has no safetensors variant to convert from.
+    """
+    record = session.resolve(ref)
+    base = session.manifest(record)
+    folder = source or _own_source(session, record, base, progress)
+    request = Request(folder, record.name, record.version, None, variants, checks=checks)
+    release = extend(request, base, record.manifest_sha256, session.store, _conversions(session), progress)
+    if dry_run:
+        gas, fee = session.chain.estimate_add_variants(record, release.manifest.sha256(), release.variants)
+        return _told(session, release, "dry_run", Cost(gas, fee))
+    release = _signed(release, session.signer(), session)
+    _keep(session, release)
+    receipt = session.chain.add_variants(session.signer(), record, release.manifest.sha256(), release.variants)
+    return _told(session, release, "published", receipt)
+
+
+def _standing(session: Session, release: Release) -> VersionRecord | None:
+    manifest = release.manifest
+    try:
+        return session.chain.resolve(manifest.publisher, manifest.name, manifest.version)
+    except NotFoundError:
+        return None
+
+
+def _unchanged(session: Session, record: VersionRecord, release: Release) -> Published:
+    require_same(record, release)
+    standing = replace(release, manifest=session.manifest(record))
+    _keep(session, standing)
+    return _told(session, standing, "unchanged", Cost(0, 0))
+
+
+# ---------------------------------------------------------------------- signing and storing
+
+
+def _signed(release: Release, signer: Signer, session: Session) -> Release:
+    manifest = release.manifest
+    value = signatures.sign(signer, manifest.unsigned_sha256(), session.registry_address)
+    return replace(release, manifest=manifest.signed(Signature(signer=signer.address, kind="eoa", value=value)))
+
+
+def _keep(session: Session, release: Release) -> None:
+    """Store the manifest and pin everything: the bytes are there before the chain says so."""
+    manifest = release.manifest
+    reason = f"published {manifest.name}@{manifest.version}"
+    for cid in (session.store.put_block(manifest.encode()), *(variant.cid for variant in release.variants)):
+        session.store.pin(cid, reason)
+
+
+def _conversions(session: Session) -> Conversions:
+    return Conversions(session.settings.home / "conversions")
+
+
+def _own_source(session: Session, record: VersionRecord, base: Manifest, progress: Progress) -> Path:
+    """The version's safetensors variant, pulled: what its other variants can be made from."""
+    from citrate.registry.retrieve import pull
+
+    for variant in record.variants:
+        if variant.variant == Variant(Format.SAFETENSORS):
+            return pull(record, base, variant.variant, session.store, session.sources(), progress).path
+    raise ConfigError(f"{record.ref} has no safetensors variant to convert from", hint="--source DIR")
+
+
+# ---------------------------------------------------------------------- telling
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a transaction that was not sent would take; None where no chain runs to ask."""
+
+    gas_used: int | None
+    fee_wei: int | None
+    tx_hash: str = ""
+
+
+def _told(session: Session, release: Release, status: str, cost: Cost | Receipt) -> Published:
+    manifest = release.manifest
+    model_id = ids.model_id(manifest.publisher, manifest.name)
+    sha256 = manifest.sha256()
+    wanted = {str(variant.variant) for variant in release.variants}
+    return Published(
+        ref=f"{manifest.publisher}/{manifest.name}@{manifest.version}",
+        model_id=model_id,
+        version_id=ids.version_id(model_id, manifest.version),
+        status=status,
+        tx_hash=cost.tx_hash,
+        gas_used=cost.gas_used,
+        fee_wei=cost.fee_wei,
+        manifest_cid=manifests.cid_of(sha256),
+        manifest_sha256=sha256,
+        manifest_size_bytes=len(manifest.encode()),
+        entries=tuple(entry for entry in manifest.variants if entry.variant in wanted),
+        skipped=release.skipped,
+        reach=_reach(session, manifest),
+    )
+
+
+def _reach(session: Session, manifest: Manifest) -> str:
+    ref = f"me/{manifest.name}@{manifest.version}"
+    serve = "citrate gateway" if not session.settings.kubo_api else f"citrate push {ref} --to kubo"
+    return f"warning: only this machine has the bytes; next: {serve}"
+
+
+def _dry_run(session: Session, release: Release) -> Published:
+    """What publishing would record and cost; signs if there is a key, so that the manifest's CID is the real one."""
+    try:
+        signer = session.signer_at_rest()
+    except NotFoundError:
+        session.notify("no key yet, and the manifest's CID depends on it: it is not told (citrate key new)")
+        told = _told(session, release, "dry_run", Cost(None, None))
+        ref = f"me/{release.manifest.name}@{release.manifest.version}"
+        return replace(
+            told, ref=ref, model_id="", version_id="", manifest_cid="", manifest_sha256="", manifest_size_bytes=0
+        )
+    release = _signed(release.by(signer.address), signer, session)
+    if not session.chain_is_up():
+        session.notify("no chain runs, so gas and fee are not estimated (citrate devnet up)")
+        return _told(session, release, "dry_run", Cost(None, None))
+    standing = _standing(session, release)
+    if standing is not None:
+        require_same(standing, release)
+        return _told(session, release, "dry_run", Cost(0, 0))
+    gas, fee = session.chain.estimate_publish(signer.address, release.payload(), release.alias)
+    return _told(session, release, "dry_run", Cost(gas, fee))

@@ -1,0 +1,189 @@
+"""From a version's record on chain to verified bytes on this machine.
+
+Order of trust: the chain's record, then the manifest (its hash is on chain, its signature is the owner's), then the
+files (their hashes are in the manifest). Nothing is used before its hash matched.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from citrate.core.digests import listing_sha256
+from citrate.core.errors import AlreadyExistsError, CitrateError, IntegrityError, NotFoundError
+from citrate.core.records import Artifact, Variant, VariantRecord, VersionRecord
+from citrate.core.sink import Progress
+from citrate.registry import manifest as manifests
+from citrate.registry import signatures
+from citrate.registry.chain import Chain
+from citrate.registry.fetch import fetch_artifact, fetch_block
+from citrate.registry.manifest import Manifest
+from citrate.registry.sources import Source
+from citrate.registry.store import Store
+from citrate.registry.unixfs import address
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """A variant on this machine, verified."""
+
+    path: Path
+    variant: VariantRecord
+    source: str
+    """Who gave the bytes: ``store``, or a source's name."""
+    fetched_bytes: int
+
+
+@dataclass(frozen=True)
+class FileVerdict:
+    """A file against what the chain commits to. ``actual`` is empty where the file is missing."""
+
+    path: str
+    ok: bool
+    expected: str
+    actual: str
+
+
+def read_manifest(record: VersionRecord, chain: Chain, store: Store, sources: Sequence[Source]) -> Manifest:
+    """The newest manifest of a version: fetched where it is not stored, and held against the chain.
+
+    Raises:
+        IntegrityError: other bytes than the chain commits to, lists that differ from it, or a wrong signature.
+        StoreError: no source has it.
+    """
+    block_cid = manifests.cid_of(record.manifest_sha256)
+    if store.has(block_cid):
+        data = store.block(block_cid)
+    else:
+        data, _ = fetch_block(block_cid, sources)
+    manifest = manifests.parse(data, record.manifest_sha256)
+    manifests.check_against(manifest, record)
+    require_signature(manifest, record, chain)
+    if not store.has(block_cid):
+        store.put_block(data)
+    return manifest
+
+
+def require_signature(manifest: Manifest, record: VersionRecord, chain: Chain) -> None:
+    """Check that who owned the model when the manifest was recorded signed it.
+
+    Raises:
+        IntegrityError: no signature, another signer, or a signature that does not fit.
+    """
+    signature, owner = manifest.signature, record.signers[-1]
+    if signature is None:
+        raise IntegrityError(
+            f"{record.ref}: the manifest is not signed", path="manifest.signature", expected=owner, actual="none"
+        )
+    if signature.signer.lower() != owner.lower():
+        raise IntegrityError(
+            f"{record.ref}: the manifest is signed by {signature.signer}, the chain says {owner}",
+            path="manifest.signature",
+            expected=owner,
+            actual=signature.signer,
+        )
+    signatures.require_valid(chain, owner, manifest.unsigned_sha256(), signature.kind, signature.value)
+
+
+def pull(
+    record: VersionRecord,
+    manifest: Manifest,
+    variant: Variant,
+    store: Store,
+    sources: Sequence[Source],
+    progress: Progress | None = None,
+) -> Pulled:
+    """Fetch one variant into the store, verified block by block and file by file.
+
+    Raises:
+        NotFoundError: the version has no such variant.
+        IntegrityError: a byte is not what the chain says; nothing of it is kept.
+        StoreError: no source has it.
+    """
+    on_chain = variant_of(record, variant)
+    expected = manifest.entry(variant).artifact()
+    if store.has(expected.cid):
+        path = store.get(expected.cid)
+        return Pulled(model_path(path, expected), on_chain, "store", 0)
+    fetched = fetch_artifact(expected, store, sources, progress)
+    return Pulled(model_path(fetched.path, expected), on_chain, fetched.source, fetched.fetched_bytes)
+
+
+def variant_of(record: VersionRecord, variant: Variant) -> VariantRecord:
+    """The chain's record of ``variant``.
+
+    Raises:
+        NotFoundError: the version does not have it; the hint lists those it has.
+    """
+    for candidate in record.variants:
+        if candidate.variant == variant:
+            return candidate
+    listed = ", ".join(str(v.variant) for v in record.variants)
+    raise NotFoundError(f"{record.ref} has no variant {variant}", hint=f"it has: {listed}")
+
+
+def model_path(path: Path, artifact: Artifact) -> Path:
+    """What a runtime loads: the file of a bare artifact, else the directory."""
+    return path / artifact.files[0].path if artifact.bare and path.is_dir() else path
+
+
+def copy_out(source: Path, out: Path, name: str) -> Path:
+    """Copy a verified artifact into the folder ``out``: all of it, or nothing.
+
+    A bare file goes to ``out/name``, a directory's files go to ``out`` itself.
+
+    Raises:
+        AlreadyExistsError: ``out`` holds something already.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise AlreadyExistsError(f"{out} exists and is not an empty folder", hint="choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        if source.is_dir():
+            shutil.copytree(source, staging, dirs_exist_ok=True, copy_function=shutil.copyfile)
+        else:
+            shutil.copyfile(source, staging / name)
+        staging.chmod(0o755)
+        if out.exists():
+            out.rmdir()
+        staging.rename(out)
+    except OSError as error:
+        raise CitrateError(
+            f"{out} cannot be written: {error.strerror}", hint="free some space, or choose another --out"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return out if source.is_dir() else out / name
+
+
+def verify_path(path: Path, expected: Artifact) -> tuple[FileVerdict, ...]:
+    """Re-hash a file or folder against an artifact, file by file; extra files count as wrong.
+
+    Raises:
+        NotFoundError: no such path.
+    """
+    if not path.exists():
+        raise NotFoundError(f"no such file or folder: {path}")
+    listed = {f.path: f.sha256 for f in expected.files}
+    if path.is_file():
+        name = expected.files[0].path if expected.bare else path.name
+        actual = {name: address(path).sha256}
+    else:
+        actual = {f.path: f.sha256 for f in address(path).files}
+    verdicts = [
+        FileVerdict(name, actual.get(name) == sha256, sha256, actual.get(name, "")) for name, sha256 in listed.items()
+    ]
+    verdicts += [FileVerdict(name, False, "", sha256) for name, sha256 in actual.items() if name not in listed]
+    return tuple(sorted(verdicts, key=lambda verdict: os.fsencode(verdict.path)))
+
+
+def matching_variant(path: Path, record: VersionRecord) -> Variant | None:
+    """The variant whose digest the files at ``path`` have, if any."""
+    found = address(path)
+    digests = {found.sha256} | ({found.files[0].sha256} if len(found.files) == 1 else {listing_sha256(found.files)})
+    return next((v.variant for v in record.variants if v.sha256 in digests), None)

@@ -1,0 +1,186 @@
+"""A home and a chain: the parts that every operation uses, each made when it is first needed.
+
+What a name means is decided here too: ``me``, the address book, versions and aliases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from citrate.core.errors import ConfigError, UnavailableError
+from citrate.core.records import ADDRESS_PATTERN, Reference, VersionRecord
+from citrate.core.settings import DEVNET_CHAIN_ID, Settings
+from citrate.registry import deploy
+from citrate.registry.devnet import Devnet
+from citrate.registry.keys import AskPassword, Keys
+
+if TYPE_CHECKING:
+    from citrate.registry.chain import Chain
+    from citrate.registry.manifest import Manifest
+    from citrate.registry.signer import Signer
+    from citrate.registry.sources import Source
+    from citrate.registry.store import Store
+
+ME = "me"
+
+
+class Session:
+    """A home (store, keys, devnet) and a chain.
+
+    Args:
+        settings: see `citrate.core.settings`.
+        ask_password: asks for a key's password on a terminal; None where nobody can answer.
+        notify: told what happens by itself, such as "starting the local chain".
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        ask_password: AskPassword | None = None,
+        notify: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.notify = notify or (lambda _: None)
+        self.keys = Keys(settings.home, ask=ask_password)
+        self.devnet = Devnet(settings.home)
+
+    @cached_property
+    def store(self) -> Store:
+        """The embedded store of the home."""
+        from citrate.registry.store import Store
+
+        return Store(self.settings.home / "store")
+
+    @cached_property
+    def chain(self) -> Chain:
+        """The chain; a devnet must be up.
+
+        Raises:
+            UnavailableError: the chain does not answer, or no devnet runs.
+            ChainError: it is another chain, or the contract there is not ours.
+        """
+        from citrate.registry.chain import Chain
+
+        settings = self.settings
+        return Chain.connect(self.rpc_url, settings.chain_id, settings.model_registry, home=settings.home)
+
+    @property
+    def rpc_url(self) -> str:
+        """Where the chain is."""
+        if not self.settings.is_devnet:
+            return self.settings.rpc_url
+        status = self.devnet.status()
+        if not status.pid:
+            raise UnavailableError("the local chain is down", hint="citrate devnet up")
+        return status.rpc_url
+
+    def start_chain(self) -> None:
+        """Before a write: start this home's devnet, where that is the chain and it is down."""
+        if self.settings.is_devnet and not self.devnet.status().pid:
+            self.notify("starting the local chain (citrate devnet down stops it)")
+            self.devnet.up()
+
+    def signer(self) -> Signer:
+        """The unlocked key that signs; on a devnet it is made where there is none, and funded.
+
+        Raises:
+            NotFoundError: no key, and this is no devnet.
+            NotPermittedError: a wrong password, or a devnet key on another chain.
+        """
+        self.start_chain()
+        chain_id, rpc_url = self.chain.chain_id, self.rpc_url
+        entry = self.keys.for_writing(self.settings.key, chain_id=chain_id, rpc_url=rpc_url)
+        if self.settings.is_devnet:
+            self.devnet.fund(entry.address)
+        return self.keys.unlock(entry, chain_id=chain_id, rpc_url=rpc_url)
+
+    def signer_at_rest(self) -> Signer:
+        """The active key, unlocked, without starting a chain or making a key: for a dry run.
+
+        Raises:
+            NotFoundError: there is no key.
+        """
+        if self.chain_is_up():
+            chain_id, rpc_url = self.chain.chain_id, self.rpc_url
+        else:
+            chain_id, rpc_url = DEVNET_CHAIN_ID, "http://127.0.0.1"
+        return self.keys.unlock(self.keys.find(self.settings.key), chain_id=chain_id, rpc_url=rpc_url)
+
+    def require_writable(self) -> None:
+        """Before long work that ends in a write: fail now if the chain or the key is not there.
+
+        Raises:
+            UnavailableError: the chain does not answer.
+            NotFoundError: no key. (On a devnet both are made when they are needed.)
+        """
+        if not self.settings.is_devnet:
+            chain_id = self.chain.chain_id
+            if chain_id != DEVNET_CHAIN_ID:
+                self.keys.find(self.settings.key)
+
+    def chain_is_up(self) -> bool:
+        """Whether there is a chain to ask; only a home's own devnet may be down without that being an error."""
+        return not self.settings.is_devnet or bool(self.devnet.status().pid)
+
+    @property
+    def registry_address(self) -> str:
+        """The address of ModelRegistry, also while no chain runs: it is the same on every chain."""
+        return self.chain.registry_address if self.chain_is_up() else deploy.addresses()["ModelRegistry"]
+
+    def sources(self, gateways: Iterable[str] = ()) -> list[Source]:
+        """Where bytes are looked for after the local store: Kubo, the given gateways, then those of the settings."""
+        from citrate.registry import sources
+
+        if self.settings.offline:
+            return []
+        found: list[Source] = []
+        if self.settings.kubo_api:
+            found.append(sources.KuboSource(self.settings.kubo_api))
+        urls = dict.fromkeys(url.rstrip("/") for url in (*gateways, *self.settings.gateways))
+        return [*found, *(sources.GatewaySource(url) for url in urls)]
+
+    # ------------------------------------------------------------------ names
+
+    def reference(self, text: str | Reference) -> Reference:
+        """Parse a reference and turn its publisher into an address.
+
+        Raises:
+            ConfigError: malformed, or a publisher that is neither an address nor in the address book.
+            NotFoundError: ``me`` without a key.
+        """
+        ref = Reference.parse(text) if isinstance(text, str) else text
+        publisher = self.address_of(ref.publisher)
+        return Reference(publisher, ref.name, ref.version, ref.alias, ref.variant)
+
+    def address_of(self, who: str) -> str:
+        """The address behind ``me``, a name of the address book, or an address."""
+        if who == ME:
+            return self.keys.find(self.settings.key).address
+        address = self.settings.addresses.get(who, who)
+        if not ADDRESS_PATTERN.fullmatch(address):
+            known = ", ".join([ME, *self.settings.addresses])
+            raise ConfigError(
+                f"publisher {who!r} is neither an address nor in the address book",
+                hint=f"known: {known}; others: [addresses] in citrate.toml",
+            )
+        return address
+
+    # ------------------------------------------------------------------ reading
+
+    def resolve(self, ref: str | Reference) -> VersionRecord:
+        """The chain's record of a version; nothing is downloaded.
+
+        Raises:
+            NotFoundError: no such model, version or alias; the hint names what there is.
+        """
+        named = self.reference(ref)
+        return self.chain.resolve(named.publisher, named.name, named.version or named.alias)
+
+    def manifest(self, record: VersionRecord, gateways: Iterable[str] = ()) -> Manifest:
+        """The manifest of a version, verified against the chain and its signature."""
+        from citrate.registry.retrieve import read_manifest
+
+        return read_manifest(record, self.chain, self.store, self.sources(gateways))
