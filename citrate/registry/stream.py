@@ -94,6 +94,11 @@ class Stream:
         self._whole, self._size_bytes = whole, prefix.size_bytes
         self._leaves += prefix.leaves
 
+    @property
+    def whole(self) -> hashlib._Hash:
+        """The state of the SHA-256 of all bytes, after ``finish``: another stream can go on from it."""
+        return self._whole
+
     def slot(self) -> bytearray:
         """An empty buffer; waits while all are being hashed.
 

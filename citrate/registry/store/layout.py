@@ -94,6 +94,13 @@ def remove_tree(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
+def prune(folder: Path) -> None:
+    """Remove empty folders, ``folder`` itself included."""
+    for directory, _, _ in os.walk(folder, topdown=False):
+        with contextlib.suppress(OSError):  # not empty
+            Path(directory).rmdir()
+
+
 def sync_tree(folder: Path) -> None:
     """Make the names in ``folder`` and below durable; the files' bytes were synced when they were closed."""
     for directory, _, _ in os.walk(folder):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from citrate.core.errors import CitrateError, FormatError, IntegrityError, NotFoundError, NotPermittedError
@@ -82,7 +82,7 @@ class Store:
         with self.writer(bare=bare) as sink:
 
             def copy(file: unixfs.SourceFile) -> HashedFile:
-                disk = DiskFile(self.root, sink.folder / file.path, file.size_bytes)
+                disk = DiskFile.create(self.root, sink.folder / file.path, file.size_bytes)
                 try:
                     hashed = unixfs.hash_file(file.source, write=disk.write, progress=counter.add)
                 except BaseException:
@@ -112,6 +112,20 @@ class Store:
             file.close()
             return sink.commit().cid
 
+    def adopt(self, folder: Path, expected: Artifact, files: list[StagedFile]) -> None:
+        """Take a folder of this store's file system, whose files are complete and sealed, as an object.
+
+        Raises:
+            IntegrityError: the files are not those of ``expected``.
+        """
+        found = unixfs.artifact((file.entry for file in files), bare=expected.bare)
+        if found != replace(expected, files=found.files) or set(found.files) != set(expected.files):
+            raise IntegrityError(
+                f"the files fetched are not those of {expected.cid}",
+                path=str(folder), expected=expected.cid, actual=found.cid,
+            )  # fmt: skip
+        self._commit(folder, found, files)
+
     def _commit(self, folder: Path, artifact: Artifact, files: list[StagedFile]) -> Artifact:
         """Move a complete, synced folder into place. The index row is what makes the object exist: a kill before
         it leaves a folder that the next commit of this object replaces."""
@@ -133,6 +147,11 @@ class Store:
         """Whether the object is here. Says nothing about its bytes: ``get`` does."""
         with disk_errors(self.root, cid):
             return self._index.has(cid)
+
+    def has_file(self, cid: str) -> bool:
+        """Whether a file with this CID of its own is here, in whatever object."""
+        with disk_errors(self.root, cid):
+            return bool(self._index.files_with_cid(cid))
 
     def artifact(self, cid: str) -> Artifact:
         """The object's files as they were hashed when it was stored.

@@ -24,35 +24,74 @@ _PREALLOCATE_FROM_BYTES = 1 << 20
 class DiskFile:
     """A new file of an object on disk, not yet sealed."""
 
-    def __init__(self, root: Path, path: Path, size_bytes: int | None = None) -> None:
+    def __init__(self, root: Path, path: Path, descriptor: int) -> None:
         self.path = path
         self._root = root
+        self._descriptor = descriptor
+
+    @classmethod
+    def create(cls, root: Path, path: Path, size_bytes: int | None = None) -> DiskFile:
+        """A new file; ``size_bytes`` is preallocated.
+
+        Raises:
+            StoreError: no room, or no permission.
+        """
         with disk_errors(root):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            if size_bytes is not None and size_bytes >= _PREALLOCATE_FROM_BYTES and hasattr(os, "posix_fallocate"):
-                try:
-                    os.posix_fallocate(self.descriptor, 0, size_bytes)
-                except OSError:
-                    os.close(self.descriptor)
-                    raise
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            disk = cls(root, path, os.open(path, flags, 0o644))
+        try:
+            disk.preallocate(size_bytes or 0)
+        except BaseException:
+            disk.abandon()
+            raise
+        return disk
+
+    @classmethod
+    def reopen(cls, root: Path, path: Path) -> DiskFile:
+        """A file that may stand there from an earlier attempt, in whatever state."""
+        with disk_errors(root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                path.chmod(0o644)
+            return cls(root, path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
+
+    def preallocate(self, size_bytes: int) -> None:
+        """Reserve room, so that a full disk is noticed before the work and not after it."""
+        if size_bytes >= _PREALLOCATE_FROM_BYTES and hasattr(os, "posix_fallocate"):
+            with disk_errors(self._root):
+                os.posix_fallocate(self._descriptor, 0, size_bytes)
+
+    def seek(self, offset: int) -> None:
+        """Read or write from ``offset`` on."""
+        os.lseek(self._descriptor, offset, os.SEEK_SET)
+
+    def read(self, length: int) -> bytes:
+        """Up to ``length`` bytes; fewer at the file's end."""
+        with disk_errors(self._root):
+            return os.read(self._descriptor, length)
+
+    def cut(self, length: int) -> None:
+        """Drop what follows the first ``length`` bytes."""
+        with disk_errors(self._root):
+            os.ftruncate(self._descriptor, length)
 
     def write(self, data: memoryview) -> None:
         """Append ``data``."""
         with disk_errors(self._root):
             while len(data):
-                data = data[os.write(self.descriptor, data) :]
+                data = data[os.write(self._descriptor, data) :]
 
     def seal(self, path: str, hashed: HashedFile) -> StagedFile:
         """Make the bytes durable and read-only, and describe the file."""
         with disk_errors(self._root):
             try:
-                os.ftruncate(self.descriptor, hashed.size_bytes)  # what was preallocated and not used
-                os.fchmod(self.descriptor, FILE_MODE)
-                os.fsync(self.descriptor)
-                receipt = Receipt.of(os.fstat(self.descriptor))
+                os.ftruncate(self._descriptor, hashed.size_bytes)  # what was preallocated and not used
+                os.fchmod(self._descriptor, FILE_MODE)
+                os.fsync(self._descriptor)
+                receipt = Receipt.of(os.fstat(self._descriptor))
             finally:
-                os.close(self.descriptor)
+                os.close(self._descriptor)
         dag = hashed.dag()
         entry = FileEntry(path, hashed.size_bytes, hashed.sha256, dag.cid)
         return StagedFile(entry, hashed.leaves, dag.nodes, receipt)
@@ -60,7 +99,7 @@ class DiskFile:
     def abandon(self) -> None:
         """Close the file as it is."""
         with contextlib.suppress(OSError):
-            os.close(self.descriptor)
+            os.close(self._descriptor)
 
 
 class SinkFile:
@@ -147,7 +186,7 @@ class ObjectWriter:
         for other in self._open:
             if path.startswith(other + "/") or other.startswith(path + "/"):
                 raise FormatError(f"{min(path, other, key=len)!r} is both a file and a folder")
-        disk = DiskFile(self._layout.root, self._folder / path, size_bytes)
+        disk = DiskFile.create(self._layout.root, self._folder / path, size_bytes)
         self._open[path] = SinkFile(disk, path, self._staged.append)
         return self._open[path]
 
