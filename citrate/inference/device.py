@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 from citrate.core.errors import ConfigError
@@ -35,7 +34,7 @@ def probe(root: Path = Path("/")) -> Device:
     Args:
         root: where ``sys`` and ``proc`` are, other than ``/`` only in tests.
     """
-    if sys.platform == "darwin" and platform.machine() == "arm64":
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
         return _apple(root)
     gpus = [*_nvidia(), *_sysfs_gpus(root)]
     if gpus:

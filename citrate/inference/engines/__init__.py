@@ -1,0 +1,77 @@
+"""The runtimes behind `generate`: one file a format, each with a function ``load``. Only model processes import them.
+
+Adding a runtime is adding a file here and a line to ``MODULES``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+from citrate.core.errors import BackendMissingError, UnavailableError
+from citrate.core.records import Format
+
+MODULES: Mapping[Format, tuple[str, str]] = {
+    Format.GGUF: ("citrate.inference.engines.gguf", "gguf"),
+    Format.SAFETENSORS: ("citrate.inference.engines.transformers", "training"),
+    Format.MLX: ("citrate.inference.engines.mlx", "mlx"),
+}
+"""Format -> (module, the extra of citrate that brings what it imports)."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn. ``temperature`` 0 takes the likeliest; ``top_p`` matters above 0 only."""
+
+    temperature: float
+    seed: int
+    top_p: float = 0.95
+
+
+class Engine(Protocol):
+    """A loaded model."""
+
+    context: int
+    """Tokens of prompt and answer together that it can hold."""
+    chat_template: str
+    """Empty where the model has none."""
+    special_tokens: Mapping[str, str]
+    """``bos_token``, ``eos_token``: what chat templates name."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Token ids of ``text``; special tokens written in it are recognised."""
+        ...
+
+    def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[str]:
+        """Yield the text that each further token completes (often empty inside a character), until the model ends."""
+        ...
+
+
+Load = Callable[[Path, int, int], Engine]
+"""``load(path, context, threads)``; ``context`` is the most tokens wanted.
+
+Raises FormatError (not loadable) or MemoryError."""
+
+
+def loader(format: Format) -> Load:  # noqa: A002  # the word of the domain
+    """Import the runtime of ``format``, heavy libraries included, and return its ``load``.
+
+    Raises:
+        UnavailableError: nothing here runs that format.
+        BackendMissingError: its library is not installed.
+    """
+    if format not in MODULES:
+        raise UnavailableError(
+            f"{format} is not run by citrate: it needs its own server", hint="name a variant that is: #gguf:Q4_K_M"
+        )
+    module, extra = MODULES[format]
+    try:
+        return cast(Load, importlib.import_module(module).load)
+    except ImportError as error:
+        raise BackendMissingError(
+            f"{format} needs {error.name or 'a library'}, which is not installed",
+            hint=f"pip install 'citrate[{extra}]'",
+        ) from error

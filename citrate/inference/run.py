@@ -1,0 +1,160 @@
+"""Text from a model on this machine, made by a child process that can reach neither network nor files.
+
+A model's file is untrusted even when its hash is right: the hash says whose it is, not that it is harmless. So the
+parser and the runtime work in a process of their own (`citrate.inference.worker`, its walls in
+`citrate.inference.sandbox`), and what goes wrong there is one error here.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from citrate.core.errors import ConfigError, FormatError, NotFoundError
+from citrate.core.records import Architecture, Format
+from citrate.inference.process import events, model_process
+from citrate.inference.protocol import Done, Ready, Request, Text
+
+RUNNABLE = frozenset({Format.GGUF, Format.SAFETENSORS, Format.MLX})
+"""The formats that `generate` runs; TensorRT-LLM has a server of its own."""
+
+DEFAULT_CONTEXT = 4096
+DEFAULT_TIMEOUT_S = 600.0
+
+_WEIGHTS_SHARE = 2.5
+"""Address space for weights: the mapped file, a copy in the layout that the CPU likes best, and slack."""
+_WORKING_BYTES = 3 << 30
+"""Address space (not memory) for buffers, thread stacks and allocator arenas."""
+_UNKNOWN_CACHE_BYTES = 2 << 30
+_ONE_THREAD_BYTES = 64 << 20
+"""A model below this is done with a token before a second thread has woken up."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """An answer and how long it took."""
+
+    text: str
+    prompt_tokens: int
+    tokens: int
+    finish: str
+    """``stop``: the model ended its answer; ``length``: it reached ``max_tokens`` or the context."""
+    tokens_per_s: float
+    """Tokens after the first, per second; 0 where there is only one."""
+    time_to_first_token_s: float
+    """From the loaded model to its first token, reading the prompt included."""
+    load_s: float
+    """From the call to the loaded model, libraries included."""
+
+
+def generate(
+    path: Path,
+    format: Format,  # noqa: A002  # the word of the domain
+    prompt: str,
+    *,
+    max_tokens: int = 256,
+    temperature: float = 0.0,
+    seed: int = 0,
+    context: int = DEFAULT_CONTEXT,
+    chat: bool = True,
+    sandbox: bool = True,
+    on_text: Callable[[str], None] | None = None,
+    architecture: Architecture | None = None,
+    threads: int | None = None,
+    memory_bytes: int | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> Generation:
+    """Answer ``prompt`` with the model at ``path``. No process is left behind, however this ends.
+
+    Args:
+        path: a GGUF file, or the directory of a SafeTensors or MLX variant; verified by the caller.
+        format: what ``path`` is.
+        prompt: the user's message, or with ``chat=False`` (or a model without a chat template) the text to continue.
+        max_tokens: the longest answer.
+        temperature: 0 takes the likeliest token each time; above, tokens are drawn (nucleus of 0.95).
+        seed: for drawing; the same seed gives the same answer on the same machine.
+        context: tokens of prompt and answer together; a model trained for fewer keeps its own limit.
+        chat: lay the prompt out by the model's own chat template.
+        sandbox: False runs the process with nothing but a clean environment: only for models you trust.
+        on_text: called with each piece of the answer as it comes; whole characters.
+        architecture: for the memory limit; without it the cache is reckoned generously.
+        threads: CPU threads; by default one for a small model, else those this process may use.
+        memory_bytes: address space the process may take beyond its libraries; by default sized from the model.
+        timeout_s: the longest silence, while loading as between two tokens.
+
+    Raises:
+        ConfigError: an argument out of range, or a prompt that does not fit the context.
+        NotFoundError: nothing is at ``path``.
+        FormatError: the model is damaged, crashes its runtime, or has a template that fails.
+        BackendMissingError: the runtime is not installed; the hint names the extra.
+        UnavailableError: no sandbox here, not enough memory, no answer in time.
+    """
+    _check_arguments(max_tokens, temperature, context, timeout_s)
+    if not path.exists():
+        raise NotFoundError(f"no such model: {path}")
+    weights = _weight_bytes(path)
+    request = Request(
+        path=str(path.absolute()),
+        format=format,
+        prompt=prompt,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed % (1 << 32),
+        context=context,
+        chat=chat,
+        sandbox=sandbox,
+        memory_bytes=memory_bytes or _memory_bytes(weights, architecture, context),
+        threads=threads or _threads(weights),
+        parent_pid=os.getpid(),
+    )
+    started, load_s, parts = time.monotonic(), 0.0, []
+    with model_process(request) as process:
+        for event in events(process, timeout_s):
+            if isinstance(event, Ready):
+                load_s = time.monotonic() - started
+            elif isinstance(event, Text):
+                parts.append(event.text)
+                if on_text is not None:
+                    on_text(event.text)
+            elif isinstance(event, Done):
+                return _generation("".join(parts), event, load_s)
+    raise FormatError(f"the model process ended without an answer from {path.name}")
+
+
+def _generation(text: str, done: Done, load_s: float) -> Generation:
+    seconds = done.last_token_s - done.first_token_s
+    speed = (done.tokens - 1) / seconds if done.tokens > 1 and seconds > 0 else 0.0
+    return Generation(text, done.prompt_tokens, done.tokens, done.finish, speed, done.first_token_s, load_s)
+
+
+def _check_arguments(max_tokens: int, temperature: float, context: int, timeout_s: float) -> None:
+    if max_tokens < 1:
+        raise ConfigError(f"max_tokens is {max_tokens}", hint="ask for at least one token")
+    if not 0 <= temperature <= 100:
+        raise ConfigError(f"temperature is {temperature:g}", hint="0 is greedy, 1 is the model's own distribution")
+    if context < 2:
+        raise ConfigError(f"context is {context} tokens", hint="prompt and answer must fit in it")
+    if timeout_s <= 0:
+        raise ConfigError(f"timeout is {timeout_s:g} s")
+
+
+def _weight_bytes(path: Path) -> int:
+    files = [path] if path.is_file() else [entry for entry in path.iterdir() if entry.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def _memory_bytes(weights: int, architecture: Architecture | None, context: int) -> int:
+    cache = architecture.kv_cache_bytes(context) if architecture else max(_UNKNOWN_CACHE_BYTES, weights)
+    return int(weights * _WEIGHTS_SHARE) + cache + _WORKING_BYTES
+
+
+def _threads(weights: int) -> int:
+    if weights < _ONE_THREAD_BYTES:
+        return 1
+    if platform.system() == "Linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

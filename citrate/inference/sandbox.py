@@ -1,0 +1,101 @@
+"""The walls around a model process: what it may take, and that it can reach neither network nor other programs.
+
+Linux: a seccomp filter (`citrate.inference.seccomp`) and resource limits, put on by the process itself once its
+libraries are loaded and before the first byte of a model is read. macOS: `sandbox-exec` around the process, and the
+limits.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import resource
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from citrate.core.errors import UnavailableError
+from citrate.inference import seccomp
+
+NO_SANDBOX_HINT = "run it without one, if you trust the model: --no-sandbox"
+
+_PR_SET_PDEATHSIG = 1
+_OPEN_FILES = 512
+_SANDBOX_EXEC = Path("/usr/bin/sandbox-exec")
+_PROFILE = '(version 1)(allow default)(deny network*)(deny file-write*)(allow file-write* (literal "/dev/null"))'
+_GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dri")
+
+
+def wrap(command: Sequence[str]) -> list[str]:
+    """The command that starts ``command`` inside the platform's sandbox.
+
+    Raises:
+        UnavailableError: this platform has none that we can use.
+    """
+    if platform.system() == "Linux":
+        return list(command)  # it locks itself in: see `lock_down`
+    if platform.system() == "Darwin" and _SANDBOX_EXEC.exists():
+        return [str(_SANDBOX_EXEC), "-p", _PROFILE, *command]
+    raise UnavailableError(f"no sandbox for a model process on {platform.system()}", hint=NO_SANDBOX_HINT)
+
+
+def lock_down(memory_bytes: int) -> None:
+    """Limit this process and shut it in. Called once, in the model process, before it opens a model.
+
+    Args:
+        memory_bytes: address space that it may take beyond what it has now. With a GPU, whose driver reserves address
+            space by the terabyte, that limit is left out.
+
+    Raises:
+        UnavailableError: the kernel refuses; nothing of the model has been read.
+    """
+    limit_resources(memory_bytes)
+    if platform.system() != "Linux":
+        return
+    try:
+        seccomp.install(devices=has_gpu_nodes())
+    except OSError as error:
+        raise UnavailableError(
+            f"the model process cannot be shut in: {error.strerror}", hint=NO_SANDBOX_HINT
+        ) from error
+    try:
+        socket.socket().close()
+    except PermissionError:
+        return
+    raise UnavailableError("the model process can still open sockets", hint=NO_SANDBOX_HINT)
+
+
+def limit_resources(memory_bytes: int) -> None:
+    """No core dumps, no growing files, few open files, bounded address space. A lower hard limit is kept."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write past the limit shall fail, not kill
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_FSIZE, 0)
+    _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    if platform.system() == "Linux" and not has_gpu_nodes():
+        _lower(resource.RLIMIT_AS, _address_space_bytes() + memory_bytes)
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Have the kernel kill this process when its parent ends (Linux; elsewhere the end of stdin tells it)."""
+    if platform.system() == "Linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent_pid:  # it ended before the call
+            os._exit(1)
+
+
+def has_gpu_nodes() -> bool:
+    """Whether a GPU driver's device nodes are here."""
+    return any(Path(node).exists() for node in _GPU_NODES)
+
+
+def _lower(which: int, value: int) -> None:
+    _, hard = resource.getrlimit(which)
+    wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(which, (wanted, wanted))
+
+
+def _address_space_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize()

@@ -1,0 +1,107 @@
+"""The model process: ``python -m citrate.inference.worker`` reads one request on stdin and answers events on stdout.
+
+Order matters: first die with the parent, then load the libraries, then lock down, and only then open the model.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from citrate.core.errors import CitrateError, ConfigError, FormatError, UnavailableError
+from citrate.inference import sandbox
+from citrate.inference.chat import render
+from citrate.inference.engines import Engine, Load, Sampling, loader
+from citrate.inference.protocol import (
+    MAX_LINE_BYTES,
+    Done,
+    Event,
+    Failure,
+    Ready,
+    Request,
+    Text,
+    decode_request,
+    encode_event,
+)
+
+
+def main() -> int:
+    """Serve one request; returns the exit code, which says nothing that the last event does not."""
+    answers = os.dup(1)
+    os.dup2(2, 1)  # whatever a library prints is talk, not protocol
+    request = decode_request(sys.stdin.buffer.readline(MAX_LINE_BYTES))
+    sandbox.die_with_parent(request.parent_pid)
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+
+    def send(event: Event) -> None:
+        data = encode_event(event)
+        while data:
+            data = data[os.write(answers, data) :]
+
+    try:
+        load = loader(request.format)
+        if request.sandbox:
+            sandbox.lock_down(request.memory_bytes)
+        for event in _answer(request, load):
+            send(event)
+    except CitrateError as error:
+        send(Failure(type(error).__name__, error.message, error.hint))
+    except MemoryError:
+        send(Failure(UnavailableError.__name__, "the model needs more memory than it may take", ""))
+    except Exception as error:  # noqa: BLE001  # the process boundary: whatever a hostile model provokes is one line
+        send(Failure(FormatError.__name__, f"the model cannot be run: {type(error).__name__}: {error}", ""))
+    else:
+        return 0
+    return 1
+
+
+def _answer(request: Request, load: Load) -> Iterator[Event]:
+    engine = load(Path(request.path), request.context, request.threads)
+    yield Ready(engine.context)
+    started = time.monotonic()
+    prompt = _prompt_tokens(engine, request)
+    room = min(request.max_tokens, engine.context - len(prompt))
+    tokens, first, last, finish = 0, 0.0, 0.0, "stop"
+    for piece in engine.generate(prompt, Sampling(request.temperature, request.seed)):
+        last = time.monotonic() - started
+        tokens, first = tokens + 1, first or last
+        if piece:
+            yield Text(piece)
+        if tokens >= room:
+            finish = "length"
+            break
+    yield Done(len(prompt), tokens, first, last, finish)
+
+
+def _prompt_tokens(engine: Engine, request: Request) -> list[int]:
+    """The prompt as token ids: a user's message in the model's own chat layout, or the raw text.
+
+    Raises:
+        ConfigError: longer than the context; nothing is ever cut silently.
+    """
+    if request.chat and engine.chat_template:
+        text = render(engine.chat_template, request.prompt, engine.special_tokens)
+        bos = engine.special_tokens.get("bos_token", "")
+        tokens = engine.encode(text, add_special_tokens=not (bos and text.startswith(bos)))
+    else:
+        tokens = engine.encode(request.prompt, add_special_tokens=True)
+    if not tokens:
+        raise ConfigError("the prompt is empty", hint="give the model something to continue")
+    if len(tokens) >= engine.context:
+        raise ConfigError(f"the prompt has {len(tokens)} tokens, the context holds {engine.context}")
+    return tokens
+
+
+def _end_with_stdin() -> None:
+    """The parent keeps our stdin open while it lives; its end is our end, on every platform."""
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
