@@ -1,0 +1,129 @@
+"""Model formats: a validated directory in, verified variants out. No network, no chain.
+
+::
+
+    model = open_model("my-model")
+    for variant in possible_variants(model):
+        conversion = convert(model, variant, sink, name="tiny")  # streams; measures every tensor
+        checks = check(model, variant, path_of_artifact)    # tokenizer and logits of what was written
+
+Adding a format is adding a module and its line in ``FORMATS``; adding a family is adding a module under ``families``
+and its line there.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Protocol, cast
+
+from citrate.core.errors import ConfigError, UnsupportedConversionError
+from citrate.core.records import NAME_PATTERN, Format, Variant
+from citrate.core.sink import Progress, Sink
+from citrate.formats.conversion import Conversion, Request
+from citrate.formats.inspection import Inspection, inspect
+from citrate.formats.licence import Licence, find_licence, spdx_of
+from citrate.formats.source import SourceModel, open_model
+
+__all__ = [
+    "DEFAULT_VARIANTS",
+    "Conversion",
+    "Inspection",
+    "Licence",
+    "SourceModel",
+    "convert",
+    "find_licence",
+    "inspect",
+    "is_bare",
+    "open_model",
+    "possible_variants",
+    "spdx_of",
+]
+
+FORMATS: Mapping[Format, str] = {
+    Format.SAFETENSORS: "citrate.formats.safetensors",
+    Format.GGUF: "citrate.formats.gguf",
+    Format.MLX: "citrate.formats.mlx",
+    Format.TENSORRT_LLM: "citrate.formats.tensorrt_llm",
+}
+
+DEFAULT_VARIANTS = tuple(Variant.parse(text) for text in ("safetensors", "gguf:Q4_K_M", "gguf:Q8_0", "mlx:4bit"))
+"""What ``register-model`` publishes when nothing is named, as far as the architecture allows."""
+
+
+class FormatModule(Protocol):
+    """What every module of ``FORMATS`` offers."""
+
+    BARE: bool
+    """One file is the whole artifact."""
+
+    def quantizations(self, model: SourceModel) -> tuple[str, ...]:
+        """The quantizations ``model`` can be written in; empty where none."""
+        ...
+
+    def refusal(self, model: SourceModel) -> str:
+        """Why ``model`` cannot be written in this format at all; empty where it can."""
+        ...
+
+    def convert(self, request: Request) -> Conversion:
+        """Write the artifact into the request's sink."""
+        ...
+
+
+def possible_variants(model: SourceModel) -> tuple[Variant, ...]:
+    """Every variant that ``convert`` can make of ``model``."""
+    return tuple(
+        Variant(format_, quantization) for format_ in FORMATS for quantization in _module(format_).quantizations(model)
+    )
+
+
+def convert(
+    model: SourceModel,
+    variant: Variant,
+    sink: Sink,
+    *,
+    name: str = "model",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Write ``variant`` of ``model`` into ``sink``, tensor by tensor.
+
+    The same model, name and variant give the same bytes, on any number of threads. Memory does not grow with the
+    model. Weights are quantised from the source's own precision.
+
+    Args:
+        model: from ``open_model``.
+        variant: one of ``possible_variants(model)``.
+        sink: takes the files in order; uncommitted if this raises.
+        name: the model's name, written into GGUF metadata and file names.
+        threads: default: all cores this process may use.
+        progress: called with the variant, bytes of the source done, and their total.
+
+    Raises:
+        UnsupportedConversionError: this model cannot be written so; the hint lists what is possible.
+        ConfigError: the name is none that a model can have.
+        FormatError: a NaN or infinite weight, or a tensor that came out too far from the source.
+        BackendMissingError: an extra is not installed.
+    """
+    module = _module(variant.format)
+    if variant.target or variant.quantization not in module.quantizations(model):
+        raise _unsupported(model, variant, module)
+    if not NAME_PATTERN.fullmatch(name):
+        raise ConfigError(f"{name!r} cannot be a model name", hint="use a-z, 0-9, '.', '_' and '-'")
+    return module.convert(Request(model, variant, sink, name, threads, progress))
+
+
+def is_bare(variant: Variant) -> bool:
+    """Whether the artifact of ``variant`` is one file rather than a directory."""
+    return _module(variant.format).BARE
+
+
+def _unsupported(model: SourceModel, variant: Variant, module: FormatModule) -> UnsupportedConversionError:
+    reason = module.refusal(model) or f"{variant} is no variant that citrate writes"
+    possible = ", ".join(str(other) for other in possible_variants(model))
+    name = model.config.class_name or model.config.model_type or "this model"
+    return UnsupportedConversionError(f"{name} cannot become {variant}: {reason}", hint=f"possible: {possible}")
+
+
+def _module(format_: Format) -> FormatModule:
+    return cast(FormatModule, importlib.import_module(FORMATS[format_]))

@@ -1,0 +1,99 @@
+"""Read JSON files of a model directory, which anybody may have written: bounded, no key twice, no NaN."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from citrate.core.canonical import Json
+from citrate.core.errors import FormatError, NotFoundError
+
+CONFIG_MAX_BYTES = 1 << 20
+INDEX_MAX_BYTES = 32 << 20
+TOKENIZER_MAX_BYTES = 64 << 20
+
+
+def inside(root: Path, name: str) -> Path:
+    """The regular file ``name`` of the model directory ``root``, links followed only where they stay inside it.
+
+    A snapshot in the Hugging Face cache consists of links into its own ``blobs`` folder: those count as inside.
+
+    Raises:
+        NotFoundError: there is no such file.
+        FormatError: it is not a regular file, or a link that leaves the directory.
+    """
+    folder = root.resolve()
+    try:
+        path = (folder / name).resolve(strict=True)
+        mode = path.stat().st_mode
+    except (OSError, RuntimeError) as error:
+        raise NotFoundError(f"no file {name!r} in {root}") from error
+    homes = [folder]
+    if folder.parent.name == "snapshots":
+        homes.append(folder.parent.parent / "blobs")
+    if not any(path.is_relative_to(home) for home in homes):
+        raise FormatError(f"{name!r} leads outside the model directory", hint="copy the file into the directory")
+    if not stat.S_ISREG(mode):
+        raise FormatError(f"{name!r} is not a regular file")
+    return path
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """The bytes of ``path``.
+
+    Raises:
+        FormatError: larger than ``limit`` bytes, or unreadable.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise FormatError(f"{path.name} cannot be read: {error.strerror}") from error
+    if len(data) > limit:
+        raise FormatError(f"{path.name} is larger than {limit >> 20} MiB")
+    return data
+
+
+def parse_object(data: bytes, name: str) -> dict[str, Json]:
+    """Parse a JSON object.
+
+    Raises:
+        FormatError: not JSON, not an object, a key twice, NaN or infinity, or nested too deeply.
+    """
+    try:
+        document = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{name} is not valid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise FormatError(f"{name} is not a JSON object")
+    return document
+
+
+def read_object(root: Path, name: str, limit: int = CONFIG_MAX_BYTES) -> dict[str, Json]:
+    """The JSON object in file ``name`` of the model directory; raises as ``inside`` and ``parse_object`` do."""
+    return parse_object(read_bounded(inside(root, name), limit), name)
+
+
+def read_optional(root: Path, name: str, limit: int = CONFIG_MAX_BYTES) -> dict[str, Json] | None:
+    """As ``read_object``, or None where there is no such file."""
+    if not (root / name).exists():
+        return None
+    return read_object(root, name, limit)
+
+
+def pretty(document: Mapping[str, Json]) -> bytes:
+    """The one spelling in which we write JSON for people: sorted keys, two spaces, a newline at the end."""
+    return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key stands twice")
+    return document
+
+
+def _refuse_constant(text: str) -> Json:
+    raise ValueError(f"{text} is not a JSON number")

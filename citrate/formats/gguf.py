@@ -1,0 +1,171 @@
+"""GGUF: one bare file for llama.cpp, written from SafeTensors in one pass, weights in llama.cpp's own encodings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from citrate.core.errors import FormatError, UnsupportedConversionError
+from citrate.core.sink import SinkFile
+from citrate.formats.conversion import Conversion, Request, converter_version
+from citrate.formats.dtypes import Raw
+from citrate.formats.encoding import Encoded, encode
+from citrate.formats.families.family import Family
+from citrate.formats.gguf_file import GgufTensor, GgufValue, Kind, header_bytes, padded, plan
+from citrate.formats.layout import convertible_tensors, family_of, why_not
+from citrate.formats.licence import find_licence
+from citrate.formats.measure import BlockErrors, TensorErrors
+from citrate.formats.mixtures import MIXTURES, Mixture, tensor_type
+from citrate.formats.safetensors_file import Tensor
+from citrate.formats.source import SourceModel
+from citrate.formats.streaming import buffer, in_order, read_rows, row_ranges
+from citrate.formats.vocabulary import read_vocabulary
+
+BARE = True
+_ROPE = "rope_freqs.weight"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A tensor on its way: where it comes from, what it becomes, and how many heads' rows change places."""
+
+    source: Tensor
+    target: GgufTensor
+    heads: int
+
+
+def quantizations(model: SourceModel) -> tuple[str, ...]:
+    """The quantizations of ``model`` that citrate writes; empty where it cannot be converted."""
+    return () if refusal(model) else tuple(MIXTURES)
+
+
+def refusal(model: SourceModel) -> str:
+    """Why ``model`` cannot become GGUF; empty where it can."""
+    reason = why_not(model)
+    if reason:
+        return reason
+    try:
+        read_vocabulary(model.root, model.config)
+    except UnsupportedConversionError as error:
+        return error.message
+    return ""
+
+
+def convert(request: Request) -> Conversion:
+    """Write the file ``<name>-<quantization>.gguf``; raises as ``citrate.formats.convert`` does."""
+    model, mixture = request.model, MIXTURES[request.variant.quantization]
+    family = family_of(model)
+    factors = np.array(family.rope_factors(model.config), np.float32)
+    jobs = _plan(model, family, mixture, factors.size)
+    header = header_bytes(_metadata(request, family, mixture), _targets(jobs, factors.size))
+    data_bytes = sum(padded(target.size_bytes) for target in _targets(jobs, factors.size))
+    file = request.sink.open(f"{request.name}-{request.variant.quantization}.gguf", len(header) + data_bytes)
+    file.write(header)
+    if factors.size:
+        _write_padded(file, factors)
+    checks = _write_tensors(request, jobs, file)
+    file.close()
+    return Conversion(
+        variant=request.variant,
+        checks=checks.checks(),
+        converter="citrate.formats.gguf",
+        version=converter_version(),
+        arguments={"name": request.name},
+        source_dtype=model.source_dtype,
+        bare=BARE,
+    )
+
+
+def _plan(model: SourceModel, family: Family, mixture: Mixture, factors: int) -> list[_Job]:
+    """What becomes of every tensor. The rotary factors, if any, come first in the file."""
+    sources = convertible_tensors(model)
+    names = [family.gguf_name(source.name) for source in sources]
+    sizes = [
+        (name, tuple(reversed(source.shape)), tensor_type(mixture, model.config, name, source.shape))
+        for name, source in zip(names, sources, strict=True)
+    ]
+    targets = plan([(_ROPE, (factors,), "F32"), *sizes] if factors else sizes)
+    return [
+        _Job(source, target, family.permuted_heads(model.config, source.name))
+        for source, target in zip(sources, targets[1 if factors else 0 :], strict=True)
+    ]
+
+
+def _targets(jobs: Sequence[_Job], factors: int) -> list[GgufTensor]:
+    rope = [GgufTensor(_ROPE, (factors,), "F32", 0)] if factors else []
+    return rope + [job.target for job in jobs]
+
+
+def _metadata(request: Request, family: Family, mixture: Mixture) -> Mapping[str, GgufValue]:
+    model = request.model
+    licence = find_licence(model.root)
+    keys = {
+        "general.architecture": GgufValue(Kind.STRING, family.gguf_architecture),
+        "general.type": GgufValue(Kind.STRING, "model"),
+        "general.name": GgufValue(Kind.STRING, request.name),
+    }
+    if licence:
+        keys["general.license"] = GgufValue(Kind.STRING, licence.spdx)
+    for key, value in family.gguf_metadata(model.config).items():
+        kind = Kind.STRING if isinstance(value, str) else Kind.UINT32 if isinstance(value, int) else Kind.FLOAT32
+        keys[f"{family.gguf_architecture}.{key}"] = GgufValue(kind, value)
+    keys["general.file_type"] = GgufValue(Kind.UINT32, mixture.file_type)
+    keys["general.quantization_version"] = GgufValue(Kind.UINT32, 2)
+    return keys | read_vocabulary(model.root, model.config).metadata()
+
+
+def _write_tensors(request: Request, jobs: Sequence[_Job], file: SinkFile) -> TensorErrors:
+    """Write the data of every tensor and judge each when its last piece is out."""
+    checks, done = TensorErrors(), 0
+    pieces = in_order(_pieces(jobs, request.model), request.threads)
+    for job in jobs:
+        errors: list[BlockErrors] = []
+        for first, last in _ranges(job, request.model):
+            encoded = next(pieces)
+            file.write(buffer(encoded.data))
+            if encoded.errors:
+                errors.append(encoded.errors)
+            done += (last - first) * (job.source.size_bytes // _rows(job.source))
+            request.report(done)
+        file.write(bytes(padded(job.target.size_bytes) - job.target.size_bytes))
+        checks.judge(job.source.name, job.target.type_name, errors)
+    return checks
+
+
+def _pieces(jobs: Sequence[_Job], model: SourceModel) -> Iterator[Callable[[], Encoded]]:
+    for job in jobs:
+        for first, last in _ranges(job, model):
+            yield partial(_encode, job, first, last)
+
+
+def _ranges(job: _Job, model: SourceModel) -> Iterator[tuple[int, int]]:
+    """Pieces of whole rows; of whole heads where rows change places."""
+    return row_ranges(job.source, model.config.head_dim if job.heads else 1)
+
+
+def _encode(job: _Job, first: int, last: int) -> Encoded:
+    values = read_rows(job.source, first, last)
+    if job.heads:
+        values = _permuted(values, last - first, job.source.shape[0] // job.heads)
+    try:
+        return encode(values, job.source.dtype, job.target.type_name)
+    except FormatError as error:
+        raise FormatError(f"tensor {job.source.name!r}: {error.message}", hint=error.hint) from error
+
+
+def _permuted(values: Raw, rows: int, head_dim: int) -> Raw:
+    """Interleave the two halves of each head's rows: transformers rotates halves, llama.cpp neighbours."""
+    heads = values.reshape(rows // head_dim, 2, head_dim // 2, -1)
+    return np.ascontiguousarray(heads.swapaxes(1, 2)).reshape(-1)
+
+
+def _rows(tensor: Tensor) -> int:
+    return 1 if len(tensor.shape) < 2 else tensor.shape[0]
+
+
+def _write_padded(file: SinkFile, values: Raw) -> None:
+    file.write(buffer(values))
+    file.write(bytes(padded(values.nbytes) - values.nbytes))

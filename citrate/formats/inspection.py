@@ -1,0 +1,136 @@
+"""Say what a model is without executing or loading anything of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from citrate.core.errors import FormatError, NotFoundError
+from citrate.core.records import Architecture
+from citrate.formats import gguf_file
+from citrate.formats.gguf_file import GgufHeader
+from citrate.formats.licence import Licence, find_licence, spdx_of
+from citrate.formats.source import open_model
+from citrate.formats.tokenizer_files import chat_template, chat_template_sha256, tokenizer_kind
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a model directory or file claims to be, as far as its structure bears it out."""
+
+    format: str
+    """``safetensors``, ``mlx`` or ``gguf``."""
+    architecture: Architecture
+    parameters: int
+    dtypes: tuple[str, ...]
+    """The types of its tensors, the one with the most tensors first."""
+    size_bytes: int
+    """Of the weights."""
+    tokenizer: str
+    chat_template: str
+    chat_template_sha256: str
+    licence: Licence | None
+    findings: tuple[str, ...]
+
+
+def inspect(path: Path | str) -> Inspection:
+    """Inspect a model directory or a GGUF file.
+
+    Raises:
+        NotFoundError: nothing there.
+        FormatError: not a model, or a malformed one.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise NotFoundError(f"no such file or folder: {path}")
+    if root.is_dir():
+        return _inspect_directory(root)
+    with root.open("rb") as file:
+        magic = file.read(4)
+    if magic != b"GGUF":
+        raise FormatError(
+            f"{root.name} is neither a model folder nor a GGUF file", hint="name the folder that holds config.json"
+        )
+    return _inspect_gguf(root)
+
+
+def _inspect_directory(root: Path) -> Inspection:
+    model = open_model(root)
+    quantised = model.config.document.get("quantization")
+    template = chat_template(root)
+    mlx = isinstance(quantised, dict) and any(tensor.name.endswith(".scales") for tensor in model.tensors)
+    return Inspection(
+        format="mlx" if mlx else "safetensors",
+        architecture=model.architecture,
+        parameters=_mlx_parameters(root) if mlx else model.architecture.parameters,
+        dtypes=_by_frequency(tensor.dtype for tensor in model.tensors),
+        size_bytes=model.size_bytes,
+        tokenizer=tokenizer_kind(root),
+        chat_template=template,
+        chat_template_sha256=chat_template_sha256(template),
+        licence=find_licence(root),
+        findings=model.findings,
+    )
+
+
+def _mlx_parameters(root: Path) -> int:
+    """Weights of a quantised MLX directory: eight codes of 4 bits (or four of 8) a uint32; scales do not count."""
+    model = open_model(root)
+    quantization = model.config.document.get("quantization")
+    bits = quantization.get("bits") if isinstance(quantization, dict) else None
+    if bits not in (2, 3, 4, 5, 6, 8) or not isinstance(bits, int):
+        raise FormatError(f"config.json: quantization with {bits!r:.40} bits is not credible")
+    total = 0
+    for tensor in model.tensors:
+        if not tensor.name.endswith((".scales", ".biases")):
+            total += tensor.elements * 32 // bits if tensor.dtype == "U32" else tensor.elements
+    return total
+
+
+def _inspect_gguf(path: Path) -> Inspection:
+    header = gguf_file.read_header(path)
+    template = header.text("tokenizer.chat_template")
+    licence = header.text("general.license")
+    return Inspection(
+        format="gguf",
+        architecture=_gguf_architecture(header),
+        parameters=sum(tensor.elements for tensor in header.tensors if tensor.name != "rope_freqs.weight"),
+        dtypes=_by_frequency(tensor.type_name for tensor in header.tensors),
+        size_bytes=sum(tensor.size_bytes for tensor in header.tensors),
+        tokenizer=header.text("tokenizer.ggml.model"),
+        chat_template=template,
+        chat_template_sha256=chat_template_sha256(template),
+        licence=Licence(spdx_of(licence), "", "card") if licence else None,
+        findings=(),
+    )
+
+
+def _gguf_architecture(header: GgufHeader) -> Architecture:
+    name = header.text("general.architecture")
+    heads = header.integer(f"{name}.attention.head_count")
+    hidden = header.integer(f"{name}.embedding_length")
+    layers = header.integer(f"{name}.block_count")
+    if layers > 1024 or heads > 4096 or hidden > 1 << 17:
+        raise FormatError(f"{layers} layers of {heads} heads are not credible", hint="do not load this file")
+    tokens = header.metadata.get("tokenizer.ggml.tokens")
+    vocabulary = len(tokens.value) if tokens is not None and isinstance(tokens.value, tuple) else 0
+    return Architecture(
+        name=name,
+        class_name="",
+        parameters=sum(tensor.elements for tensor in header.tensors if tensor.name != "rope_freqs.weight"),
+        context_length=header.integer(f"{name}.context_length"),
+        layers=layers,
+        hidden_size=hidden,
+        heads=heads,
+        kv_heads=header.integer(f"{name}.attention.head_count_kv") or heads,
+        head_dim=header.integer(f"{name}.attention.key_length") or (hidden // heads if heads else 0),
+        vocab_size=header.integer(f"{name}.vocab_size") or vocabulary,
+    )
+
+
+def _by_frequency(names: Iterable[str]) -> tuple[str, ...]:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+    return tuple(sorted(counts, key=lambda name: (-counts[name], name)))

@@ -1,0 +1,15 @@
+"""Weight encoders, compiled by numba on first use: the bytes of ggml's and MLX's own encoders, several times faster.
+
+::
+
+    jit.py        how kernels are compiled, vectorised and cached
+    primitives.py reinterpreted bits, nearest integer
+    rounding.py   half precision; loading a tile
+    simple.py     F16, Q8_0, Q5_0: one scale a block, no search
+    k_min.py      Q4_K, Q5_K: scale and minimum, searched
+    k_sym.py      Q6_K: symmetric, searched
+    affine.py     MLX's 4-bit groups
+    error.py      the error of decoded weights, a block at a time
+
+Importing this package costs nothing; its modules import numba.
+"""

@@ -1,0 +1,105 @@
+"""SafeTensors, cleaned: the weights byte for byte, without pickles, code, local paths or foreign metadata.
+
+Works for every architecture, with nothing installed but numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from citrate.core.canonical import Json
+from citrate.core.records import Check, Format, Variant
+from citrate.core.sink import Sink
+from citrate.formats.configuration import canonical_config
+from citrate.formats.conversion import Conversion, Request, converter_version
+from citrate.formats.documents import pretty
+from citrate.formats.dtypes import Raw, width
+from citrate.formats.safetensors_file import Planned, Tensor, header_bytes
+from citrate.formats.source import SourceModel
+from citrate.formats.streaming import PIECE_BYTES, buffer, in_order, read_bytes
+
+BARE = False
+EXTRA = ""
+INDEX = "model.safetensors.index.json"
+
+
+def quantizations(model: SourceModel) -> tuple[str, ...]:  # noqa: ARG001 - the same for every model
+    """The quantizations this format can write ``model`` in; safetensors has none of its own."""
+    return ("",)
+
+
+def refusal(model: SourceModel) -> str:  # noqa: ARG001 - never refused
+    """Why ``model`` cannot be written in this format; empty where it can."""
+    return ""
+
+
+def convert(request: Request) -> Conversion:
+    """Write the cleaned directory.
+
+    Raises:
+        FormatError: a NaN or infinite weight, or a file that changed under us.
+    """
+    model, done = request.model, 0
+    names = shard_names(len(model.shards))
+    for source, target in zip(model.shards, names, strict=True):
+        tensors = [tensor for tensor in model.tensors if tensor.path.name == source]
+        done = _write_shard(request, target, tensors, done)
+    if len(names) > 1:
+        write_file(request.sink, INDEX, _index(model, names))
+    write_companions(model, request.sink, canonical_config(model.config))
+    return Conversion(
+        variant=Variant(Format.SAFETENSORS),
+        checks=(Check("tensors", True, "0", "0"),),
+        converter="citrate.formats.safetensors",
+        version=converter_version(),
+        arguments={},
+        source_dtype=model.source_dtype,
+        bare=BARE,
+    )
+
+
+def write_companions(model: SourceModel, sink: Sink, config: bytes) -> None:
+    """Write config.json and the files that go beside the weights."""
+    write_file(sink, "config.json", config)
+    for companion in model.companions:
+        write_file(sink, companion.name, companion.read())
+
+
+def shard_names(count: int) -> list[str]:
+    """The usual names of ``count`` weight files."""
+    if count == 1:
+        return ["model.safetensors"]
+    return [f"model-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
+
+
+def _write_shard(request: Request, name: str, tensors: Sequence[Tensor], done: int) -> int:
+    header = header_bytes([Planned(t.name, t.dtype, t.shape) for t in tensors], {"format": "pt"})
+    file = request.sink.open(name, len(header) + sum(tensor.size_bytes for tensor in tensors))
+    file.write(header)
+    for values in in_order(_pieces(tensors), request.threads):
+        file.write(buffer(values))
+        done += values.nbytes
+        request.report(done)
+    file.close()
+    return done
+
+
+def _pieces(tensors: Sequence[Tensor]) -> Iterator[Callable[[], Raw]]:
+    for tensor in tensors:
+        step = PIECE_BYTES - PIECE_BYTES % width(tensor.dtype)
+        for start in range(0, tensor.size_bytes, step):
+            yield partial(read_bytes, tensor, start, min(step, tensor.size_bytes - start))
+
+
+def _index(model: SourceModel, names: Sequence[str]) -> bytes:
+    target = dict(zip(model.shards, names, strict=True))
+    weight_map: dict[str, Json] = {tensor.name: target[tensor.path.name] for tensor in model.tensors}
+    metadata: dict[str, Json] = {"total_size": model.size_bytes}
+    return pretty({"metadata": metadata, "weight_map": weight_map})
+
+
+def write_file(sink: Sink, path: str, data: bytes) -> None:
+    file = sink.open(path, len(data))
+    file.write(data)
+    file.close()

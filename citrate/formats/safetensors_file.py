@@ -1,0 +1,147 @@
+"""The container of safetensors files: a bounded reader of untrusted headers, and the header we write.
+
+Layout (https://github.com/huggingface/safetensors#format): 8 bytes little-endian header length, the header as JSON
+``{name: {dtype, shape, data_offsets}}`` padded with spaces, then the tensors, without holes.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from citrate.core.canonical import Json
+from citrate.core.errors import FormatError
+from citrate.formats.documents import parse_object
+from citrate.formats.dtypes import STORAGE, width
+
+HEADER_MAX_BYTES = 32 << 20
+_DIMENSIONS_MAX = 8
+_NAME_MAX = 512
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where a tensor lies: ``size_bytes`` at ``offset`` of ``path``, row-major."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    path: Path
+    offset: int
+    size_bytes: int
+
+    @property
+    def elements(self) -> int:
+        """The number of elements."""
+        return self.size_bytes // width(self.dtype)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A tensor that is going to be written."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its elements."""
+        size = width(self.dtype)
+        for n in self.shape:
+            size *= n
+        return size
+
+
+def read_header(path: Path) -> tuple[Tensor, ...]:
+    """The tensors of a safetensors file in the order of their data.
+
+    Nothing but the header is read. What comes back covers the file exactly: no overlap, no hole, no byte missing.
+
+    Raises:
+        FormatError: any deviation from the format.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start, entries = _header_object(file, path.name, size)
+    tensors = sorted((_tensor(path, start, name, entry) for name, entry in entries.items()), key=_by_offset)
+    at = start
+    for tensor in tensors:
+        if tensor.offset != at:
+            raise FormatError(f"{path.name}: the data of {tensor.name!r} overlaps another tensor or leaves a hole")
+        at += tensor.size_bytes
+    if at > size:
+        raise FormatError(
+            f"{path.name} is truncated: {size} bytes, its header promises {at}", hint="download the file again"
+        )
+    if at < size:
+        raise FormatError(f"{path.name} has {size - at} bytes that belong to no tensor")
+    return tuple(tensors)
+
+
+def header_bytes(tensors: Sequence[Planned], metadata: Mapping[str, str]) -> bytes:
+    """The start of a file that holds ``tensors`` in that order, up to the first byte of data (a multiple of 8)."""
+    entries: dict[str, object] = {"__metadata__": dict(metadata)}
+    at = 0
+    for tensor in tensors:
+        end = at + tensor.size_bytes
+        entries[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [at, end]}
+        at = end
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _header_object(file: BinaryIO, name: str, size: int) -> tuple[int, dict[str, Json]]:
+    """Where the data starts, and the parsed header without ``__metadata__``."""
+    prefix = file.read(8)
+    if len(prefix) < 8:
+        raise FormatError(f"{name} is truncated: no safetensors header", hint="download the file again")
+    (length,) = struct.unpack("<Q", prefix)
+    if length > HEADER_MAX_BYTES:
+        raise FormatError(f"{name}: a header of {length} bytes is not credible (limit {HEADER_MAX_BYTES >> 20} MiB)")
+    if 8 + length > size:
+        raise FormatError(f"{name} is truncated inside its header", hint="download the file again")
+    entries = parse_object(file.read(length), f"the header of {name}")
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise FormatError(f"{name}: malformed __metadata__")
+    return 8 + length, entries
+
+
+def _tensor(path: Path, start: int, name: str, entry: Json) -> Tensor:
+    where = f"{path.name}: tensor {name[:80]!r}"
+    if not name or len(name) > _NAME_MAX or not name.isprintable():
+        raise FormatError(f"{where} has a name that cannot be used")
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise FormatError(f"{where} is malformed")
+    dtype = entry["dtype"]
+    if not isinstance(dtype, str) or dtype not in STORAGE:
+        raise FormatError(f"{where} has the unknown type {str(dtype)[:40]!r}")
+    shape, offsets = _sizes(entry["shape"], where), _sizes(entry["data_offsets"], where)
+    if len(shape) > _DIMENSIONS_MAX or len(offsets) != 2:
+        raise FormatError(f"{where} is malformed")
+    begin, end = offsets
+    expected = Planned(name, dtype, shape).size_bytes
+    if end - begin != expected:
+        raise FormatError(f"{where} has {end - begin} bytes of data, its shape needs {expected}")
+    return Tensor(name, dtype, shape, path, start + begin, expected)
+
+
+def _sizes(value: Json, where: str) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        raise FormatError(f"{where} is malformed")
+    sizes: list[int] = []
+    for n in value:
+        if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n < 1 << 48:
+            raise FormatError(f"{where} has an impossible size")
+        sizes.append(n)
+    return tuple(sizes)
+
+
+def _by_offset(tensor: Tensor) -> tuple[int, int]:
+    return tensor.offset, tensor.size_bytes

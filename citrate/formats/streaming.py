@@ -1,0 +1,98 @@
+"""Read tensors piece by piece, work on the pieces in threads, and hand the results on in order.
+
+At any moment at most ``threads + 1`` pieces are in memory, so the size of a model does not matter.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+from citrate.core.errors import FormatError
+from citrate.core.sink import Buffer
+from citrate.formats.dtypes import STORAGE, Raw, all_finite, width
+from citrate.formats.safetensors_file import Tensor
+
+T = TypeVar("T")
+
+PIECE_BYTES = 8 << 20
+
+
+def default_threads() -> int:
+    """The cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_order(jobs: Iterable[Callable[[], T]], threads: int | None) -> Iterator[T]:
+    """Run ``jobs`` on ``threads`` threads (None: all cores) and yield their results in the order of the jobs.
+
+    The first exception of a job is raised in its turn; jobs that have not started by then never do.
+    """
+    workers = threads or default_threads()
+    waiting: deque[Future[T]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="convert") as pool:
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(job))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def row_ranges(tensor: Tensor, multiple: int = 1) -> Iterator[tuple[int, int]]:
+    """Cut a tensor into ranges of whole rows of about ``PIECE_BYTES``, in multiples of ``multiple`` rows."""
+    rows, row_bytes = rows_of(tensor)
+    step = max(1, PIECE_BYTES // max(1, row_bytes * multiple)) * multiple
+    for first in range(0, rows, step):
+        yield first, min(first + step, rows)
+
+
+def rows_of(tensor: Tensor) -> tuple[int, int]:
+    """Rows of a tensor and bytes in one; a tensor of one dimension is one row."""
+    if len(tensor.shape) < 2:
+        return 1, tensor.size_bytes
+    rows = tensor.elements // tensor.shape[-1] if tensor.shape[-1] else 0
+    return rows, tensor.shape[-1] * width(tensor.dtype)
+
+
+def read_rows(tensor: Tensor, first: int, last: int) -> Raw:
+    """Read rows ``first`` to ``last`` (exclusive) as a flat array of the type's storage.
+
+    Raises:
+        FormatError: the file became shorter, or a weight is NaN or infinite.
+    """
+    row_bytes = rows_of(tensor)[1]
+    return read_bytes(tensor, first * row_bytes, (last - first) * row_bytes)
+
+
+def read_bytes(tensor: Tensor, start: int, size: int) -> Raw:
+    """Read ``size`` bytes at ``start`` of the tensor's data; raises as ``read_rows`` does."""
+    values = np.empty(size // width(tensor.dtype), STORAGE[tensor.dtype])
+    view = values.view(np.uint8).data
+    with tensor.path.open("rb", buffering=0) as file:
+        file.seek(tensor.offset + start)
+        at = 0
+        while at < size:
+            got = file.readinto(view[at:])  # one call may stop short of 2 GiB or at a signal
+            if not got:
+                raise FormatError(f"{tensor.path.name} became shorter while it was read")
+            at += got
+    if not all_finite(values, tensor.dtype):
+        raise FormatError(
+            f"tensor {tensor.name!r} holds NaN or infinite weights", hint="the model is damaged; download it again"
+        )
+    return values
+
+
+def buffer(values: Raw) -> Buffer:
+    """The bytes of a contiguous array, for a sink."""
+    return values.view(np.uint8).data
