@@ -6,6 +6,8 @@ needs some dozen. Signing uses eth-account's own.
 
 from __future__ import annotations
 
+import functools
+
 _ROUNDS = 24
 _RATE = 136
 """Bytes absorbed a permutation: 1600 bits less twice the 256 of the output."""
@@ -67,6 +69,7 @@ def keccak(data: bytes) -> bytes:
     return b"".join(lane.to_bytes(8, "little") for lane in lanes[:4])
 
 
+@functools.lru_cache(maxsize=4096)
 def checksum(address: str) -> str:
     """Spell an address in EIP-55 mixed case."""
     digits = address[2:].lower()

@@ -6,6 +6,7 @@ first, so that a publisher learns of it before a transaction costs anything.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ def encode_price(price_wei: int) -> bytes:
 
 def decode_price(code: bytes) -> int:
     """The price in wei."""
-    return int.from_bytes(code[:3], "big") * 10 ** code[3]
+    return int.from_bytes(code[:3], "big") * int(10 ** code[3])
 
 
 def decode_record(code: bytes) -> Record:
@@ -211,13 +212,13 @@ class _Reader:
 
 
 def _encode_variants(variants: Iterable[VariantRecord]) -> bytes:
-    entries = sorted((sort_key(v.variant).ljust(32, b"\0"), v) for v in map(_checked, variants))
+    entries = sorted(map(_checked, variants), key=lambda entry: sort_key(entry.variant).ljust(32, b"\0"))
     if not 1 <= len(entries) <= MAX_VARIANTS:
         raise ConfigError(f"{len(entries)} variants in one record", hint=f"a record holds 1 to {MAX_VARIANTS}")
-    for (key, _), (next_key, entry) in zip(entries, entries[1:], strict=False):
-        if key == next_key:
-            raise ConfigError(f"the variant {entry.variant} is there twice", hint="name each variant once")
-    return b"".join(_encode_variant(entry) for _, entry in entries)
+    for one, other in itertools.pairwise(entries):
+        if one.variant == other.variant:
+            raise ConfigError(f"the variant {one.variant} is there twice", hint="name each variant once")
+    return b"".join(map(_encode_variant, entries))
 
 
 def _encode_variant(entry: VariantRecord) -> bytes:

@@ -37,6 +37,11 @@ class RpcError(ChainError):
         self.text = text
         self.data = data
 
+    @property
+    def is_revert(self) -> bool:
+        """Whether the contract refused the call, rather than the node."""
+        return self.code == 3 or self.data.startswith("0x") or "revert" in self.text.lower()
+
 
 @dataclass(frozen=True)
 class _Endpoint:
@@ -67,29 +72,30 @@ class JsonRpc:
             ChainError: it did not answer, or with something else than JSON-RPC.
         """
         answer = self._exchange({"jsonrpc": "2.0", "id": 0, "method": method, "params": list(params)})
-        return self._result(method, answer, 0)
+        outcome = self._outcome(method, answer, 0)
+        if isinstance(outcome, RpcError):
+            raise outcome
+        return outcome
 
-    def batch(self, calls: Sequence[Call]) -> list[Json]:
+    def batch(self, calls: Sequence[Call]) -> list[Json | RpcError]:
         """Call several methods in one round trip; one by one where a node takes no batches.
 
+        Returns:
+            For each call its result, or the error that the node answered it with.
+
         Raises:
-            RpcError: the first error among the answers.
             ChainError: see ``call``; also an answer that is missing.
         """
-        if not calls:
-            return []
         body: list[Json] = [
             {"jsonrpc": "2.0", "id": i, "method": method, "params": params} for i, (method, params) in enumerate(calls)
         ]
-        answers = self._exchange(body)
-        if isinstance(answers, dict) and len(calls) >= 1:
-            return [self.call(method, *params) for method, params in calls]
+        answers = self._exchange(body) if calls else []
+        if isinstance(answers, dict):
+            return [self._outcome(calls[i][0], self._exchange(single), i) for i, single in enumerate(body)]
         if not isinstance(answers, list):
             raise self._nonsense("a batch was answered with neither a list nor an error")
-        by_id = {
-            answer["id"]: answer for answer in answers if isinstance(answer, dict) and type(answer.get("id")) is int
-        }
-        return [self._result(method, by_id.get(i), i) for i, (method, _) in enumerate(calls)]
+        by_id = {str(answer.get("id")): answer for answer in answers if isinstance(answer, dict)}
+        return [self._outcome(method, by_id.get(str(i)), i) for i, (method, _) in enumerate(calls)]
 
     def close(self) -> None:
         """Close the kept connection; the next call opens another."""
@@ -97,12 +103,12 @@ class JsonRpc:
             self._connection.close()
             self._connection = None
 
-    def _result(self, method: str, answer: Json, expected_id: int) -> Json:
+    def _outcome(self, method: str, answer: Json, expected_id: int) -> Json | RpcError:
         if not isinstance(answer, dict) or answer.get("id") not in (expected_id, None):
             raise self._nonsense(f"no answer to {method}")
         error = answer.get("error")
         if isinstance(error, dict):
-            raise _rpc_error(method, error)
+            return _rpc_error(method, error)
         if "result" not in answer:
             raise self._nonsense(f"an answer to {method} without a result")
         return answer["result"]
@@ -193,18 +199,34 @@ def redacted(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}{port}"
 
 
-def quantity(value: Json) -> int:
+def quantity(value: Json | RpcError) -> int:
     """Decode a JSON-RPC quantity (``0x1a``).
 
     Raises:
-        ChainError: it is none.
+        ChainError: it is none, or an error.
     """
+    if isinstance(value, RpcError):
+        raise value
     try:
         return int(value, 16)  # type: ignore[arg-type]  # anything but a string is caught below
     except (TypeError, ValueError) as error:
         raise ChainError(
             f"the node answered {str(value)[:80]!r} where a number was due", hint="check rpc_url"
         ) from error
+
+
+def unhex(value: Json | RpcError) -> bytes:
+    """Decode JSON-RPC bytes (``0x00ff``).
+
+    Raises:
+        ChainError: they are none, or an error.
+    """
+    if isinstance(value, RpcError):
+        raise value
+    try:
+        return bytes.fromhex(value.removeprefix("0x"))  # type: ignore[union-attr]  # caught below
+    except (AttributeError, ValueError) as error:
+        raise ChainError(f"the node answered {str(value)[:80]!r}, not bytes", hint="check rpc_url") from error
 
 
 def _unreachable_hint(url: str) -> str:

@@ -1,0 +1,266 @@
+"""Questions to the registry: each is answered from one block, and every list is proved to be whole.
+
+Nothing here imports an Ethereum library: that alone would take longer than a whole `resolve`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from citrate.core.errors import ChainError, NotFoundError
+from citrate.core.records import VariantRecord, VersionRecord
+from citrate.registry import ids, rpc, views
+from citrate.registry.abi_codec import encode_call
+from citrate.registry.alias_log import AliasChange, alias_log, aliases
+from citrate.registry.contract import Block, Contract
+from citrate.registry.rpc import RpcError
+from citrate.registry.views import NOWHERE, AliasTarget, Head, RecordItem, VersionRow, View
+
+_ERC1271_MAGIC = "0x1626ba7e" + "0" * 56
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """How far a mirror has followed the registry: the newest record it knows, and how many there were."""
+
+    record: str
+    count: int
+    block_number: int
+
+
+@dataclass(frozen=True)
+class NewRecords:
+    """The records after a cursor, oldest first, complete at one block."""
+
+    entries: tuple[RecordItem, ...]
+    cursor: Cursor
+    reorganised: bool
+    """The chain no longer has the old cursor's record: ``entries`` is everything, from the first record."""
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """A model with all its releases, newest first."""
+
+    model_id: str
+    publisher: str
+    name: str
+    versions: tuple[RecordItem, ...]
+
+    @property
+    def latest(self) -> RecordItem:
+        """What ``latest`` names: the newest release that is not deprecated, or the newest if all are."""
+        return next((version for version in self.versions if not version.deprecated), self.versions[0])
+
+
+class ChainReader(Contract):
+    """The registry on one chain, for reading."""
+
+    # ------------------------------------------------------------------ one version
+
+    def resolve(self, publisher: str, name: str, version_or_alias: str) -> VersionRecord:
+        """The record behind a version's name, an alias, or ``latest``.
+
+        Raises:
+            NotFoundError: no such model, version or alias; the hint lists what comes close.
+            ChainError: the chain does not answer, or with something else than our contract's data.
+        """
+        block = self.pin()
+        # Most references name a version, whose id follows from its name: ask for it before knowing what the name is.
+        guess = ids.version_id(ids.model_id(publisher, name), version_or_alias)
+        named, row, variants = views.resolve(publisher, name, version_or_alias), *_version_views(guess)
+        found, row_found, variants_found = self.outcomes([named.data, row.data, variants.data], block)
+        try:
+            version_id = self.value(named, found)
+        except NotFoundError as error:
+            raise self._with_suggestions(error, publisher, name, version_or_alias, block) from None
+        if version_id != guess:  # an alias
+            return self.version(version_id, block)
+        return _record(guess, self.value(row, row_found), self.value(variants, variants_found), block)
+
+    def version(self, version_id: str, block: Block | None = None) -> VersionRecord:
+        """The record of a version id.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        block = block or self.pin()
+        row, variants = self.read_two(*_version_views(version_id), block)
+        return _record(version_id, row, variants, block)
+
+    # ------------------------------------------------------------------ lists
+
+    def models(self) -> tuple[ModelSummary, ...]:
+        """Every model with its versions, newest first, from a walk over all records of one block.
+
+        Raises:
+            ChainError: the node's answers do not add up.
+        """
+        return _by_model(self.records_since().entries)
+
+    def versions(self, model_id: str) -> tuple[RecordItem, ...]:
+        """Every release of a model, newest first, counted against the contract's own count.
+
+        Raises:
+            NotFoundError: no such model.
+            ChainError: the node's answers do not add up.
+        """
+        block = self.pin()
+        page, count = self.read_two(views.versions(model_id, NOWHERE), views.nonce_of(model_id), block)
+        found = list(page.items)
+        while page.next != NOWHERE and page.items:
+            page = self.read(views.versions(model_id, page.next), block)
+            found += page.items
+        _require_whole(len(found) == count == len({item.version_id for item in found}), "versions")
+        return tuple(found)
+
+    def records_since(self, cursor: Cursor | None = None) -> NewRecords:
+        """Every record after ``cursor`` (all of them without one).
+
+        The walk begins at the contract's head, each page where the one before it ended, and must come to as many
+        records as the contract counts at the same block.
+
+        Raises:
+            ChainError: the node's answers do not add up.
+        """
+        block = self.pin()
+        head = self.read(views.head(), block)
+        stop = cursor.record if cursor else NOWHERE
+        items: list[RecordItem] = []
+        at = head.record
+        while at not in (stop, NOWHERE):
+            page = self.read(views.records(at), block)
+            newer = [item.record for item in page.items]
+            if stop in newer:
+                newer = newer[: newer.index(stop)]
+            _require_whole(bool(newer) and newer[0] == at and len(items) < head.count, "records")
+            items += page.items[: len(newer)]
+            at = page.next if len(newer) == len(page.items) else stop
+        reorganised = cursor is not None and at != stop
+        known = 0 if cursor is None or reorganised else cursor.count
+        _require_whole(len(items) == head.count - known == len({item.record for item in items}), "records")
+        return NewRecords(tuple(reversed(items)), Cursor(head.record, head.count, block.number), reorganised)
+
+    # ------------------------------------------------------------------ aliases, owners
+
+    def alias_of(self, publisher: str, name: str, alias: str) -> AliasTarget:
+        """Where an alias points.
+
+        Raises:
+            NotFoundError: no such alias.
+        """
+        return self.read(views.alias_of(ids.model_id(publisher, name), alias), self.pin())
+
+    def aliases(self, publisher: str, name: str) -> tuple[AliasTarget, ...]:
+        """The aliases of a model that the node's logs tell of, by name; see `citrate.registry.alias_log.aliases`."""
+        return aliases(self, ids.model_id(publisher, name))
+
+    def alias_log(self, publisher: str, name: str, alias: str) -> tuple[AliasChange, ...]:
+        """Every change of an alias, oldest first; see `citrate.registry.alias_log`.
+
+        Raises:
+            NotFoundError: no such alias.
+            ChainError: the node leaves out a log entry.
+        """
+        return alias_log(self, ids.model_id(publisher, name), alias)
+
+    def owner_of(self, publisher: str, name: str) -> str:
+        """Who may write to a model.
+
+        Raises:
+            NotFoundError: no such model.
+        """
+        return self.read(views.owner_of(ids.model_id(publisher, name)), self.pin())
+
+    def pending_owner_of(self, publisher: str, name: str) -> str:
+        """To whom a model is offered; empty if to nobody."""
+        return self.read(views.pending_owner_of(ids.model_id(publisher, name)), self.pin())
+
+    def nonce_of(self, publisher: str, name: str) -> int:
+        """How many versions a model has: the nonce of the next signed request, 0 for a new model."""
+        return self.read(views.nonce_of(ids.model_id(publisher, name)), self.pin())
+
+    def head(self) -> Head:
+        """The newest record and how many there are."""
+        return self.read(views.head(), self.pin())
+
+    def has_code(self, address: str) -> bool:
+        """Whether a contract lives at ``address`` (a wallet that signs by ERC-1271, say)."""
+        return bool(rpc.unhex(self.rpc.call("eth_getCode", address, "latest")))
+
+    def is_valid_signature(self, wallet: str, digest: bytes, signature: bytes) -> bool:
+        """Whether a contract wallet confirms a signature now (ERC-1271)."""
+        data = encode_call("isValidSignature(bytes32,bytes)", "0x" + digest.hex(), signature)
+        try:
+            answer = self.rpc.call("eth_call", {"to": wallet, "data": "0x" + data.hex()}, "latest")
+        except RpcError as error:
+            if error.is_revert:
+                return False
+            raise
+        return answer == _ERC1271_MAGIC
+
+    def _with_suggestions(
+        self, error: NotFoundError, publisher: str, name: str, version: str, block: Block
+    ) -> NotFoundError:
+        """The same error, naming what there is."""
+        try:
+            items = self.read(views.versions(ids.model_id(publisher, name), NOWHERE), block).items
+        except NotFoundError:
+            newest = self.read(views.records(NOWHERE), block).items
+            own = list(dict.fromkeys(item.name for item in newest if item.publisher.lower() == publisher.lower()))
+            hint = _suggest("models of this publisher", name, own) or error.hint
+            return NotFoundError(f"there is no model {publisher}/{name}", hint=hint)
+        hint = _suggest("versions", version, [item.version for item in items])
+        return NotFoundError(f"{publisher}/{name} has neither a version nor an alias {version!r}", hint=hint)
+
+
+def _version_views(version_id: str) -> tuple[View[VersionRow], View[tuple[VariantRecord, ...]]]:
+    return views.get_version(version_id), views.get_variants(version_id)
+
+
+def _record(version_id: str, row: VersionRow, variants: tuple[VariantRecord, ...], block: Block) -> VersionRecord:
+    if ids.version_id(ids.model_id(row.publisher, row.name), row.version) != version_id:
+        raise ChainError(f"the node answered another version than {version_id}", hint="check rpc_url")
+    return VersionRecord(
+        model_id=row.model_id,
+        version_id=version_id,
+        publisher=row.publisher,
+        name=row.name,
+        version=row.version,
+        licence=row.licence,
+        manifest_sha256=row.manifests[-1],
+        manifest_history=row.manifests,
+        signers=row.senders,
+        price_wei=row.price_wei,
+        created_at=row.created_at,
+        deprecated=row.deprecated,
+        replacement=row.replacement,
+        variants=variants,
+        block_number=block.number,
+    )
+
+
+def _by_model(oldest_first: tuple[RecordItem, ...]) -> tuple[ModelSummary, ...]:
+    releases: dict[str, list[RecordItem]] = {}
+    for item in reversed(oldest_first):
+        if item.kind != views.ADDITION:
+            releases.setdefault(item.model_id, []).append(item)
+    return tuple(
+        ModelSummary(model_id, items[0].publisher, items[0].name, tuple(items)) for model_id, items in releases.items()
+    )
+
+
+def _require_whole(whole: bool, what: str) -> None:
+    if not whole:
+        raise ChainError(
+            f"the node's list of {what} is not whole, or the chain was reorganised while it was read",
+            hint="run it again; if it stays, set another rpc_url",
+        )
+
+
+def _suggest(what: str, wanted: str, there: list[str]) -> str:
+    if not there:
+        return ""
+    close = difflib.get_close_matches(wanted, there, n=5, cutoff=0.4)
+    return f"{what}: {', '.join(close or there[:5])}"

@@ -1,0 +1,107 @@
+"""What the contract's custom errors mean to a user: one table, complete (a test walks the ABI), without a default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from citrate.core.errors import (
+    AlreadyExistsError,
+    ChainError,
+    CitrateError,
+    ConfigError,
+    NotFoundError,
+    NotPermittedError,
+)
+from citrate.registry.abi_codec import Frame, selector
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """The exception for a custom error; ``message`` is formatted with the error's arguments, in their order."""
+
+    error: type[CitrateError]
+    message: str
+    hint: str
+
+
+_PAYLOAD = "this is a fault of the program that packed the payload"
+_AGAIN = "run it again; if it stays, set another rpc_url"
+
+TABLE: Mapping[str, Refusal] = {
+    "NotOwner(bytes32,address)": Refusal(
+        NotPermittedError, "{1} does not own this model", "citrate key list; citrate key use ADDRESS"
+    ),
+    "NotPendingOwner(bytes32,address)": Refusal(
+        NotPermittedError, "the model was not offered to {1}", "ask its owner to offer it to you first"
+    ),
+    "UnknownModel(bytes32)": Refusal(NotFoundError, "there is no such model", "citrate list"),
+    "UnknownVersion(bytes32)": Refusal(NotFoundError, "there is no version {0}", "citrate list"),
+    "UnknownAlias(bytes32,string)": Refusal(
+        NotFoundError, "the model has neither a version nor an alias {1!r}", "citrate show REF lists both"
+    ),
+    "UnknownRecord(address)": Refusal(ChainError, "the chain has no record at {0}: it was reorganised", _AGAIN),
+    "VersionTaken(bytes32)": Refusal(
+        AlreadyExistsError, "this version stands already, and a version is never replaced", "choose the next --version"
+    ),
+    "NameTaken(bytes32)": Refusal(
+        AlreadyExistsError, "the model has a version or an alias of this name", "choose another name"
+    ),
+    "ReservedName()": Refusal(
+        ConfigError, "'latest' names neither a version nor an alias", "it always is the newest release"
+    ),
+    "InvalidAlias(string)": Refusal(
+        ConfigError, "{0!r} cannot be an alias", "1 to 32 of a-z 0-9 . _ -, beginning with a letter or digit"
+    ),
+    "InvalidReplacement(bytes32)": Refusal(
+        ConfigError, "a version cannot replace itself", "name another --replacement"
+    ),
+    "InvalidText(uint256)": Refusal(ConfigError, "the contract refuses the text at byte {0} of the payload", _PAYLOAD),
+    "InvalidPrice(bytes4)": Refusal(ConfigError, "the contract refuses the price {0}", _PAYLOAD),
+    "InvalidLength(uint256)": Refusal(ConfigError, "the payload is cut off at byte {0}", _PAYLOAD),
+    "InvalidFormat(uint256)": Refusal(ConfigError, "the variant at byte {0} has an unknown format", _PAYLOAD),
+    "InvalidCodec(uint256)": Refusal(ConfigError, "the variant at byte {0} has an unknown CID codec", _PAYLOAD),
+    "InvalidSize(uint256)": Refusal(ConfigError, "the variant at byte {0} is empty", _PAYLOAD),
+    "InvalidDigest(uint256)": Refusal(ConfigError, "the digest at byte {0} is zero", _PAYLOAD),
+    "InvalidOrder(uint256)": Refusal(ConfigError, "the variant at byte {0} is out of order or there twice", _PAYLOAD),
+    "TooManyVariants()": Refusal(ConfigError, "more than 64 variants in one record", "add the others afterwards"),
+    "TooManyRecords(bytes32)": Refusal(
+        CitrateError, "this version has had variants added 15 times, which is the limit", "publish a new version"
+    ),
+    "DuplicateVariant(bytes32)": Refusal(
+        AlreadyExistsError, "the version has this variant already", "variants are never changed: publish a new version"
+    ),
+    "Expired(uint256)": Refusal(NotPermittedError, "the signed request was valid until {0} only", "sign it again"),
+    "InvalidSignature(address,uint256)": Refusal(
+        NotPermittedError, "this is no signature of {0} for nonce {1}", "sign the request again with the owner's key"
+    ),
+    "RecordFailed()": Refusal(ChainError, "the transaction had too little gas to store its record", _AGAIN),
+    "InvalidShortString()": Refusal(ChainError, "the contract is damaged", "citrate verify-contracts"),
+    "StringTooLong(string)": Refusal(ChainError, "the contract is damaged", "citrate verify-contracts"),
+}
+
+_BY_SELECTOR = {selector(signature): (signature, refusal) for signature, refusal in TABLE.items()}
+
+
+def decode(data: bytes) -> CitrateError | None:
+    """The exception for a revert's data; None if it is no error of our contract's.
+
+    Raises:
+        ChainError: one of our errors with arguments that cannot be read.
+    """
+    found = _BY_SELECTOR.get(data[:4])
+    if found is None:
+        return None
+    signature, refusal = found
+    types = signature[signature.index("(") + 1 : -1]
+    frame = Frame(data[4:])
+    arguments = [_argument(frame, place, kind) for place, kind in enumerate(types.split(",")) if kind]
+    return refusal.error(refusal.message.format(*arguments), hint=refusal.hint)
+
+
+def _argument(frame: Frame, place: int, kind: str) -> str | int:
+    if kind == "address":
+        return frame.address(place)
+    if kind == "string":
+        return frame.text(place)
+    return frame.number(place) if kind == "uint256" else frame.word(place)
