@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -28,6 +29,8 @@ _SET_ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+_MEMORY_HINT = "a smaller variant or a shorter context needs less: citrate select"
+_INSPECT_HINT = "see what the file really holds: citrate inspect"
 _OUT_OF_MEMORY = ("bad_alloc", "cannot allocate", "failed to allocate", "out of memory", "unable to allocate")
 
 
@@ -117,25 +120,21 @@ def _failure(failure: Failure, talk: bytes) -> CitrateError:
         return _no_memory()
     if kind is FormatError and why and ":" not in message:
         message += f": {why}"
-    return kind(message, hint=_printable(failure.hint) or (_memory_hint() if kind is UnavailableError else ""))
+    return kind(message, hint=_printable(failure.hint) or (_INSPECT_HINT if kind is FormatError else ""))
 
 
 def _crash(code: int, talk: bytes) -> CitrateError:
     if code == -signal.SIGKILL:
-        return UnavailableError("the model process was killed, probably for want of memory", hint=_memory_hint())
+        return UnavailableError("the model process was killed, probably for want of memory", hint=_MEMORY_HINT)
     if _is_out_of_memory(talk):
         return _no_memory()
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     why = _last_error(talk)
-    return FormatError(f"the model crashed its runtime ({how}){f': {why}' if why else ''}")
+    return FormatError(f"the model crashed its runtime ({how}){f': {why}' if why else ''}", hint=_INSPECT_HINT)
 
 
 def _no_memory() -> UnavailableError:
-    return UnavailableError("the model needs more memory than it may take", hint=_memory_hint())
-
-
-def _memory_hint() -> str:
-    return "a smaller variant or a shorter context needs less: citrate select"
+    return UnavailableError("the model needs more memory than it may take", hint=_MEMORY_HINT)
 
 
 def _is_out_of_memory(talk: bytes) -> bool:
@@ -147,7 +146,8 @@ def _last_error(talk: bytes) -> str:
     """The line of the child's stderr that most likely says why: the first that speaks of an error, else the last."""
     lines = [line for line in talk.decode(errors="replace").splitlines() if line.strip()]
     telling = [line for line in lines if any(word in line.lower() for word in ("error", "failed", "invalid"))]
-    return _printable((telling or lines or [""])[0 if telling else -1]).strip()[:200]
+    line = _printable((telling or lines or [""])[0 if telling else -1])
+    return re.sub(r"\S*/(?=\S)", "", line).strip()[:200]  # a path says only where the runtime was built
 
 
 def _printable(text: str) -> str:

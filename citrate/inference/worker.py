@@ -29,6 +29,10 @@ from citrate.inference.protocol import (
 )
 
 
+_LESS = "a smaller variant or a shorter context needs less: citrate select"
+_SHORTER = "a shorter prompt, or a model and a --context that hold more"
+
+
 def main() -> int:
     """Serve one request; returns the exit code, which says nothing that the last event does not."""
     answers = os.dup(1)
@@ -51,7 +55,7 @@ def main() -> int:
     except CitrateError as error:
         send(Failure(type(error).__name__, error.message, error.hint))
     except MemoryError:
-        send(Failure(UnavailableError.__name__, "the model needs more memory than it may take", ""))
+        send(Failure(UnavailableError.__name__, "the model needs more memory than it may take", _LESS))
     except Exception as error:  # noqa: BLE001  # the process boundary: whatever a hostile model provokes is one line
         send(Failure(FormatError.__name__, f"the model cannot be run: {type(error).__name__}: {error}", ""))
     else:
@@ -92,7 +96,7 @@ def _prompt_tokens(engine: Engine, request: Request) -> list[int]:
     if not tokens:
         raise ConfigError("the prompt is empty", hint="give the model something to continue")
     if len(tokens) >= engine.context:
-        raise ConfigError(f"the prompt has {len(tokens)} tokens, the context holds {engine.context}")
+        raise ConfigError(f"the prompt has {len(tokens)} tokens, the context holds {engine.context}", hint=_SHORTER)
     return tokens
 
 

@@ -46,7 +46,10 @@ class Engine(Protocol):
         ...
 
     def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[str]:
-        """Yield the text that each further token completes (often empty inside a character), until the model ends."""
+        """Yield, for each further token, the text that it completes, until the model ends.
+
+        Inside a character that spans tokens that is nothing; one left incomplete at the end is dropped.
+        """
         ...
 
 

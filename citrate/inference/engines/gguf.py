@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
+import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -10,49 +10,39 @@ import llama_cpp
 
 from citrate.core.errors import FormatError
 from citrate.inference.engines import Sampling
+from citrate.inference.engines.incremental import IncrementalText
 
 
 def load(path: Path, context: int, threads: int) -> LlamaCpp:
-    """Load a GGUF file with a window of ``context`` tokens, or the model's own where that is smaller.
+    """Load a GGUF file; its window is ``context`` tokens, or what the model was trained for where that is smaller.
 
     Raises:
         FormatError: llama.cpp does not take it; its own words are on stderr.
     """
     try:
-        trained = _trained_context(path)
         llama = llama_cpp.Llama(
             str(path),
-            n_ctx=min(context, trained or context),
+            n_ctx=context,
             n_threads=threads,
             n_threads_batch=threads,
             n_gpu_layers=-1,
-            verbose=True,  # stderr, of which the parent keeps the end: the only place that says why a file is refused
+            verbose=True,  # on stderr, of which the parent keeps the end: nothing else says why a file is refused
         )
     except (ValueError, RuntimeError, AssertionError, UnicodeDecodeError) as error:
         raise FormatError(f"llama.cpp cannot load {path.name}") from error
-    return LlamaCpp(llama)
-
-
-def _trained_context(path: Path) -> int:
-    """The context length that the model was trained for; 0 if the file does not say."""
-    parameters = llama_cpp.llama_model_default_params()
-    parameters.vocab_only = True
-    model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
-    if not model:
-        raise ValueError("not loadable")
-    try:
-        return int(llama_cpp.llama_model_n_ctx_train(model))
-    finally:
-        llama_cpp.llama_model_free(model)
+    trained = int(llama_cpp.llama_model_n_ctx_train(llama.model))
+    if trained < 1:
+        raise FormatError(f"{path.name} says that its model was trained for {trained} tokens of context")
+    return LlamaCpp(llama, min(context, trained))
 
 
 class LlamaCpp:
     """A model in llama.cpp."""
 
-    def __init__(self, llama: llama_cpp.Llama) -> None:
+    def __init__(self, llama: llama_cpp.Llama, context: int) -> None:
         self._llama = llama
         self._vocab = llama_cpp.llama_model_get_vocab(llama.model)
-        self.context = int(llama.n_ctx())
+        self.context = context
         metadata: Mapping[str, str] = llama.metadata
         self.chat_template = metadata.get("tokenizer.chat_template", "")
         self.special_tokens = {
@@ -65,17 +55,24 @@ class LlamaCpp:
 
     def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[str]:
         self._llama.set_seed(sampling.seed)
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")  # a character may span tokens
+        text = IncrementalText(self._decode)
         tokens = self._llama.generate(
             prompt, temp=sampling.temperature, top_p=sampling.top_p, top_k=0, min_p=0.0, repeat_penalty=1.0
         )
         for token in tokens:
             if llama_cpp.llama_vocab_is_eog(self._vocab, token):
-                break
-            yield decoder.decode(self._llama.detokenize([token], prev_tokens=list(prompt)))
-        rest = decoder.decode(b"", final=True)
-        if rest:
-            yield rest
+                return
+            yield text.push(int(token))
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        """Text of ``tokens``, special ones left out. (`Llama.detokenize` cuts tokens longer than 32 bytes.)"""
+        ids, size = (llama_cpp.llama_token * len(tokens))(*tokens), 256
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            length = llama_cpp.llama_detokenize(self._vocab, ids, len(tokens), buffer, size, False, False)
+            if length >= 0:
+                return buffer.raw[:length].decode(errors="replace")
+            size = -length  # what it takes
 
     def _spelling(self, token: int) -> str:
         if token < 0:

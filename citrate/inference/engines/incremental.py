@@ -19,15 +19,8 @@ class IncrementalText:
     def push(self, token: int) -> str:
         """The text that ``token`` completes; empty inside a character that spans tokens."""
         self._ids.append(token)
-        return self._take(final=False)
-
-    def rest(self) -> str:
-        """What is left of a character that never became complete."""
-        return self._take(final=True)
-
-    def _take(self, *, final: bool) -> str:
         before, after = self._decode(self._ids[: self._known]), self._decode(self._ids)
-        if after.endswith(_INCOMPLETE) and not final:
+        if after.endswith(_INCOMPLETE):
             return ""
         self._ids = self._ids[self._known :]
         self._known = len(self._ids)

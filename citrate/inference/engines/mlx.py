@@ -63,4 +63,3 @@ class MlxModel:
             if int(token) in self._tokenizer.eos_token_ids:
                 break
             yield text.push(int(token))
-        yield text.rest()

@@ -78,7 +78,6 @@ class TransformersModel:
             cache = output.past_key_values
             token = _draw(output.logits[0, -1].float().cpu(), sampling, generator)
             if token in self._ends:
-                yield text.rest()
                 return
             yield text.push(token)
             ids = torch.tensor([[token]], device=self._model.device)
