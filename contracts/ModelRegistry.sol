@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {IModelRegistry} from "./interfaces/IModelRegistry.sol";
+import {Ids} from "./libraries/Ids.sol";
 import {Payload} from "./libraries/Payload.sol";
 import {RecordAccounts} from "./libraries/RecordAccounts.sol";
 import {RecordLayout} from "./libraries/RecordLayout.sol";
@@ -26,6 +27,12 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         address newest;
         uint64 versions;
         bool transferred;
+    }
+
+    enum List {
+        Records,
+        Models,
+        Versions
     }
 
     struct Alias {
@@ -66,7 +73,7 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         bytes calldata signature
     ) external returns (bytes32) {
         if (block.timestamp > deadline) revert Expired(deadline);
-        bytes32 modelId = keccak256(abi.encode(publisher, Payload.nameOf(release)));
+        bytes32 modelId = Ids.modelId(publisher, Payload.nameOf(release));
         address signer = _owner(modelId, publisher);
         uint256 nonce = _models[modelId].versions;
         bytes32 request = keccak256(
@@ -84,16 +91,13 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         returns (address record)
     {
         bytes32 modelId = _requireOwner(publisher, name);
-        bytes32 versionId = _nameId(modelId, version);
+        bytes32 versionId = Ids.nameId(modelId, bytes(version));
         Payload.checkAddition(addition);
         address[] memory earlier = _recordsOf(versionId);
         if (earlier.length == MAX_RECORDS) revert TooManyRecords(versionId);
         for (uint256 i; i < earlier.length; ++i) RecordLayout.requireDisjoint(addition, earlier[i]);
-        record = _append(
-            _saltOf(versionId, earlier.length),
-            RecordLayout.header(Kind.Addition, _head.newest, earlier[0], address(0), _unlessPublisher(msg.sender, publisher)),
-            addition
-        );
+        address sender = msg.sender == publisher ? address(0) : msg.sender;
+        record = _append(_saltOf(versionId, earlier.length), Kind.Addition, earlier[0], sender, "", addition);
         emit VariantsAdded(modelId, versionId, record);
     }
 
@@ -102,14 +106,14 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         external
     {
         bytes32 modelId = _requireOwner(publisher, name);
-        bytes32 versionId = _nameId(modelId, version);
+        bytes32 versionId = Ids.nameId(modelId, bytes(version));
         _setAlias(modelId, versionId, _requireVersion(versionId), aliasName);
     }
 
     /// @inheritdoc IModelRegistry
     function deprecate(address publisher, string calldata name, string calldata version, bytes32 replacement) external {
         bytes32 modelId = _requireOwner(publisher, name);
-        bytes32 versionId = _nameId(modelId, version);
+        bytes32 versionId = Ids.nameId(modelId, bytes(version));
         _requireVersion(versionId);
         if (replacement == versionId) revert InvalidReplacement(versionId);
         if (replacement != 0) _requireVersion(replacement);
@@ -141,10 +145,10 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         view
         returns (bytes32)
     {
-        bytes32 modelId = keccak256(abi.encode(publisher, name));
+        bytes32 modelId = Ids.modelId(publisher, bytes(name));
         address newest = _requireModel(modelId);
         if (Payload.isLatest(bytes(aliasOrVersion))) return _latest(modelId, newest);
-        bytes32 nameId = _nameId(modelId, aliasOrVersion);
+        bytes32 nameId = Ids.nameId(modelId, bytes(aliasOrVersion));
         if (_exists(nameId)) return nameId;
         address release = _aliases[nameId].release;
         if (release == address(0)) revert UnknownAlias(modelId, aliasOrVersion);
@@ -194,16 +198,16 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         view
         returns (bytes32 versionId, string memory version, uint256 changedAtBlock, uint256 changes)
     {
-        Alias memory a = _aliases[_nameId(modelId, aliasName)];
+        Alias memory a = _aliases[Ids.nameId(modelId, bytes(aliasName))];
         if (a.release == address(0)) revert UnknownAlias(modelId, aliasName);
         version = RecordLayout.read(a.release, RecordLayout.WITHOUT_VARIANTS).version;
-        return (keccak256(abi.encode(modelId, version)), version, a.changedAtBlock, a.changes);
+        return (_nameId(modelId, version), version, a.changedAtBlock, a.changes);
     }
 
     /// @inheritdoc IModelRegistry
     function ownerOf(bytes32 modelId) external view returns (address) {
-        address first = RecordLayout.firstOf(_requireModel(modelId));
-        return _owner(modelId, RecordLayout.read(first, RecordLayout.WITHOUT_VARIANTS).link);
+        (, address publisher,) = _modelOf(RecordLayout.read(_requireModel(modelId), RecordLayout.WITHOUT_VARIANTS));
+        return _owner(modelId, publisher);
     }
 
     /// @inheritdoc IModelRegistry
@@ -222,70 +226,18 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
     }
 
     /// @inheritdoc IModelRegistry
-    function records(address cursor, uint256 limit) external view returns (RecordItem[] memory items, address next) {
-        next = cursor == address(0) ? _head.newest : cursor;
-        items = new RecordItem[](_page(limit));
-        uint256 used;
-        for (; used < items.length && next != address(0); ++used) {
-            RecordLayout.Record memory r = RecordLayout.read(next, RecordLayout.WITHOUT_VARIANTS);
-            RecordItem memory item = items[used];
-            item.record = next;
-            item.kind = r.kind;
-            item.createdAt = r.time;
-            next = r.previous;
-            if (r.kind == Kind.Addition) r = RecordLayout.read(r.link, RecordLayout.WITHOUT_VARIANTS);
-            (item.modelId,,) = _modelOf(r);
-            item.versionId = keccak256(abi.encode(item.modelId, r.version));
-        }
-        assembly ("memory-safe") {
-            mstore(items, used)
-        }
+    function records(address cursor, uint256 limit) external view returns (Item[] memory, address) {
+        return _walk(cursor == address(0) ? _head.newest : cursor, limit, List.Records);
     }
 
     /// @inheritdoc IModelRegistry
-    function models(address cursor, uint256 limit) external view returns (ModelItem[] memory items, address next) {
-        next = cursor == address(0) ? _head.newest : cursor;
-        limit = _page(limit);
-        items = new ModelItem[](limit);
-        uint256 used;
-        for (uint256 i; i < limit && next != address(0); ++i) {
-            RecordLayout.Record memory r = RecordLayout.read(next, RecordLayout.WITHOUT_VARIANTS);
-            if (r.kind == Kind.FirstRelease) {
-                ModelItem memory item = items[used++];
-                (item.modelId, item.publisher, item.name) = _modelOf(r);
-                item.record = next;
-                item.createdAt = r.time;
-            }
-            next = r.previous;
-        }
-        assembly ("memory-safe") {
-            mstore(items, used)
-        }
+    function models(address cursor, uint256 limit) external view returns (Item[] memory, address) {
+        return _walk(cursor == address(0) ? _head.newest : cursor, limit, List.Models);
     }
 
     /// @inheritdoc IModelRegistry
-    function versions(bytes32 modelId, address cursor, uint256 limit)
-        external
-        view
-        returns (VersionItem[] memory items, address next)
-    {
-        next = cursor == address(0) ? _requireModel(modelId) : cursor;
-        items = new VersionItem[](_page(limit));
-        uint256 used;
-        for (; used < items.length && next != address(0); ++used) {
-            RecordLayout.Record memory r = RecordLayout.read(next, RecordLayout.WITHOUT_VARIANTS);
-            VersionItem memory item = items[used];
-            item.versionId = keccak256(abi.encode(modelId, r.version));
-            if (_recordAccount(item.versionId) != next) revert UnknownRecord(next);
-            item.version = r.version;
-            item.record = next;
-            item.createdAt = r.time;
-            item.deprecated = _replacements[item.versionId] != 0;
-            next = r.kind == Kind.Release ? r.link : address(0);
-        }
-        assembly ("memory-safe") {
-            mstore(items, used)
-        }
+    function versions(bytes32 modelId, address cursor, uint256 limit) external view returns (Item[] memory, address) {
+        return _walk(cursor == address(0) ? _requireModel(modelId) : cursor, limit, List.Versions);
     }
 
     // -------------------------------------------------------------------------------------------------- the core
@@ -301,38 +253,70 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         if (by != (model.transferred ? _owners[modelId] : publisher)) revert NotOwner(modelId, by);
         address record;
         if (model.versions == 0) {
-            bytes memory start = RecordLayout.header(Kind.FirstRelease, _head.newest, publisher, address(0), address(0));
-            record = _append(versionId, start, release);
+            record = _append(versionId, Kind.FirstRelease, publisher, address(0), "", release);
         } else {
             if (_aliases[versionId].release != address(0)) revert NameTaken(versionId);
-            address first = RecordLayout.firstOf(model.newest);
-            address sender = _unlessPublisher(by, publisher);
-            bytes memory start = RecordLayout.header(Kind.Release, _head.newest, model.newest, first, sender);
-            record = _append(versionId, start, release[afterName:]);
+            (address first, bytes memory before) = RecordLayout.follow(model.newest);
+            address sender = by == publisher ? address(0) : by;
+            record = _append(versionId, Kind.Release, first, sender, before, release[afterName:]);
         }
         _models[modelId] = Model(record, model.versions + 1, model.transferred);
         emit Published(modelId, versionId, record);
         if (bytes(aliasName).length != 0) _setAlias(modelId, versionId, record, aliasName);
     }
 
-    function _append(bytes32 salt, bytes memory start, bytes calldata rest) private returns (address record) {
-        record = _createRecord(salt, abi.encodePacked(start, rest));
-        _head = Head(record, _head.count + 1);
+    function _append(
+        bytes32 salt,
+        Kind kind,
+        address link,
+        address sender,
+        bytes memory lead,
+        bytes calldata rest
+    ) private returns (address record) {
+        Head memory before = _head;
+        record = _createRecord(salt, RecordLayout.encode(kind, before.newest, link, sender, lead, rest));
+        _head = Head(record, before.count + 1);
     }
 
     function _setAlias(bytes32 modelId, bytes32 versionId, address release, string calldata aliasName) private {
         if (Payload.isLatest(bytes(aliasName))) revert ReservedName();
-        if (!Text.isName(bytes(aliasName), 32)) revert InvalidAlias(aliasName);
-        bytes32 aliasId = _nameId(modelId, aliasName);
+        if (!Text.isName(bytes(aliasName), 32, false)) revert InvalidAlias(aliasName);
+        bytes32 aliasId = Ids.nameId(modelId, bytes(aliasName));
         Alias memory a = _aliases[aliasId];
         if (a.changes == 0 && _exists(aliasId)) revert NameTaken(aliasId);
         _aliases[aliasId] = Alias(release, uint48(block.number), a.changes + 1);
         emit AliasSet(modelId, versionId, aliasName, a.changedAtBlock, a.changes + 1);
     }
 
+    /// @dev Lists what lies behind `cursor`, at most `limit` records of it.
+    function _walk(address cursor, uint256 limit, List what) private view returns (Item[] memory items, address next) {
+        if (limit > MAX_PAGE) limit = MAX_PAGE;
+        items = new Item[](limit);
+        uint256 used;
+        for (next = cursor; limit != 0 && next != address(0); --limit) {
+            RecordLayout.Record memory r = RecordLayout.read(next, RecordLayout.WITHOUT_VARIANTS);
+            if (what != List.Models || r.kind == Kind.FirstRelease) _describe(next, r, items[used++]);
+            next = what == List.Versions ? _before(items[used - 1].modelId, r) : r.previous;
+        }
+        assembly ("memory-safe") {
+            mstore(items, used)
+        }
+    }
+
+    function _describe(address record, RecordLayout.Record memory r, Item memory item) private view {
+        item.record = record;
+        item.kind = r.kind;
+        item.createdAt = r.time;
+        if (r.kind == Kind.Addition) r = RecordLayout.read(r.link, RecordLayout.WITHOUT_VARIANTS);
+        (item.modelId, item.publisher, item.name) = _modelOf(r);
+        item.version = r.version;
+        item.versionId = _nameId(item.modelId, r.version);
+        item.deprecated = _replacements[item.versionId] != 0;
+    }
+
     // ------------------------------------------------------------------------------------------------ small parts
 
-    function _nameId(bytes32 modelId, string calldata name) private pure returns (bytes32) {
+    function _nameId(bytes32 modelId, string memory name) private pure returns (bytes32) {
         return keccak256(abi.encode(modelId, name));
     }
 
@@ -341,20 +325,12 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         return k == 0 ? versionId : keccak256(abi.encode(versionId, k));
     }
 
-    function _page(uint256 limit) private pure returns (uint256) {
-        return limit < MAX_PAGE ? limit : MAX_PAGE;
-    }
-
-    function _unlessPublisher(address sender, address publisher) private pure returns (address) {
-        return sender == publisher ? address(0) : sender;
-    }
-
     function _owner(bytes32 modelId, address publisher) private view returns (address) {
         return _models[modelId].transferred ? _owners[modelId] : publisher;
     }
 
     function _requireOwner(address publisher, string calldata name) private view returns (bytes32 modelId) {
-        modelId = keccak256(abi.encode(publisher, name));
+        modelId = Ids.modelId(publisher, bytes(name));
         _requireModel(modelId);
         if (msg.sender != _owner(modelId, publisher)) revert NotOwner(modelId, msg.sender);
     }
@@ -390,20 +366,26 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         returns (bytes32 modelId, address publisher, string memory name)
     {
         RecordLayout.Record memory first = release;
-        if (release.kind != Kind.FirstRelease) first = RecordLayout.read(release.first, RecordLayout.WITHOUT_VARIANTS);
-        return (keccak256(abi.encode(first.link, first.name)), first.link, first.name);
+        if (release.kind == Kind.Release) first = RecordLayout.read(release.link, RecordLayout.WITHOUT_VARIANTS);
+        (publisher, name) = (first.link, first.lead);
+        modelId = keccak256(abi.encode(publisher, name));
+    }
+
+    /// @dev The release of the same model before `release`; 0 if that was the first.
+    function _before(bytes32 modelId, RecordLayout.Record memory release) private view returns (address) {
+        return release.kind == Kind.Release ? _recordAccount(_nameId(modelId, release.lead)) : address(0);
     }
 
     function _versionId(bytes32 modelId, address release) private view returns (bytes32) {
-        return keccak256(abi.encode(modelId, RecordLayout.read(release, RecordLayout.WITHOUT_VARIANTS).version));
+        return _nameId(modelId, RecordLayout.read(release, RecordLayout.WITHOUT_VARIANTS).version);
     }
 
     function _latest(bytes32 modelId, address newest) private view returns (bytes32 versionId) {
         for (address release = newest; release != address(0);) {
             RecordLayout.Record memory r = RecordLayout.read(release, RecordLayout.WITHOUT_VARIANTS);
-            versionId = keccak256(abi.encode(modelId, r.version));
+            versionId = _nameId(modelId, r.version);
             if (_replacements[versionId] == 0) return versionId;
-            release = r.kind == Kind.Release ? r.link : address(0);
+            release = _before(modelId, r);
         }
         return _versionId(modelId, newest);
     }

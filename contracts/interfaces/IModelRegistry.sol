@@ -37,14 +37,15 @@ pragma solidity 0.8.37;
 /// ## Records (the code of an account that nobody can change; big-endian)
 ///
 ///     00 1 | kind 1 | block time 5 | previous record of the registry 20 | link 20 | ...
-///     kind 1, first release of a model:  link = publisher;                ... name text | rest of the release
-///     kind 2, later release:             link = release before it;        ... first release 20 | rest of the release
-///     kind 3, added variants:            link = release they belong to;   ... addition
+///     kind 1, first release:    link = publisher;               ... release
+///     kind 2, later release:    link = model's first release;   ... version text of the release before it | release
+///                                                                   without the name
+///     kind 3, added variants:   link = their release;           ... addition
 ///
-/// 0x80 is added to a kind when someone other than the publisher owned the model: the owner's address (20) then stands
-/// before the part that the caller sent (`manifest`, in kinds 2 and 3). Addresses of records: CREATE2 from this
-/// contract, init code `3d3d3d3d335afa3d5f5f3e3d5ff3`, salt `versionId` for a release and
-/// `keccak256(abi.encode(versionId, k))` for its k-th addition, k = 1..15.
+/// 0x80 is added to the kind where somebody else than the publisher owned the model; the owner's address (20) then
+/// comes right after the link. Addresses of records: CREATE2 from this contract, init code
+/// `3d3d3d3d335afa3d5f5f3e3d5ff3`, salt `versionId` for a release and `keccak256(abi.encode(versionId, k))` for its
+/// k-th addition, k = 1..15.
 interface IModelRegistry {
     /// @notice What a record holds.
     enum Kind {
@@ -95,29 +96,19 @@ interface IModelRegistry {
         address[] senders;
     }
 
-    /// @notice One record, as a mirror that follows the registry needs it.
-    struct RecordItem {
+    /// @notice One record in a list: of the registry, of its models (their first records) or of a model's versions.
+    /// @param publisher The address under which the model was named.
+    /// @param versionId The version that was released, or to which variants were added.
+    /// @param createdAt Unix seconds of the record's block.
+    /// @param deprecated Whether that version is deprecated now.
+    struct Item {
         address record;
         Kind kind;
         bytes32 modelId;
         bytes32 versionId;
-        uint64 createdAt;
-    }
-
-    /// @notice One model. `record` is that of its first release.
-    struct ModelItem {
-        bytes32 modelId;
         address publisher;
         string name;
-        address record;
-        uint64 createdAt;
-    }
-
-    /// @notice One version of a model.
-    struct VersionItem {
-        bytes32 versionId;
         string version;
-        address record;
         uint64 createdAt;
         bool deprecated;
     }
@@ -301,14 +292,14 @@ interface IModelRegistry {
     /// @return items Newest first.
     /// @return next The cursor of the next page; 0 at the end. A walk from `head` in one block that ends with 0 after
     /// `count` items has missed none.
-    function records(address cursor, uint256 limit) external view returns (RecordItem[] memory items, address next);
+    function records(address cursor, uint256 limit) external view returns (Item[] memory items, address next);
 
     /// @notice Every model, newest first. `limit` (at most 500) counts the records looked at, so a page may be empty.
-    function models(address cursor, uint256 limit) external view returns (ModelItem[] memory items, address next);
+    function models(address cursor, uint256 limit) external view returns (Item[] memory items, address next);
 
     /// @notice Every version of a model, newest first, at most `limit` (and 500).
     function versions(bytes32 modelId, address cursor, uint256 limit)
         external
         view
-        returns (VersionItem[] memory items, address next);
+        returns (Item[] memory items, address next);
 }

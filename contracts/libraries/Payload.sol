@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IModelRegistry} from "../interfaces/IModelRegistry.sol";
+import {Ids} from "./Ids.sol";
 import {Text} from "./Text.sol";
 
 /// @title Checks of what callers pass
@@ -25,21 +26,23 @@ library Payload {
         pure
         returns (bytes32 modelId, bytes32 versionId, uint256 afterName)
     {
-        bytes calldata text;
-        (text, afterName) = _text(data, 0);
-        if (!Text.isName(text, 64)) revert IModelRegistry.InvalidText(0);
-        modelId = keccak256(abi.encode(publisher, text));
-        _checkManifest(data, afterName);
-        _checkPrice(bytes4(bytes32(_word(data, afterName + 32))));
-        uint256 pos = afterName + 36;
-        uint256 next;
-        (text, next) = _text(data, pos);
-        if (!Text.isVersion(text, 32)) revert IModelRegistry.InvalidText(pos);
-        if (isLatest(text)) revert IModelRegistry.ReservedName();
-        versionId = keccak256(abi.encode(modelId, text));
-        (text, pos) = _text(data, next);
-        if (!Text.isPrintable(text, 64)) revert IModelRegistry.InvalidText(next);
-        _checkVariants(data, pos);
+        unchecked {
+            bytes calldata text;
+            (text, afterName) = _text(data, 0);
+            if (!Text.isName(text, 64, false)) revert IModelRegistry.InvalidText(0);
+            modelId = Ids.modelId(publisher, text);
+            _checkManifest(data, afterName);
+            _checkPrice(bytes4(bytes32(_word(data, afterName + 32))));
+            uint256 pos = afterName + 36;
+            uint256 next;
+            (text, next) = _text(data, pos);
+            if (!Text.isName(text, 32, true)) revert IModelRegistry.InvalidText(pos);
+            if (isLatest(text)) revert IModelRegistry.ReservedName();
+            versionId = Ids.nameId(modelId, text);
+            (text, pos) = _text(data, next);
+            if (!Text.isPrintable(text, 64)) revert IModelRegistry.InvalidText(next);
+            _checkVariants(data, pos);
+        }
     }
 
     /// @dev The name in a release that is yet to be checked; empty if it is cut off.
@@ -49,8 +52,10 @@ library Payload {
 
     /// @dev Checks an addition.
     function checkAddition(bytes calldata data) internal pure {
-        _checkManifest(data, 0);
-        _checkVariants(data, 32);
+        unchecked {
+            _checkManifest(data, 0);
+            _checkVariants(data, 32);
+        }
     }
 
     function isLatest(bytes calldata name) internal pure returns (bool) {
@@ -59,12 +64,14 @@ library Payload {
 
     /// @dev The place after the variant at `pos`, and its key: all of it before the codec, zero-padded.
     function variantAt(bytes memory data, uint256 pos) internal pure returns (bytes32 key, uint256 next) {
-        uint256 word;
-        assembly ("memory-safe") {
-            word := mload(add(add(data, 32), pos))
+        unchecked {
+            uint256 word;
+            assembly ("memory-safe") {
+                word := mload(add(add(data, 32), pos))
+            }
+            uint256 n = _keyLength(word);
+            return (bytes32(_head(word, n)), pos + n + AFTER_KEY);
         }
-        uint256 n = _keyLength(word);
-        return (bytes32(_head(word, n)), pos + n + AFTER_KEY);
     }
 
     function _checkManifest(bytes calldata data, uint256 pos) private pure {
@@ -79,44 +86,52 @@ library Payload {
 
     /// @dev From `pos` to the end there must be 1 to 64 variants. Because keys ascend, no variant is there twice.
     function _checkVariants(bytes calldata data, uint256 pos) private pure {
-        uint256 previous; // smaller than any key, since a key begins with a format
-        uint256 count;
-        do {
-            uint256 key = _checkKey(data, pos);
-            if (key <= previous) revert IModelRegistry.InvalidOrder(pos);
-            previous = key;
-            pos = _checkContent(data, pos, pos + _keyLength(key));
-            ++count;
-        } while (pos < data.length);
-        if (count > MAX_VARIANTS) revert IModelRegistry.TooManyVariants();
+        unchecked {
+            uint256 previous; // smaller than any key, since a key begins with a format
+            uint256 count;
+            do {
+                uint256 key = _checkKey(data, pos);
+                if (key <= previous) revert IModelRegistry.InvalidOrder(pos);
+                previous = key;
+                pos = _checkContent(data, pos, pos + _keyLength(key));
+                ++count;
+            } while (pos < data.length);
+            if (count > MAX_VARIANTS) revert IModelRegistry.TooManyVariants();
+        }
     }
 
     function _checkKey(bytes calldata data, uint256 pos) private pure returns (uint256 key) {
-        uint256 word = _word(data, pos);
-        uint256 n = _keyLength(word);
-        if (pos + n + AFTER_KEY > data.length) revert IModelRegistry.InvalidLength(pos);
-        uint256 format = word >> 248;
-        if (format == 0 || format > FORMATS) revert IModelRegistry.InvalidFormat(pos);
-        uint256 lengths = uint8(word >> 240);
-        if (!Text.areLabels(word, 2, lengths >> 4, lengths & 15)) revert IModelRegistry.InvalidText(pos);
-        return _head(word, n);
+        unchecked {
+            uint256 word = _word(data, pos);
+            uint256 n = _keyLength(word);
+            if (pos + n + AFTER_KEY > data.length) revert IModelRegistry.InvalidLength(pos);
+            uint256 format = word >> 248;
+            if (format == 0 || format > FORMATS) revert IModelRegistry.InvalidFormat(pos);
+            uint256 lengths = uint8(word >> 240);
+            if (!Text.areLabels(word << 16, lengths >> 4, lengths & 15)) revert IModelRegistry.InvalidText(pos);
+            return _head(word, n);
+        }
     }
 
     /// @param pos Where the variant begins, for errors.
     /// @param content Where its codec is.
     function _checkContent(bytes calldata data, uint256 pos, uint256 content) private pure returns (uint256 next) {
-        uint256 word = _word(data, content);
-        uint256 codec = word >> 248;
-        if (codec != CODEC_RAW && codec != CODEC_DAG_PB) revert IModelRegistry.InvalidCodec(pos);
-        if (uint48(word >> 200) == 0) revert IModelRegistry.InvalidSize(pos);
-        if (_word(data, content + 7) == 0 || _word(data, content + 39) == 0) revert IModelRegistry.InvalidDigest(pos);
-        return content + AFTER_KEY;
+        unchecked {
+            uint256 word = _word(data, content);
+            uint256 codec = word >> 248;
+            if (codec != CODEC_RAW && codec != CODEC_DAG_PB) revert IModelRegistry.InvalidCodec(pos);
+            if (uint48(word >> 200) == 0) revert IModelRegistry.InvalidSize(pos);
+            if (_word(data, content + 7) == 0 || _word(data, content + 39) == 0) revert IModelRegistry.InvalidDigest(pos);
+            return content + AFTER_KEY;
+        }
     }
 
     /// @dev 2..32
     function _keyLength(uint256 word) private pure returns (uint256) {
-        uint256 lengths = uint8(word >> 240);
-        return 2 + (lengths >> 4) + (lengths & 15);
+        unchecked {
+            uint256 lengths = uint8(word >> 240);
+            return 2 + (lengths >> 4) + (lengths & 15);
+        }
     }
 
     /// @dev The first n (1..32) bytes of a word.
@@ -126,9 +141,11 @@ library Payload {
 
     /// @dev The text at `pos`, empty where it would not fit: every check of a text refuses an empty one.
     function _text(bytes calldata data, uint256 pos) private pure returns (bytes calldata text, uint256 next) {
-        next = pos + 1 + uint8(bytes1(bytes32(_word(data, pos))));
-        if (next > data.length) return (data[0:0], pos);
-        return (data[pos + 1:next], next);
+        unchecked {
+            next = pos + 1 + uint8(bytes1(bytes32(_word(data, pos))));
+            if (next > data.length) return (data[0:0], pos);
+            return (data[pos + 1:next], next);
+        }
     }
 
     /// @dev What lies behind the end of the payload is not zero; whoever reads there must notice by its length.

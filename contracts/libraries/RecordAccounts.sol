@@ -16,15 +16,15 @@ abstract contract RecordAccounts {
     /// @dev PUSH-free, with RETURNDATASIZE as the zero: staticcall(gas, caller, 0, 0, 0, 0);
     /// returndatacopy(0, 0, returndatasize); return(0, returndatasize)
     bytes14 private constant INIT_CODE = 0x3d3d3d3d335afa3d5f5f3e3d5ff3;
-    bytes32 private constant INIT_CODE_HASH = keccak256(abi.encodePacked(INIT_CODE));
+    bytes32 private constant INIT_CODE_HASH = keccak256(hex"3d3d3d3d335afa3d5f5f3e3d5ff3");
 
     /// @dev Answers the init code of a record while `_createRecord` holds its bytes; everything else is refused.
     fallback() external {
         assembly ("memory-safe") {
             let size := tload(0)
             if iszero(size) { revert(0, 0) }
-            // Word i of the record waits under the key i + 1. This frame ends here, so all of memory is ours.
-            for { let pos := 0 } lt(pos, size) { pos := add(pos, 32) } { mstore(pos, tload(add(pos, 32))) }
+            // Words wait under the keys 1, 2, ... This frame ends here, so all of memory is ours.
+            for { let i := shr(5, add(size, 31)) } i { i := sub(i, 1) } { mstore(shl(5, sub(i, 1)), tload(i)) }
             return(0, size)
         }
     }
@@ -35,7 +35,7 @@ abstract contract RecordAccounts {
         bytes32 initCode = INIT_CODE;
         assembly ("memory-safe") {
             let size := mload(data)
-            for { let pos := 0 } lt(pos, size) { pos := add(pos, 32) } { tstore(add(pos, 32), mload(add(add(data, 32), pos))) }
+            for { let i := shr(5, add(size, 31)) } i { i := sub(i, 1) } { tstore(i, mload(add(data, shl(5, i)))) }
             tstore(0, size)
             mstore(0, initCode)
             account := create2(0, 0, 14, salt)

@@ -14,15 +14,14 @@ library RecordLayout {
     uint256 private constant HEADER = 47;
     uint8 private constant BY_OTHER = 0x80;
 
-    /// @dev A record, decoded. Texts, price and `first` stay empty where its kind has none.
+    /// @dev A record, decoded. In an addition `lead`, `priceWei`, `version` and `licence` stay empty.
     struct Record {
         IModelRegistry.Kind kind;
         uint64 time;
         address previous; // in the registry
         address link;
-        address first; // the model's first release; of a first release, itself
         address sender; // 0 where the publisher was the owner
-        string name;
+        string lead; // the model's name in a first release, the version before it in a later one
         bytes32 manifest;
         uint256 priceWei;
         string version;
@@ -31,24 +30,52 @@ library RecordLayout {
         bytes raw;
     }
 
-    /// @dev What stands in a record before the part that the caller sent.
-    /// @param first The model's first release in a later release; else 0.
+    /// @dev Lays out a record.
     /// @param sender The owner if that is not the publisher; else 0.
-    function header(IModelRegistry.Kind kind, address previous, address link, address first, address sender)
-        internal
-        view
-        returns (bytes memory start)
-    {
-        uint8 code = uint8(kind) | (sender == address(0) ? 0 : BY_OTHER);
-        start = abi.encodePacked(bytes1(0), code, uint40(block.timestamp), previous, link);
-        if (first != address(0)) start = abi.encodePacked(start, first);
-        if (sender != address(0)) start = abi.encodePacked(start, sender);
+    /// @param lead In a later release the version before it, as a text; else empty.
+    /// @param rest The part that the caller sent and that the record keeps.
+    function encode(
+        IModelRegistry.Kind kind,
+        address previous,
+        address link,
+        address sender,
+        bytes memory lead,
+        bytes calldata rest
+    ) internal view returns (bytes memory record) {
+        uint256 code = uint256(kind) | (sender == address(0) ? 0 : BY_OTHER);
+        uint256 start = code << 240 | block.timestamp << 200; // 00, kind, time
+        assembly ("memory-safe") {
+            record := mload(0x40)
+            let end := add(record, 32)
+            // Each word is written over the empty end of the one before it. Shifting drops dirty high bits.
+            mstore(end, start)
+            mstore(add(end, 7), shl(96, previous))
+            mstore(add(end, 27), shl(96, link))
+            end := add(end, HEADER)
+            if sender {
+                mstore(end, shl(96, sender))
+                end := add(end, 20)
+            }
+            mcopy(end, add(lead, 32), mload(lead))
+            end := add(end, mload(lead))
+            calldatacopy(end, rest.offset, rest.length)
+            end := add(end, rest.length)
+            mstore(record, sub(sub(end, record), 32))
+            mstore(0x40, and(add(end, 31), not(31)))
+        }
     }
 
-    /// @dev The first release of the model to which `release` belongs, without decoding the rest.
-    function firstOf(address release) internal view returns (address) {
-        bytes memory start = _load(release, HEADER + 20);
-        return _kind(start) == IModelRegistry.Kind.FirstRelease ? release : _addressAt(start, HEADER);
+    /// @dev What a later release keeps of the one before it.
+    /// @return first The model's first release.
+    /// @return version The version before it, as a text.
+    function follow(address release) internal view returns (address first, bytes memory version) {
+        unchecked {
+            bytes memory raw = _load(release, WITHOUT_VARIANTS);
+            first = _kind(raw) == IModelRegistry.Kind.FirstRelease ? release : _addressAt(raw, 27);
+            uint256 pos = _byOther(raw) ? HEADER + 20 : HEADER;
+            pos += 1 + _byteAt(raw, pos) + 36; // the text, manifest and price
+            version = _slice(raw, pos, 1 + _byteAt(raw, pos));
+        }
     }
 
     /// @dev Decodes the record of an account, of which `limit` bytes are loaded.
@@ -61,18 +88,11 @@ library RecordLayout {
         r.previous = _addressAt(raw, 7);
         r.link = _addressAt(raw, 27);
         uint256 pos = HEADER;
-        if (r.kind == IModelRegistry.Kind.Release) {
-            r.first = _addressAt(raw, pos);
-            pos += 20;
-        }
-        if (uint8(raw[1]) & BY_OTHER != 0) {
+        if (_byOther(raw)) {
             r.sender = _addressAt(raw, pos);
             pos += 20;
         }
-        if (r.kind == IModelRegistry.Kind.FirstRelease) {
-            r.first = account;
-            (r.name, pos) = _textAt(raw, pos);
-        }
+        if (r.kind != IModelRegistry.Kind.Addition) (r.lead, pos) = _textAt(raw, pos);
         r.manifest = bytes32(_wordAt(raw, pos));
         pos += 32;
         if (r.kind != IModelRegistry.Kind.Addition) {
@@ -151,6 +171,10 @@ library RecordLayout {
         return IModelRegistry.Kind(uint8(raw[1]) & ~BY_OTHER);
     }
 
+    function _byOther(bytes memory raw) private pure returns (bool) {
+        return uint8(raw[1]) & BY_OTHER != 0;
+    }
+
     function _load(address account, uint256 limit) private view returns (bytes memory raw) {
         uint256 size = account.code.length;
         if (size > limit) size = limit;
@@ -165,6 +189,10 @@ library RecordLayout {
         assembly ("memory-safe") {
             word := mload(add(add(raw, 32), pos))
         }
+    }
+
+    function _byteAt(bytes memory raw, uint256 pos) private pure returns (uint256) {
+        return _wordAt(raw, pos) >> 248;
     }
 
     function _addressAt(bytes memory raw, uint256 pos) private pure returns (address) {

@@ -2,87 +2,83 @@
 pragma solidity 0.8.37;
 
 /// @title Character checks, 32 characters at a time
-/// @notice A text is checked as words of 32 bytes without a loop. Every check makes *flags*: a word in which the top
-/// bit of a byte says whether that byte of the text is in a set of characters. Sets are joined with `|`.
+/// @notice A text is looked at as words of 32 bytes, without a loop over its characters. A check makes *flags*: a word
+/// in which the top bit of each byte says whether that byte of the text is in a set. Sets are joined with `|`.
 library Text {
     uint256 private constant EACH = 0x0101010101010101010101010101010101010101010101010101010101010101;
     uint256 private constant TOPS = EACH * 0x80;
 
-    /// @dev `[a-z0-9][a-z0-9._-]*` of 1..max characters, max <= 64.
-    function isName(bytes calldata text, uint256 max) internal pure returns (bool) {
-        return _isNameWith(text, max, "."); // nothing more
+    /// @dev `[a-z0-9][a-z0-9._-]*` of 1..max characters; with `plus`, `+` too is allowed after the first.
+    function isName(bytes calldata text, uint256 max, bool plus) internal pure returns (bool) {
+        unchecked {
+            if (text.length == 0 || text.length > max) return false;
+            for (uint256 pos; pos < text.length; pos += 32) {
+                uint256 word = _wordAt(text, pos);
+                (uint256 alphanumeric, uint256 marks, uint256 pluses) = _classify(word, word);
+                if (pos == 0 && !_isFlagged(alphanumeric, 0)) return false;
+                if (!_areFlagged(alphanumeric | marks | (plus ? pluses : 0), text.length - pos)) return false;
+            }
+            return true;
+        }
     }
 
-    /// @dev `[a-z0-9][a-z0-9._+-]*` of 1..max characters, max <= 64.
-    function isVersion(bytes calldata text, uint256 max) internal pure returns (bool) {
-        return _isNameWith(text, max, "+");
-    }
-
-    /// @dev 1..max characters 0x20..0x7e, max <= 64.
+    /// @dev 1..max characters of printable ASCII.
     function isPrintable(bytes calldata text, uint256 max) internal pure returns (bool) {
-        uint256 n = text.length;
-        if (n == 0 || n > max) return false;
-        if (!_all(_range(_word(text, 0), 0x20, 0x7e), 0, n < 32 ? n : 32)) return false;
-        return n <= 32 || _all(_range(_word(text, 32), 0x20, 0x7e), 0, n - 32);
-    }
-
-    /// @dev Two adjoining labels inside one word, each empty or `[A-Za-z0-9][A-Za-z0-9._+-]*`: `first` characters from
-    /// byte `pos`, then `second` characters. pos + first + second <= 32.
-    function areLabels(uint256 word, uint256 pos, uint256 first, uint256 second) internal pure returns (bool) {
         unchecked {
-            uint256 alphanumeric = _range(word, "A", "Z") | _lowerOrDigit(word);
-            uint256 starts = (first == 0 ? 0 : _mask(pos, 1)) | (second == 0 ? 0 : _mask(pos + first, 1));
-            if (starts & ~alphanumeric != 0) return false;
-            return _all(alphanumeric | _punctuation(word, "+"), pos, first + second);
+            if (text.length == 0 || text.length > max) return false;
+            for (uint256 pos; pos < text.length; pos += 32) {
+                uint256 word = _wordAt(text, pos);
+                if (!_areFlagged(_range(word & ~TOPS, 0x20, 0x7e) & ~word, text.length - pos)) return false;
+            }
+            return true;
         }
     }
 
-    /// @dev `extra` is one more character that is allowed after the first.
-    function _isNameWith(bytes calldata text, uint256 max, bytes1 extra) private pure returns (bool) {
-        uint256 n = text.length;
-        if (n == 0 || n > max) return false;
-        uint256 word = _word(text, 0);
-        uint256 flags = _lowerOrDigit(word);
-        if (flags >> 255 == 0) return false; // the first character
-        if (!_all(flags | _punctuation(word, extra), 0, n < 32 ? n : 32)) return false;
-        if (n <= 32) return true;
-        word = _word(text, 32);
-        return _all(_lowerOrDigit(word) | _punctuation(word, extra), 0, n - 32);
-    }
-
-    function _lowerOrDigit(uint256 word) private pure returns (uint256 flags) {
-        return _range(word, "a", "z") | _range(word, "0", "9");
-    }
-
-    function _punctuation(uint256 word, bytes1 extra) private pure returns (uint256 flags) {
-        return _range(word, "-", ".") | _range(word, "_", "_") | _range(word, extra, extra);
-    }
-
-    /// @dev Flags of the bytes in low..high, both below 0x80. No byte carries into its neighbour, because the top bits
-    /// are cleared first: at most 0x7f + 0x80. A byte of 0x80 and above is never flagged.
-    function _range(uint256 word, bytes1 low, bytes1 high) private pure returns (uint256 flags) {
+    /// @dev Two adjoining labels of `first` and `second` characters at the start of a word, each empty or
+    /// `[A-Za-z0-9][A-Za-z0-9._+-]*`. At most 32 characters in all.
+    function areLabels(uint256 word, uint256 first, uint256 second) internal pure returns (bool) {
         unchecked {
-            uint256 seven = word & ~TOPS;
-            uint256 atLeastLow = seven + EACH * (0x80 - uint8(low));
-            uint256 aboveHigh = seven + EACH * (0x7f - uint8(high));
-            return atLeastLow & ~aboveHigh & ~word & TOPS;
+            // 0x20 moves A-Z onto a-z, and nothing else onto them.
+            (uint256 alphanumeric, uint256 marks, uint256 pluses) = _classify(word, word | EACH * 0x20);
+            if (first != 0 && !_isFlagged(alphanumeric, 0)) return false;
+            if (second != 0 && !_isFlagged(alphanumeric, first)) return false;
+            return _areFlagged(alphanumeric | marks | pluses, first + second);
         }
     }
 
-    /// @dev Whether all of the n bytes from byte `pos` are flagged.
-    function _all(uint256 flags, uint256 pos, uint256 n) private pure returns (bool) {
-        return _mask(pos, n) & ~flags == 0;
+    /// @param letters `word`, or `word` in lower case.
+    function _classify(uint256 word, uint256 letters)
+        private
+        pure
+        returns (uint256 alphanumeric, uint256 marks, uint256 pluses)
+    {
+        uint256 seven = word & ~TOPS;
+        alphanumeric = (_range(letters & ~TOPS, 0x61, 0x7a) | _range(seven, 0x30, 0x39)) & ~word; // a-z 0-9
+        marks = (_range(seven, 0x2d, 0x2e) | _range(seven, 0x5f, 0x5f)) & ~word; // - . _
+        pluses = _range(seven, 0x2b, 0x2b) & ~word;
     }
 
-    /// @dev The flags of the n bytes from byte `pos`, pos + n <= 32.
-    function _mask(uint256 pos, uint256 n) private pure returns (uint256) {
+    /// @dev Flags the bytes in low..high. In `seven` all top bits are clear, so that no sum carries into the next byte.
+    function _range(uint256 seven, uint256 low, uint256 high) private pure returns (uint256 flags) {
         unchecked {
-            return (TOPS >> (8 * pos)) & ~(TOPS >> (8 * (pos + n)));
+            uint256 atLeastLow = seven + EACH * (0x80 - low);
+            uint256 aboveHigh = seven + EACH * (0x7f - high);
+            return atLeastLow & ~aboveHigh;
         }
     }
 
-    /// @dev The 32 bytes from byte `pos`; what lies behind the text is not zero, so mask it.
-    function _word(bytes calldata text, uint256 pos) private pure returns (uint256 word) {
+    /// @dev Whether byte `pos` is flagged.
+    function _isFlagged(uint256 flags, uint256 pos) private pure returns (bool) {
+        return (flags << (8 * pos)) >> 255 != 0;
+    }
+
+    /// @dev Whether the first n bytes are all flagged (all 32 where n is larger).
+    function _areFlagged(uint256 flags, uint256 n) private pure returns (bool) {
+        return (TOPS ^ (TOPS >> (8 * n))) & ~flags == 0;
+    }
+
+    /// @dev 32 bytes from `pos`; what lies behind the end of the text is not defined.
+    function _wordAt(bytes calldata text, uint256 pos) private pure returns (uint256 word) {
         assembly ("memory-safe") {
             word := calldataload(add(text.offset, pos))
         }
