@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Protocol, cast
 
 from citrate.core.errors import ConfigError, UnsupportedConversionError
-from citrate.core.records import NAME_PATTERN, Format, Variant
+from citrate.core.records import NAME_PATTERN, Check, Format, Variant
 from citrate.core.sink import Progress, Sink
+from citrate.formats.checking import Readable, check_artifact, default_check_level
 from citrate.formats.conversion import Conversion, Request
 from citrate.formats.inspection import Inspection, inspect
 from citrate.formats.licence import Licence, find_licence, spdx_of
@@ -31,13 +33,17 @@ __all__ = [
     "Inspection",
     "Licence",
     "SourceModel",
+    "check",
     "convert",
+    "default_check_level",
     "find_licence",
     "inspect",
     "is_bare",
     "open_model",
     "possible_variants",
+    "require_possible",
     "spdx_of",
+    "why_impossible",
 ]
 
 FORMATS: Mapping[Format, str] = {
@@ -51,7 +57,7 @@ DEFAULT_VARIANTS = tuple(Variant.parse(text) for text in ("safetensors", "gguf:Q
 """What ``register-model`` publishes when nothing is named, as far as the architecture allows."""
 
 
-class FormatModule(Protocol):
+class FormatModule(Readable, Protocol):
     """What every module of ``FORMATS`` offers."""
 
     BARE: bool
@@ -105,12 +111,55 @@ def convert(
         FormatError: a NaN or infinite weight, or a tensor that came out too far from the source.
         BackendMissingError: an extra is not installed.
     """
+    require_possible(model, variant)
+    if not NAME_PATTERN.fullmatch(name):
+        raise ConfigError(f"{name!r} cannot be a model name", hint="use a-z, 0-9, '.', '_' and '-'")
+    return _module(variant.format).convert(Request(model, variant, sink, name, threads, progress))
+
+
+def check(
+    model: SourceModel,
+    variant: Variant,
+    path: Path,
+    *,
+    level: str = "full",
+    progress: Progress | None = None,
+) -> tuple[Check, ...]:
+    """Check the written artifact at ``path`` against its source.
+
+    Args:
+        model: the source.
+        variant: what ``path`` was converted to.
+        path: the artifact: a file if ``is_bare(variant)``, else a directory.
+        level: ``full`` compares tokens and logits; ``tensors`` leaves the logits out and says so in the result.
+        progress: called with the stage and steps done.
+
+    Raises:
+        FormatError: a gate failed; the message names check, value and limit.
+        BackendMissingError: an extra is not installed.
+        ConfigError: no such level.
+    """
+    return check_artifact(_module(variant.format), model, variant, path, level, progress)
+
+
+def require_possible(model: SourceModel, variant: Variant) -> None:
+    """Return if ``convert`` can make ``variant`` of ``model``.
+
+    Raises:
+        UnsupportedConversionError: why not; the hint lists what is possible.
+    """
     module = _module(variant.format)
     if variant.target or variant.quantization not in module.quantizations(model):
         raise _unsupported(model, variant, module)
-    if not NAME_PATTERN.fullmatch(name):
-        raise ConfigError(f"{name!r} cannot be a model name", hint="use a-z, 0-9, '.', '_' and '-'")
-    return module.convert(Request(model, variant, sink, name, threads, progress))
+
+
+def why_impossible(model: SourceModel, variant: Variant) -> str:
+    """Why ``variant`` cannot be made of ``model``, in half a sentence; empty where it can."""
+    try:
+        require_possible(model, variant)
+    except UnsupportedConversionError:
+        return _module(variant.format).refusal(model) or f"{variant} is no variant that citrate writes"
+    return ""
 
 
 def is_bare(variant: Variant) -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from citrate.core.errors import FormatError, UnsupportedConversionError
 from citrate.core.sink import SinkFile
+from citrate.formats.checks import llama
+from citrate.formats.checks.reference import Logits, positions
 from citrate.formats.conversion import Conversion, Request, converter_version
 from citrate.formats.dtypes import Raw
 from citrate.formats.encoding import Encoded, encode
@@ -25,6 +28,7 @@ from citrate.formats.streaming import buffer, in_order, read_rows, row_ranges
 from citrate.formats.vocabulary import read_vocabulary
 
 BARE = True
+_DIVERGENCE = {"F16": "0.0001", "BF16": "0.0001", "Q8_0": "0.01", "Q4_K_M": "0.2"}
 _ROPE = "rope_freqs.weight"
 
 
@@ -77,6 +81,21 @@ def convert(request: Request) -> Conversion:
         source_dtype=model.source_dtype,
         bare=BARE,
     )
+
+
+def tokenize(path: Path, texts: tuple[str, ...], *, special: bool) -> list[list[int]]:
+    """Token ids by llama.cpp."""
+    return llama.tokenize(path, texts, special=special)
+
+
+def logits(model: SourceModel, path: Path) -> Logits:
+    """Logits by llama.cpp."""
+    return llama.logits(path, positions(model), model.config.vocab_size)
+
+
+def divergence_limit(quantization: str) -> str:
+    """In nats."""
+    return _DIVERGENCE[quantization]
 
 
 def _plan(model: SourceModel, family: Family, mixture: Mixture, factors: int) -> list[_Job]:

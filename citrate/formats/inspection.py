@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from citrate.core.errors import FormatError, NotFoundError
@@ -11,7 +11,7 @@ from citrate.core.records import Architecture
 from citrate.formats import gguf_file
 from citrate.formats.gguf_file import GgufHeader
 from citrate.formats.licence import Licence, find_licence, spdx_of
-from citrate.formats.source import open_model
+from citrate.formats.source import SourceModel, open_model
 from citrate.formats.tokenizer_files import chat_template, chat_template_sha256, tokenizer_kind
 
 
@@ -59,11 +59,14 @@ def _inspect_directory(root: Path) -> Inspection:
     model = open_model(root)
     quantised = model.config.document.get("quantization")
     template = chat_template(root)
+    architecture = model.architecture
     mlx = isinstance(quantised, dict) and any(tensor.name.endswith(".scales") for tensor in model.tensors)
+    if mlx:
+        architecture = replace(architecture, parameters=_mlx_parameters(model))
     return Inspection(
         format="mlx" if mlx else "safetensors",
-        architecture=model.architecture,
-        parameters=_mlx_parameters(root) if mlx else model.architecture.parameters,
+        architecture=architecture,
+        parameters=architecture.parameters,
         dtypes=_by_frequency(tensor.dtype for tensor in model.tensors),
         size_bytes=model.size_bytes,
         tokenizer=tokenizer_kind(root),
@@ -74,9 +77,8 @@ def _inspect_directory(root: Path) -> Inspection:
     )
 
 
-def _mlx_parameters(root: Path) -> int:
+def _mlx_parameters(model: SourceModel) -> int:
     """Weights of a quantised MLX directory: eight codes of 4 bits (or four of 8) a uint32; scales do not count."""
-    model = open_model(root)
     quantization = model.config.document.get("quantization")
     bits = quantization.get("bits") if isinstance(quantization, dict) else None
     if bits not in (2, 3, 4, 5, 6, 8) or not isinstance(bits, int):

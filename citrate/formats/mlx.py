@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 from citrate.core.canonical import Json
 from citrate.core.errors import BackendMissingError
 from citrate.core.sink import SinkFile
+from citrate.formats.checks import tokens
+from citrate.formats.checks.reference import Logits, Rows, positions, torch_logits
 from citrate.formats.configuration import canonical_config
 from citrate.formats.conversion import Conversion, Request, converter_version
 from citrate.formats.documents import parse_object, pretty
@@ -23,8 +27,11 @@ from citrate.formats.layout import convertible_tensors, why_not
 from citrate.formats.measure import BlockErrors, TensorErrors, compare
 from citrate.formats.safetensors import INDEX, shard_names, write_companions, write_file
 from citrate.formats.safetensors_file import Planned, Tensor, header_bytes
-from citrate.formats.source import SourceModel
+from citrate.formats.source import SourceModel, open_model
 from citrate.formats.streaming import buffer, in_order, read_rows, row_ranges
+
+if TYPE_CHECKING:
+    import mlx.core as mx
 
 BARE = False
 GROUP, BITS = 64, 4
@@ -75,6 +82,22 @@ def convert(request: Request) -> Conversion:
         source_dtype=model.source_dtype,
         bare=BARE,
     )
+
+
+def tokenize(path: Path, texts: tuple[str, ...], *, special: bool) -> list[list[int]]:
+    """Token ids by the artifact's tokenizer.json."""
+    return tokens.tokenize(path, texts, special=special)
+
+
+def logits(model: SourceModel, path: Path) -> Logits:
+    """Logits of the weights as MLX itself decodes them, by transformers: quantised MLX is too slow without a GPU."""
+    written = open_model(path)
+    return torch_logits(written.config, _decoded_rows(written), positions(model))
+
+
+def divergence_limit(quantization: str) -> str:  # noqa: ARG001 - there is one
+    """In nats."""
+    return "0.2"
 
 
 def is_quantized(tensor: Tensor) -> bool:
@@ -180,3 +203,35 @@ def _config(model: SourceModel) -> bytes:
     document = parse_object(canonical_config(model.config), "config.json")
     quantization: dict[str, Json] = {"group_size": GROUP, "bits": BITS, "mode": "affine"}
     return pretty({**document, "quantization": quantization, "quantization_config": quantization})
+
+
+def _decoded_rows(written: SourceModel) -> Rows:
+    """The weights of an MLX directory, decoded by ``mx.dequantize`` a few rows at a time."""
+    for tensor in written.tensors:
+        if tensor.name.endswith((".scales", ".biases")):
+            continue
+        for first, last in row_ranges(tensor):
+            values = read_rows(tensor, first, last)
+            if tensor.dtype == "U32":
+                base = tensor.name.removesuffix("weight")
+                scales, biases = (_mlx_rows(written.tensor(base + part), first, last) for part in ("scales", "biases"))
+                yield tensor.name, first, _decoded(values.reshape(last - first, -1), scales, biases)
+            else:
+                yield tensor.name, first, to_float32(values, tensor.dtype)
+
+
+def _decoded(codes: Raw, scales: mx.array, biases: mx.array) -> NDArray[np.float32]:
+    import mlx.core as mx
+
+    weights = mx.dequantize(mx.array(codes), scales, biases, group_size=GROUP, bits=BITS)
+    return np.array(weights.astype(mx.float32)).reshape(-1)
+
+
+def _mlx_rows(tensor: Tensor, first: int, last: int) -> mx.array:
+    try:
+        import mlx.core as mx
+    except ModuleNotFoundError as error:
+        raise BackendMissingError("checking MLX needs mlx", hint="pip install 'citrate[mlx]'") from error
+    types = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
+    values = mx.array(read_rows(tensor, first, last).reshape(last - first, -1))
+    return values.view(types[tensor.dtype])

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 from citrate.core.canonical import Json
 from citrate.core.records import Check, Format, Variant
 from citrate.core.sink import Sink
+from citrate.formats.checks import tokens
+from citrate.formats.checks.reference import Logits, positions, source_rows, torch_logits
 from citrate.formats.configuration import canonical_config
 from citrate.formats.conversion import Conversion, Request, converter_version
 from citrate.formats.documents import pretty
 from citrate.formats.dtypes import Raw, width
 from citrate.formats.safetensors_file import Planned, Tensor, header_bytes
-from citrate.formats.source import SourceModel
+from citrate.formats.source import SourceModel, open_model
 from citrate.formats.streaming import PIECE_BYTES, buffer, in_order, read_bytes
 
 BARE = False
@@ -57,6 +60,22 @@ def convert(request: Request) -> Conversion:
         source_dtype=model.source_dtype,
         bare=BARE,
     )
+
+
+def tokenize(path: Path, texts: tuple[str, ...], *, special: bool) -> list[list[int]]:
+    """Token ids by the artifact's tokenizer.json."""
+    return tokens.tokenize(path, texts, special=special)
+
+
+def logits(model: SourceModel, path: Path) -> Logits:
+    """Logits of the written directory, by transformers."""
+    written = open_model(path)
+    return torch_logits(written.config, source_rows(written), positions(model))
+
+
+def divergence_limit(quantization: str) -> str:  # noqa: ARG001 - it has none
+    """In nats; what the order of float32 sums may cost, since the weights are the source's own."""
+    return "0.000001"
 
 
 def write_companions(model: SourceModel, sink: Sink, config: bytes) -> None:

@@ -21,7 +21,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _SHARDS_MAX = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one object is one opened folder
 class SourceModel:
     """A validated model directory: what it is and where each tensor lies. The weights have not been read yet."""
 
@@ -40,6 +40,11 @@ class SourceModel:
     def size_bytes(self) -> int:
         """Bytes of all weights."""
         return sum(tensor.size_bytes for tensor in self.tensors)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files of a directory that is made of it, as far as they do not depend on the format."""
+        return ("config.json", *self.shards, *(companion.name for companion in self.companions))
 
     @property
     def source_dtype(self) -> str:

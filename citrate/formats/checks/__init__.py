@@ -1,0 +1,10 @@
+"""Gates that a written artifact must pass before it is published: the tokenizer's parity and the logits' distance.
+
+::
+
+    texts.py          what is tokenised and evaluated: built in, so that every machine measures the same
+    tokens.py         the source's tokenizer
+    reference.py      the source's logits: a float32 forward pass of transformers' own class
+    llama.py          llama.cpp in a child process, which it may abort; llama_process.py is that child
+    divergence.py     mean Kullback-Leibler divergence
+"""

@@ -1,0 +1,32 @@
+"""How much one model's predictions differ from another's."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ROWS = 16
+
+
+def mean_divergence(reference: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Mean over positions of the Kullback-Leibler divergence KL(reference || other), in nats.
+
+    Args:
+        reference: logits, positions x vocabulary.
+        other: logits of the same shape.
+    """
+    if reference.shape != other.shape:
+        return float("nan")
+    total = 0.0
+    for first in range(0, len(reference), _ROWS):  # float64 for a few rows at a time
+        p = _log_softmax(reference[first : first + _ROWS])
+        q = _log_softmax(other[first : first + _ROWS])
+        total += float((np.exp(p) * (p - q)).sum())
+    return max(0.0, total / len(reference)) if np.isfinite(total) else float("nan")
+
+
+def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    x = logits.astype(np.float64)
+    x -= x.max(axis=-1, keepdims=True)
+    shifted: NDArray[np.float64] = x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+    return shifted

@@ -1,0 +1,120 @@
+"""Logits of a model directory: transformers' own class in float32, filled by our bounded reader.
+
+transformers gets neither the folder nor a file of it, so nothing in the folder is parsed by anything but our readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from citrate.core.errors import BackendMissingError, FormatError
+from citrate.formats.checks.texts import CODE, ENGLISH
+from citrate.formats.checks.tokens import has_tokenizer, tokenize
+from citrate.formats.configuration import Config, canonical_config
+from citrate.formats.documents import parse_object
+from citrate.formats.dtypes import to_float32
+from citrate.formats.layout import convertible_tensors
+from citrate.formats.source import SourceModel
+from citrate.formats.streaming import read_rows, row_ranges
+
+if TYPE_CHECKING:
+    import torch
+
+Logits: TypeAlias = NDArray[np.float32]
+"""Positions x vocabulary."""
+
+Rows: TypeAlias = Iterator[tuple[str, int, NDArray[np.float32]]]
+"""Parameter name, first row, and rows as flat float32."""
+
+_POSITIONS_MAX = 512
+_LOGITS_MAX = 1 << 25  # float32 values kept: 128 MiB
+
+
+@lru_cache(maxsize=1)
+def source_logits(model: SourceModel) -> Logits:
+    """The source's own logits at ``positions(model)``; kept for the next variant of the same model."""
+    return torch_logits(model.config, source_rows(model), positions(model))
+
+
+@lru_cache(maxsize=4)
+def positions(model: SourceModel) -> tuple[tuple[int, ...], ...]:
+    """The token sequences to evaluate: the built-in texts, as many positions as memory and the model's context allow.
+
+    A model without a tokenizer gets ids that step through its vocabulary.
+    """
+    config = model.config
+    most = min(_POSITIONS_MAX, max(64, _LOGITS_MAX // max(1, config.vocab_size)))
+    length = max(2, min(most // 2, config.context_length or most))
+    if not has_tokenizer(model.root):
+        return tuple(tuple((start + 7919 * i) % config.vocab_size for i in range(length)) for start in (1, 2))
+    texts = tokenize(model.root, (ENGLISH, CODE), special=True)
+    sequences = tuple(tuple(ids[:length]) for ids in texts)
+    if any(not 0 <= token < config.vocab_size for ids in sequences for token in ids):
+        raise FormatError("the tokenizer yields ids that the model does not have")
+    return sequences
+
+
+def source_rows(model: SourceModel) -> Rows:
+    """The weights of a SafeTensors directory, a few rows at a time."""
+    for tensor in convertible_tensors(model):
+        for first, last in row_ranges(tensor):
+            yield tensor.name, first, to_float32(read_rows(tensor, first, last), tensor.dtype)
+
+
+def torch_logits(config: Config, rows: Rows, sequences: Sequence[Sequence[int]]) -> Logits:
+    """Build transformers' class for ``config``, fill it with ``rows`` and evaluate ``sequences``.
+
+    Raises:
+        FormatError: rows do not fill the model exactly.
+        BackendMissingError: torch or transformers is not installed.
+    """
+    try:
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+    except ModuleNotFoundError as error:
+        raise BackendMissingError(
+            f"the logit check needs {error.name}", hint="pip install 'citrate[training]', or use --checks tensors"
+        ) from error
+    document = parse_object(canonical_config(config), "config.json")
+    for key in ("quantization", "quantization_config", "model_type", "dtype", "torch_dtype"):
+        document.pop(key, None)
+    settings = AutoConfig.for_model(config.model_type, **document)
+    build: Callable[..., torch.nn.Module] = AutoModelForCausalLM.from_config
+    network = build(settings, dtype=torch.float32, attn_implementation="eager")
+    _fill(network, rows)
+    return _evaluate(network.eval(), sequences)
+
+
+def _fill(network: torch.nn.Module, rows: Rows) -> None:
+    import torch
+
+    parameters = dict(network.named_parameters())  # a tied output matrix is the embedding and does not appear
+    missing = {name: parameter.numel() for name, parameter in parameters.items()}
+    with torch.no_grad():
+        for name, first, values in rows:
+            if name not in parameters:
+                raise FormatError(f"tensor {name!r} is none of the model's parameters")
+            parameter = parameters[name]
+            width = parameter.shape[-1] if parameter.dim() > 1 else 1
+            parameter.view(-1)[first * width : first * width + values.size] = torch.from_numpy(values)
+            missing[name] -= values.size
+    wrong = sorted(name for name, count in missing.items() if count)
+    if wrong:
+        raise FormatError(f"tensor {wrong[0]!r} was not filled exactly")
+
+
+def _evaluate(network: Callable[..., object], sequences: Sequence[Sequence[int]]) -> Logits:
+    import torch
+
+    parts: list[Logits] = []
+    with torch.inference_mode():
+        for ids in sequences:
+            output = network(input_ids=torch.tensor([list(ids)]), use_cache=False)
+            logits = getattr(output, "logits")[0]  # noqa: B009 - transformers' output classes are untyped
+            parts.append(logits.to(torch.float32).numpy())
+    return np.concatenate(parts)

@@ -1,0 +1,58 @@
+"""The tokenizer of a model directory: the truth that every conversion's tokenizer is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, cast
+
+from citrate.core.errors import BackendMissingError, FormatError
+from citrate.formats.checks.texts import HOSTILE
+from citrate.formats.documents import TOKENIZER_MAX_BYTES, inside, read_bounded
+from citrate.formats.tokenizer_files import tokenizer_document
+
+
+class _Encoding(Protocol):
+    ids: list[int]
+
+
+class _Tokenizer(Protocol):
+    def encode(self, text: str, *, add_special_tokens: bool) -> _Encoding: ...
+
+
+def has_tokenizer(root: Path) -> bool:
+    """Whether the directory has a tokenizer that can be compared."""
+    return (root / "tokenizer.json").exists()
+
+
+def tokenize(root: Path, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
+    """Token ids of ``texts``; with ``special``, what the tokenizer puts around a text too.
+
+    Raises:
+        FormatError: tokenizer.json is malformed.
+        BackendMissingError: the package tokenizers is not installed.
+    """
+    try:
+        from tokenizers import Tokenizer
+    except ModuleNotFoundError as error:
+        raise BackendMissingError(
+            "comparing tokenizers needs tokenizers", hint="pip install 'citrate[gguf]'"
+        ) from error
+    text = read_bounded(inside(root, "tokenizer.json"), TOKENIZER_MAX_BYTES).decode(errors="replace")
+    try:
+        tokenizer = cast(_Tokenizer, Tokenizer.from_str(text))
+    except Exception as error:
+        raise FormatError(f"tokenizer.json cannot be loaded: {error!s:.200}") from error
+    return [tokenizer.encode(text, add_special_tokens=special).ids for text in texts]
+
+
+def corpus(root: Path) -> tuple[str, ...]:
+    """The strings that both tokenizers get: hostile ones, and each of the first added tokens within a sentence."""
+    document = tokenizer_document(root) or {}
+    added = document.get("added_tokens")
+    contents = [
+        entry["content"]
+        for entry in (added if isinstance(added, list) else [])[:64]
+        if isinstance(entry, dict) and isinstance(entry.get("content"), str)
+    ]
+    return HOSTILE + tuple(f"before {content} after" for content in contents)
