@@ -213,13 +213,13 @@ def _directory_dag(links: list[Link], nodes: list[InnerNode]) -> Dag:
     links.sort(key=lambda link: link.name)
     block = dagpb.encode(links, dagpb.directory_data())
     if len(block) > SHARD_THRESHOLD_BYTES:
-        hashed = [(_name_hash(link.name), link) for link in links]
+        hashed = [(name_hash(link.name), link) for link in links]
         root = _shard(hashed, 0, nodes)
         return Dag(DAG_PB, cids.from_bytes(root.cid)[1], root.tsize, tuple(nodes))
     return Dag(DAG_PB, _append(nodes, block), len(block) + sum(link.tsize for link in links), tuple(nodes))
 
 
-def _name_hash(name: bytes) -> bytes:
+def name_hash(name: bytes) -> bytes:
     """First half of murmur3-x64-128, big-endian: 8 bytes, one for each level of the HAMT."""
     first: int = mmh3.hash64(name, 0, x64arch=True, signed=False)[0]
     return first.to_bytes(8, "big")
@@ -229,8 +229,8 @@ def _shard(entries: list[tuple[bytes, Link]], depth: int, nodes: list[InnerNode]
     if depth == 8:
         raise FormatError("two file names with the same 64-bit hash cannot stand in one HAMT directory")
     places: dict[int, list[tuple[bytes, Link]]] = {}
-    for name_hash, link in entries:
-        places.setdefault(name_hash[depth], []).append((name_hash, link))
+    for hashed, link in entries:
+        places.setdefault(hashed[depth], []).append((hashed, link))
     links, bitfield = [], 0
     for place, there in sorted(places.items()):
         bitfield |= 1 << place

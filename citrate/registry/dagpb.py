@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 from citrate.core.errors import FormatError
 from citrate.registry import cid as cids
@@ -17,7 +18,6 @@ BLOCK_MAX_BYTES = 2 << 20
 
 _LINKS_TAG, _DATA_TAG = 0x12, 0x0A
 _HASH_TAG, _NAME_TAG, _TSIZE_TAG = 0x0A, 0x12, 0x18
-_DIRECTORY, _FILE, _HAMT_SHARD = 1, 2, 5
 _MURMUR3_X64_64 = 0x22
 
 
@@ -128,21 +128,69 @@ def _decode_link(body: bytes) -> Link:
     return Link(cid, name, tsize)
 
 
+class Kind(IntEnum):
+    """What a UnixFS record describes."""
+
+    RAW = 0
+    DIRECTORY = 1
+    FILE = 2
+    METADATA = 3
+    SYMLINK = 4
+    HAMT_SHARD = 5
+
+
+@dataclass(frozen=True)
+class UnixFs:
+    """A decoded UnixFS record. ``sizes``: the file bytes under each link, of an inner node of a file."""
+
+    kind: Kind
+    data: bytes = b""
+    size_bytes: int = 0
+    sizes: tuple[int, ...] = ()
+    fanout: int = 0
+
+
+def decode_unixfs(record: bytes) -> UnixFs:
+    """Decode the data of a dag-pb node.
+
+    Raises:
+        FormatError: malformed, or of an unknown kind.
+    """
+    numbers: dict[int, int] = {}
+    sizes, data, at = [], b"", 0
+    while at < len(record):
+        tag, at = record[at], at + 1
+        if tag == 0x12:
+            data, at = _field(record, at)
+            continue
+        number, at = read_varint(record, at)
+        if tag == 0x20:
+            sizes.append(number)
+        elif tag in (0x08, 0x18, 0x28, 0x30):
+            numbers[tag] = number
+        else:
+            raise FormatError("malformed UnixFS record")
+    kind = numbers.get(0x08, -1)
+    if kind not in list(Kind):
+        raise FormatError("UnixFS record of an unknown kind")
+    return UnixFs(Kind(kind), data, numbers.get(0x18, 0), tuple(sizes), numbers.get(0x30, 0))
+
+
 def file_data(sizes: Sequence[int]) -> bytes:
     """The UnixFS record of a file's inner node; ``sizes`` are the file bytes under each child."""
-    record = bytes((0x08, _FILE, 0x18)) + varint(sum(sizes))
+    record = bytes((0x08, Kind.FILE, 0x18)) + varint(sum(sizes))
     return record + b"".join(b"\x20" + varint(size) for size in sizes)
 
 
 def directory_data() -> bytes:
     """The UnixFS record of a directory in one block."""
-    return bytes((0x08, _DIRECTORY))
+    return bytes((0x08, Kind.DIRECTORY))
 
 
 def shard_data(bitfield: int, fanout: int) -> bytes:
     """The UnixFS record of one HAMT shard; ``bitfield`` has a bit for each link's place."""
     field = bitfield.to_bytes(fanout // 8, "big").lstrip(b"\0")
     return (
-        bytes((0x08, _HAMT_SHARD, 0x12)) + varint(len(field)) + field
+        bytes((0x08, Kind.HAMT_SHARD, 0x12)) + varint(len(field)) + field
         + b"\x28" + varint(_MURMUR3_X64_64) + b"\x30" + varint(fanout)
     )  # fmt: skip

@@ -15,7 +15,7 @@ from pathlib import Path
 from citrate.core.errors import CitrateError, FormatError, IntegrityError, NotFoundError, NotPermittedError
 from citrate.core.records import Artifact
 from citrate.core.sink import Progress
-from citrate.registry import car, unixfs
+from citrate.registry import car, reader, unixfs
 from citrate.registry import cid as cids
 from citrate.registry import dag as dags
 from citrate.registry.dag import CHUNK_BYTES
@@ -335,6 +335,19 @@ class Store:
             if codec == cids.RAW:
                 return [place.object_cid for place in self._index.leaf_places(digest)]
             return [owner for owner, _ in self._index.nodes(digest)]
+
+    def cat(self, cid: str, path: str = "") -> Iterator[bytes]:
+        """The bytes of a file, named by its own CID or by a directory's and a path; every block is verified.
+
+        Raises:
+            FormatError: no CID, or it leads to a directory.
+            NotFoundError: it is not in the store.
+            IntegrityError: a block is damaged.
+        """
+        found = reader.find(self.block, cid, path)
+        if found.is_directory:
+            raise FormatError(f"{cid}/{path} is a directory".replace("/ ", " "), hint="append the path of a file")
+        return reader.content(self.block, found.cid)
 
     def export_car(self, cid: str) -> Iterator[bytes]:
         """The object (or any DAG in the store) as a CAR, root first, every block compared with its CID.

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from citrate.registry import gateway
+from citrate.registry.store import Store
+from tests.fixtures_kubo import kubo
+
+__all__ = ["kubo"]
+
+CHUNK = 1 << 20
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A small directory with a hidden file, a subfolder, an empty file and a file of several leaves."""
+    root = tmp_path / "model"
+    (root / "sub").mkdir(parents=True)
+    (root / "config.json").write_bytes(b'{"a": 1}')
+    (root / ".hidden").write_bytes(b"")
+    (root / "sub" / "weights.bin").write_bytes(pattern(3 * CHUNK + 17))
+    return root
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start the real gateway on a thread; stops them all at the end."""
+    running = []
+
+    def start(store: Store, allowed: Callable[[str], bool] | None = None) -> str:
+        urls: list[str] = []
+        server, listener = gateway.make_server(store, "127.0.0.1", 0, allowed, urls.append)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        running.append((server, thread, listener))
+        while not urls:
+            time.sleep(0.005)
+        return urls[0]
+
+    yield start
+    for server, thread, listener in running:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+def pattern(size: int, seed: int = 1) -> bytes:
+    """Bytes of which no two leaves are the same."""
+    block = bytes((i * 131 + seed) % 251 for i in range(4096))
+    out = bytearray(block * (size // 4096 + 1))[:size]
+    for at in range(0, size - 8, 4096):
+        out[at : at + 8] = (at + seed).to_bytes(8, "little")
+    return bytes(out)

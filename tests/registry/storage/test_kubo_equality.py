@@ -1,0 +1,63 @@
+"""Our CIDs are Kubo's, for any tree that an artifact may be."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from citrate.registry import unixfs
+from tests.fixtures_kubo import KuboNode
+
+pytestmark = pytest.mark.servers
+
+MIB = 1 << 20
+SIZES = [0, 1, 2, 1023, MIB - 1, MIB, MIB + 1, 2 * MIB - 1, 2 * MIB, 2 * MIB + 1]
+ALPHABETS = "az09._- ~#%&+()[]{}'\"!@$^,;=éßñøЖяЮ漢字かなカナ한글עבריתالعربيةไทยहिन्दी🍋🦀\u00a0"
+names = st.text(st.sampled_from(ALPHABETS), min_size=1, max_size=30).filter(lambda name: name not in (".", ".."))
+trees = st.recursive(
+    st.sampled_from(SIZES), lambda below: st.dictionaries(names, below, min_size=1, max_size=6), max_leaves=12
+).filter(lambda tree: isinstance(tree, dict))
+counter = itertools.count()
+
+
+def write(tree: object, path: Path) -> None:
+    if isinstance(tree, int):
+        path.write_bytes(os.urandom(1) * tree)
+        return
+    assert isinstance(tree, dict)
+    path.mkdir()
+    for name, below in tree.items():
+        write(below, path / name)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(tree=trees)
+def test_random_trees(tree: object, kubo: KuboNode, tmp_path: Path) -> None:
+    path = tmp_path / str(next(counter))
+    write(tree, path)
+    assert [unixfs.address(path).cid] == kubo.only_hash(path)
+
+
+@pytest.mark.parametrize("size", [*SIZES, 1024 * MIB + MIB + 1])
+def test_files_at_every_boundary(size: int, kubo: KuboNode, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.truncate(size)
+    assert [unixfs.address(path).cid] == kubo.only_hash(path)
+
+
+@pytest.mark.parametrize("count", [4700, 4766, 4767, 4800, 9000])
+def test_directories_around_the_hamt_threshold(count: int, kubo: KuboNode, tmp_path: Path) -> None:
+    below = tmp_path / "model" / "many"
+    below.mkdir(parents=True)
+    first = below / f"{0:011d}"
+    first.write_bytes(b"x")
+    for i in range(1, count):
+        (below / f"{i:011d}").hardlink_to(first)
+    (tmp_path / "model" / "漢字").write_bytes(b"y")
+    assert [unixfs.address(tmp_path / "model").cid] == kubo.only_hash(tmp_path / "model")
