@@ -6,7 +6,7 @@ The only module that imports web3, and only when something is sent: importing it
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -72,15 +72,14 @@ class TransactionSender:
     Args:
         node: the chain.
         chain_id: what it was found to be.
-        home: where the locks are kept.
-        after_write: called when a transaction is in a block.
+        home: where the locks are kept; if the node is its devnet, that is checkpointed after each transaction.
     """
 
-    def __init__(self, node: JsonRpc, chain_id: int, home: Path, after_write: Callable[[], None]) -> None:
+    def __init__(self, node: JsonRpc, chain_id: int, home: Path) -> None:
         self._rpc = node
         self._chain_id = chain_id
         self._home = home
-        self._after_write = after_write
+        self._devnet = Devnet(home)
 
     def estimate(self, sender: str, to: str, data: bytes) -> Estimate:
         """What the transaction would cost now; the sender needs no funds for the question.
@@ -120,7 +119,8 @@ class TransactionSender:
             receipt = self._deliver(raw, tx_hash, timeout_s)
         if receipt is None:
             raise self._failed(signer.address, to, data, tx_hash)
-        self._after_write()
+        if self._chain_id == DEVNET_CHAIN_ID and self._devnet.status().rpc_url == self._rpc.url:
+            self._devnet.checkpoint()
         return receipt
 
     def _gas(self, sender: str, to: str, data: bytes) -> int:
@@ -219,20 +219,14 @@ class Chain(ChainReader):
             rpc_url: an http(s) JSON-RPC endpoint.
             expected_chain_id: refused if the node answers another.
             registry_address: empty for the one that the package knows.
-            home: where locks are kept; if ``rpc_url`` is its devnet, that is checkpointed after every write.
+            home: see ``TransactionSender``.
 
         Raises:
             ConfigError: ``rpc_url`` is none.
             ChainError: no answer, another chain, or no contract of ours at the address.
         """
         opened = contract.connect(rpc_url, expected_chain_id, registry_address)
-        devnet = Devnet(home)
-
-        def keep() -> None:
-            if opened.chain_id == DEVNET_CHAIN_ID and devnet.status().rpc_url == rpc_url:
-                devnet.checkpoint()
-
-        return cls(opened, TransactionSender(opened.rpc, opened.chain_id, home, keep))
+        return cls(opened, TransactionSender(opened.rpc, opened.chain_id, home))
 
     # ------------------------------------------------------------------ versions
 

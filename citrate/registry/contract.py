@@ -87,14 +87,27 @@ def connect(rpc_url: str, expected_chain_id: int = 0, registry_address: str = ""
     node = JsonRpc(rpc_url)
     address = registry_address or deployments.registry_on(expected_chain_id)
     chain, code = node.batch([("eth_chainId", []), ("eth_getCode", [address, "latest"])])
-    chain_id = rpc.quantity(chain)
-    if expected_chain_id and chain_id != expected_chain_id:
-        raise ChainError(
-            f"{rpc.redacted(rpc_url)} is chain {chain_id}, not {expected_chain_id}",
-            hint="set rpc_url and chain_id of the same network: citrate config show",
-        )
+    chain_id = _expected(node, rpc.quantity(chain), expected_chain_id)
     _require_our_code(rpc.unhex(code), address, chain_id)
     return Contract(node, chain_id, ids.checksum(address))
+
+
+def require_chain(node: JsonRpc, expected_chain_id: int) -> int:
+    """The id of the chain that answers; it must be the expected one (0: any).
+
+    Raises:
+        ChainError: it is another, or none answers.
+    """
+    return _expected(node, rpc.quantity(node.call("eth_chainId")), expected_chain_id)
+
+
+def _expected(node: JsonRpc, chain_id: int, expected_chain_id: int) -> int:
+    if expected_chain_id and chain_id != expected_chain_id:
+        raise ChainError(
+            f"{rpc.redacted(node.url)} is chain {chain_id}, not {expected_chain_id}",
+            hint="set rpc_url and chain_id of the same network: citrate config show",
+        )
+    return chain_id
 
 
 def refused(error: RpcError) -> CitrateError:

@@ -7,14 +7,19 @@ alone, whoever pays. Deploying twice sends nothing the second time.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from citrate.core.canonical import Json
 from citrate.core.errors import ChainError, CitrateError
 from citrate.core.settings import DEVNET_CHAIN_ID
 from citrate.registry import artifacts
 from citrate.registry.rpc import JsonRpc, is_loopback, quantity, unhex
+
+if TYPE_CHECKING:
+    from citrate.registry.chain import TransactionSender
+    from citrate.registry.signer import Signer
 
 PROXY = "0x4e59b44847b379578588920cA78FbF26c0B4956C"
 """The keyless CREATE2 proxy that most chains have (github.com/Arachnid/deterministic-deployment-proxy)."""
@@ -71,6 +76,34 @@ def deploy(rpc: JsonRpc, sender: Sender) -> Mapping[str, str]:
     return addresses()
 
 
+def deploy_with_key(
+    rpc_url: str, expected_chain_id: int, home: Path, unlock: Callable[[int], Signer]
+) -> Mapping[str, str]:
+    """Deploy what a chain lacks, paid by a key.
+
+    Args:
+        rpc_url: the chain.
+        expected_chain_id: refused if the node answers another; 0 takes any.
+        home: where the key's turn is kept (`citrate.registry.chain.TransactionSender`).
+        unlock: given the chain's id, the key that pays; not called if nothing is missing.
+
+    Returns:
+        Contract name -> address.
+
+    Raises:
+        CitrateError: the chain lacks the deployment proxy, or the key cannot pay.
+        ChainError: another chain, or no answer.
+    """
+    from citrate.registry.chain import TransactionSender
+    from citrate.registry.contract import require_chain
+
+    rpc = JsonRpc(rpc_url)
+    chain_id = require_chain(rpc, expected_chain_id)
+    if not missing(rpc):
+        return deploy(rpc, _Nobody())
+    return deploy(rpc, _KeySender(TransactionSender(rpc, chain_id, home), unlock(chain_id)))
+
+
 def _require_proxy(rpc: JsonRpc) -> None:
     if rpc.call("eth_getCode", PROXY, "latest") != "0x":
         return
@@ -80,6 +113,20 @@ def _require_proxy(rpc: JsonRpc) -> None:
             hint="deploy it first: github.com/Arachnid/deterministic-deployment-proxy",
         )
     rpc.call("hardhat_setCode", PROXY, _PROXY_CODE)
+
+
+class _Nobody:
+    def send(self, to: str, data: bytes) -> None:
+        raise AssertionError(f"nothing is missing, so nothing is sent to {to}: {data[:4].hex()}")
+
+
+class _KeySender:
+    def __init__(self, sender: TransactionSender, signer: Signer) -> None:
+        self._sender = sender
+        self._signer = signer
+
+    def send(self, to: str, data: bytes) -> None:
+        self._sender.send(self._signer, to, data)
 
 
 class UnlockedSender:

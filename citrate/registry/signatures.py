@@ -143,7 +143,8 @@ def require_valid(chain: ChainReader, owner: str, unsigned_sha256: str, kind: st
 def recover(digest: bytes, signature: bytes) -> str:
     """The address whose key made a signature (r, s, v in 65 bytes, v 27 or 28, s low); empty if it is malformed."""
     from eth_keys.datatypes import Signature
-    from eth_keys.exceptions import BadSignature, ValidationError
+    from eth_keys.exceptions import BadSignature
+    from eth_utils.exceptions import ValidationError
 
     if len(signature) != 65 or signature[64] not in (27, 28):
         return ""
