@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from citrate.core.errors import NotPermittedError, UnavailableError
-from citrate.core.records import Reference, Selection, Task, Variant, VersionRecord
+from citrate.core.records import Format, Reference, Selection, Task, Variant, VersionRecord
 from citrate.core.settings import Settings
 from citrate.core.sink import Progress
 from citrate.registry.session import Session
 
 if TYPE_CHECKING:
     from citrate.inference.run import Generation
-    from citrate.registry.chain import AliasChange, ModelSummary, Receipt
+    from citrate.registry.chain import AliasChange, Receipt
     from citrate.registry.publishing import Published
+    from citrate.registry.queries import ModelSummary
     from citrate.registry.retrieve import FileVerdict, Pulled
+    from citrate.registry.views import AliasTarget, RecordItem
 
 
 class Registry(Session):
@@ -37,6 +39,18 @@ class Registry(Session):
     def models(self) -> tuple[ModelSummary, ...]:
         """Every model of the registry, newest first, proved complete at one block."""
         return self.chain.models()
+
+    def versions(self, record: VersionRecord) -> tuple[RecordItem, ...]:
+        """Every version of a record's model, newest first, proved complete at one block."""
+        return self.chain.versions(record.model_id)
+
+    def aliases(self, record: VersionRecord) -> tuple[AliasTarget, ...]:
+        """The aliases of a record's model and where they point now."""
+        return self.chain.aliases(record.publisher, record.name)
+
+    def owner(self, record: VersionRecord) -> str:
+        """Who may write to a record's model."""
+        return self.chain.owner_of(record.publisher, record.name)
 
     def alias_log(self, ref: str | Reference) -> tuple[AliasChange, ...]:
         """Every change of the alias that ``ref`` names, oldest first; complete, or an error."""
@@ -144,34 +158,92 @@ class Registry(Session):
             return retrieve.verify_path(Path(path), manifest.entry(variant).artifact())
         return retrieve.verify_stored(record, manifest, named.variant, self.store)
 
+    def locate(
+        self,
+        model: str,
+        *,
+        gateways: Iterable[str] = (),
+        allow: frozenset[str] = frozenset(),
+        progress: Progress | None = None,
+    ) -> tuple[Path, Format, str]:
+        """The files of a model that is a path here, or a reference that is pulled: path, format, variant's name."""
+        from citrate import formats
+
+        path = Path(model)
+        if path.exists():
+            return path, Format(formats.inspect(path).format), ""
+        pulled = self.pull(model, gateways=gateways, allow=allow, progress=progress)
+        return pulled.path, pulled.variant.variant.format, str(pulled.variant.variant)
+
     def run(
         self,
-        ref: str | Reference,
+        model: str,
         prompt: str,
         *,
         max_tokens: int = 256,
         temperature: float = 0.0,
         seed: int = 0,
+        chat: bool = True,
         sandbox: bool = True,
         gateways: Iterable[str] = (),
         allow: frozenset[str] = frozenset(),
         on_text: Callable[[str], None] | None = None,
         progress: Progress | None = None,
     ) -> Generation:
-        """Pull the variant for this machine and generate text with it, in a child process without network."""
+        """Pull the variant for this machine and generate text with it, in a child process without network.
+
+        Args:
+            model: a reference, or the path of a model's file or folder.
+            prompt: what the user says.
+            max_tokens: stop after so many tokens.
+            temperature: 0 is greedy.
+            seed: for temperatures above 0.
+            chat: wrap the prompt in the model's own chat template; else complete it as it is.
+            sandbox: deny the child network and new files; False only where no sandbox works.
+            gateways: where to fetch from, besides the settings' own.
+            allow: ``deprecated``, ``quarantined``.
+            on_text: called with each piece of text as it comes.
+            progress: told of the pull.
+        """
         from citrate.inference.run import generate
 
-        pulled = self.pull(ref, gateways=gateways, allow=allow, progress=progress)
+        path, format_, _ = self.locate(model, gateways=gateways, allow=allow, progress=progress)
         return generate(
-            pulled.path,
-            pulled.variant.variant.format,
+            path,
+            format_,
             prompt,
             max_tokens=max_tokens,
             temperature=temperature,
             seed=seed,
+            chat=chat,
             sandbox=sandbox,
             on_text=on_text,
         )
+
+    def push(self, ref: str | Reference, api: str, *, progress: Progress | None = None) -> tuple[tuple[str, str], ...]:
+        """Copy a version (or one variant of it) and its manifest to a Kubo node and pin them there.
+
+        Returns:
+            (what, CID) of each object that the node confirmed.
+
+        Raises:
+            NotFoundError: a variant is not in the store.
+            IntegrityError: the node reports another CID than ours.
+        """
+        from citrate.registry.kubo import Kubo
+        from citrate.registry.manifest import cid_of
+        from citrate.registry.retrieve import variant_of
+
+        named = self.reference(ref)
+        record = self.resolve(named)
+        self.manifest(record)
+        wanted = [variant_of(record, named.variant)] if named.variant else record.variants
+        objects = [(str(variant.variant), variant.cid) for variant in wanted]
+        objects.append(("manifest", cid_of(record.manifest_sha256)))
+        kubo = Kubo(api)
+        for _, cid in objects:
+            kubo.push(self.store, cid, progress)
+        return tuple(objects)
 
     # ------------------------------------------------------------------ writing
 
@@ -238,6 +310,16 @@ class Registry(Session):
         record = self.resolve(self.reference(ref))
         other = self.resolve(self.reference(replacement)).version_id if replacement else ""
         return self.chain.deprecate(self.signer(), record.publisher, record.name, record.version, other)
+
+    def offer(self, ref: str | Reference, to: str) -> Receipt:
+        """Offer a model to a new owner, who takes it over with `accept`."""
+        record = self.resolve(self.reference(ref))
+        return self.chain.transfer(self.signer(), record.publisher, record.name, self.address_of(to))
+
+    def accept(self, ref: str | Reference) -> Receipt:
+        """Take over a model that was offered to the active key."""
+        record = self.resolve(self.reference(ref))
+        return self.chain.accept(self.signer(), record.publisher, record.name)
 
 
 def _unwatched(stage: str, done: int, total: int) -> None:

@@ -61,7 +61,7 @@ def with_shared_options(command: TyperCommand | TyperGroup) -> TyperCommand | Ty
     return command
 
 
-def _keep(ctx: typer.Context, param: typer.CallbackParam, value: object) -> object:
+def _keep(param: typer.CallbackParam, value: object) -> object:
     if value is None or value is False:
         return value
     if param.name in ("network", "home"):

@@ -22,16 +22,17 @@ def inspect(path: Annotated[Path, typer.Argument(help="A model directory or a GG
     from citrate import formats
 
     found = asdict(formats.inspect(path))
+    context.emit(found, lambda: context.table(_rows(found)))
 
-    def human() -> None:
-        rows = []
-        for name, value in found.items():
-            if isinstance(value, dict):
-                rows += [(f"{name}.{key}", str(item)) for key, item in value.items()]
-            elif isinstance(value, list | tuple):
-                rows += [(name, str(item)) for item in value]
-            else:
-                rows.append((name, str(value)))
-        context.table(rows)
 
-    context.emit(found, human)
+def _rows(found: dict[str, object]) -> list[tuple[str, str]]:
+    """One line a fact; texts that fill pages (licence, chat template) stay in the JSON."""
+    rows: list[tuple[str, str]] = []
+    for name, value in found.items():
+        if isinstance(value, dict):
+            rows += [(f"{name}.{key}", str(item)) for key, item in value.items() if key != "text"]
+        elif isinstance(value, list | tuple):
+            rows += [(name, str(item)) for item in value]
+        elif name != "chat_template":
+            rows.append((name, str(value) or "-"))
+    return rows

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -46,13 +48,21 @@ COMMANDS = {
 }
 
 
-class _Commands(TyperGroup):
-    """The top level: lists from the table, imports on use."""
+class Formatter(Protocol):
+    """What is used of click's HelpFormatter."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer.Context is click's
+    def section(self, name: str) -> AbstractContextManager[None]: ...
+
+    def write_dl(self, rows: Sequence[tuple[str, str]]) -> None: ...
+
+
+class _Commands(TyperGroup):
+    """The top level: lists from the table, imports on use. Typer vendors click, whose types have no public name."""
+
+    def list_commands(self, _ctx: object) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | TyperGroup | None:  # type: ignore[override]
+    def get_command(self, _ctx: object, cmd_name: str) -> TyperCommand | TyperGroup | None:
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"citrate.cli.{COMMANDS[cmd_name][0]}")
@@ -60,9 +70,9 @@ class _Commands(TyperGroup):
         command.name = cmd_name
         return context.with_shared_options(command)  # type: ignore[arg-type]
 
-    def format_commands(self, ctx: typer.Context, formatter: object) -> None:  # type: ignore[override]
-        with formatter.section("Commands"):  # type: ignore[attr-defined]  # click's HelpFormatter, which typer vendors
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])  # type: ignore[attr-defined]
+    def format_commands(self, _ctx: object, formatter: Formatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
 app = typer.Typer(cls=_Commands, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from citrate.cli import context
 from citrate.cli.sizes import human_size
-from citrate.facade import Published
+from citrate.registry.publishing import Published
 
 
 def show(result: Published) -> None:
@@ -16,17 +16,17 @@ def document(result: Published) -> dict[str, object]:
     """The JSON of CLI.md."""
     return {
         "ref": result.ref,
-        "model_id": result.model_id,
-        "version_id": result.version_id,
+        "model_id": result.model_id or None,
+        "version_id": result.version_id or None,
         "status": result.status,
         "tx_hash": result.tx_hash or None,
         "gas_used": result.gas_used,
         "fee_wei": result.fee_wei,
         "dry_run": result.status == "dry_run",
         "manifest": {
-            "cid": result.manifest_cid,
-            "sha256": result.manifest_sha256,
-            "size_bytes": result.manifest_size_bytes,
+            "cid": result.manifest_cid or None,
+            "sha256": result.manifest_sha256 or None,
+            "size_bytes": result.manifest_size_bytes or None,
         },
         "variants": [
             {
@@ -47,7 +47,9 @@ def _human(result: Published) -> None:
     context.table(rows, ("VARIANT", "SIZE", "SHA-256", "CID"))
     for variant, reason in result.skipped:
         context.talk(f"skipped {variant}: {reason}")
-    fee = f"{result.gas_used:,} gas, {result.fee_wei / 1e18:.6f} ether"
+    fee = "an unknown fee"
+    if result.gas_used is not None and result.fee_wei is not None:
+        fee = f"{result.gas_used:,} gas, {result.fee_wei / 1e18:.6f} ether"
     if result.status == "dry_run":
         context.talk(f"dry run: nothing was sent; publishing would take {fee}")
     elif result.status == "unchanged":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,16 +30,19 @@ def run(
 
     Example: citrate run me/tiny-llama "Tell me a story about a fox." --max-tokens 60
     """
+    from citrate.inference.run import generate
+
     text = prompt if prompt is not None else (sys.stdin.read() if not sys.stdin.isatty() else "")
     if not text.strip():
         raise ConfigError("no prompt", hint='citrate run REF "a prompt", or a prompt on stdin')
     registry = context.registry(offline=offline)
     with progress.bars() as on_progress:
-        path, variant = registry.locate(
+        path, format_, variant = registry.locate(
             model, gateways=from_ or (), allow=arguments.allowed(allow), progress=on_progress
         )
-    generation = registry.generate(
+    generation = generate(
         path,
+        format_,
         text,
         max_tokens=max_tokens,
         temperature=temperature,
@@ -54,13 +56,11 @@ def run(
         "tokens": generation.tokens,
         "tokens_per_s": round(generation.tokens_per_s, 2),
         "time_to_first_token_s": round(generation.time_to_first_token_s, 3),
-        "variant": variant,
+        "variant": variant or None,
     }
 
     def human() -> None:
         context.say()
-        context.talk(
-            f"{variant or Path(path).name}: {generation.tokens} tokens, {generation.tokens_per_s:.1f} a second"
-        )
+        context.talk(f"{variant or path.name}: {generation.tokens} tokens, {generation.tokens_per_s:.1f} a second")
 
     context.emit(document, human)

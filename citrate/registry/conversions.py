@@ -48,4 +48,4 @@ class Conversions:
 
     def keep(self, key: str, entry: VariantEntry) -> None:
         """Remember a conversion."""
-        atomic.write(self._folder / f"{key}.json", canonical.dumps(entry.model_dump(mode="json")))
+        atomic.write_atomic(self._folder / f"{key}.json", canonical.dumps(entry.model_dump(mode="json")))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from citrate import __version__, formats
+from citrate.core.digests import listing_sha256
 from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError, FormatError, UnsupportedConversionError
 from citrate.core.records import (
     ALIAS_PATTERN,
@@ -19,17 +20,20 @@ from citrate.core.records import (
     MANIFEST_MAX_BYTES,
     NAME_PATTERN,
     VERSION_PATTERN,
-    Format,
+    FileEntry,
     Variant,
     VariantRecord,
     VersionRecord,
 )
 from citrate.core.sink import Progress
+from citrate.formats.generation import generation_defaults
+from citrate.formats.licence import spdx_of
+from citrate.formats.tokenizer_files import chat_template, chat_template_sha256
 from citrate.registry import manifest as manifests
 from citrate.registry.conversions import Conversions
 from citrate.registry.manifest import Converter, Licence, Lineage, Manifest, VariantEntry
 from citrate.registry.store import Store
-from citrate.registry.unixfs import address
+from citrate.registry.unixfs import hash_file
 
 NOBODY = "0x" + "0" * 40
 """The publisher of a manifest until a key is chosen."""
@@ -100,17 +104,17 @@ def prepare(request: Request, store: Store, conversions: Conversions, progress: 
     licence = choose_licence(request)
     wanted, skipped = choose_variants(model, request.variants)
     require_room(model, licence, len(wanted))
-    source_sha256 = address(request.source, progress=progress).sha256
+    source_sha256 = source_digest(model)
     entries = convert_all(model, request, wanted, source_sha256, store, conversions, progress)
     manifest = Manifest(
-        schema=manifests.SCHEMA,
+        schema="citrate.manifest/1",
         publisher=NOBODY,
         name=request.name,
         version=request.version,
         licence=licence,
         architecture=model.architecture,
-        generation=dict(model.generation),
-        chat_template_sha256=model.chat_template_sha256,
+        generation=dict(generation_defaults(model)),
+        chat_template_sha256=chat_template_sha256(chat_template(model.root)) or None,
         variants=entries,
         lineage=Lineage(source_sha256=source_sha256),
         previous=None,
@@ -120,9 +124,18 @@ def prepare(request: Request, store: Store, conversions: Conversions, progress: 
 
 
 def extend(
-    request: Request, base: Manifest, base_sha256: str, store: Store, conversions: Conversions, progress: Progress
+    request: Request,
+    base: Manifest,
+    base_sha256: str,
+    store: Store,
+    conversions: Conversions,
+    progress: Progress,
+    *,
+    own_source: bool,
 ) -> Release:
     """Convert more variants for a version that stands; the new manifest holds the old entries unchanged.
+
+    ``own_source``: the request's source is the version's own safetensors variant.
 
     Raises:
         AlreadyExistsError: a variant that the version has.
@@ -134,13 +147,11 @@ def extend(
     for variant in wanted:
         if str(variant) in taken:
             raise AlreadyExistsError(f"{base.name}@{base.version} has {variant}", hint="variants are never changed")
-    source_sha256 = address(request.source, progress=progress).sha256
-    own = {entry.sha256 for entry in base.variants if Variant.parse(entry.variant).format is Format.SAFETENSORS}
-    if source_sha256 not in own | {base.lineage.source_sha256}:
+    source_sha256 = source_digest(model)
+    if not own_source and source_sha256 != base.lineage.source_sha256:
         raise ConfigError(
-            f"this source (SHA-256 {source_sha256[:16]}…) is neither what {base.name}@{base.version} was made from nor "
-            "its safetensors variant",
-            hint="give the same model directory, or publish a new version",
+            f"this source (SHA-256 {source_sha256[:16]}…) is not what {base.name}@{base.version} was made from",
+            hint="give the same model directory, or none to convert the version's safetensors variant",
         )
     entries = convert_all(model, request, wanted, source_sha256, store, conversions, progress)
     manifest = base.model_copy(
@@ -148,6 +159,18 @@ def extend(
     )
     manifest.encode()
     return Release(manifest, tuple(map(record_of, entries)), (), "", 0)
+
+
+def source_digest(model: formats.SourceModel) -> str:
+    """SHA-256 of the listing of the source's files that count: configuration, weights, and what is published beside.
+
+    Files that are never published (a download's cache, custom code) do not change it.
+    """
+    paths = {"config.json": model.root / "config.json"}
+    paths |= {name: model.root / name for name in model.shards}
+    paths |= {companion.name: companion.path for companion in model.companions}
+    hashed = {name: hash_file(path) for name, path in paths.items()}
+    return listing_sha256(FileEntry(name, found.size_bytes, found.sha256, "") for name, found in hashed.items())
 
 
 def record_of(entry: VariantEntry) -> VariantRecord:
@@ -169,7 +192,7 @@ def choose_licence(request: Request) -> Licence:
                 hint="--license SPDX, for example --license apache-2.0",
             )
         return Licence(spdx=found.spdx, text=found.text)
-    spdx = formats.spdx_of(request.licence)
+    spdx = spdx_of(request.licence)
     if found is not None and found.origin == "card" and found.spdx != spdx:
         raise ConfigError(
             f"--license says {spdx}, the model's card says {found.spdx}",
@@ -204,10 +227,11 @@ def choose_variants(
 
 def require_room(model: formats.SourceModel, licence: Licence, variants: int) -> None:
     """Refuse a model whose manifest cannot fit a block, before anything is converted."""
-    paths = sum(len(path.encode()) + _BYTES_A_FILE for path in model.files)
+    names = [*model.shards, *(companion.name for companion in model.companions)]
+    paths = sum(len(name.encode()) + _BYTES_A_FILE for name in names)
     if paths * min(variants, 2) + len(licence.text.encode()) > MANIFEST_MAX_BYTES:
         raise FormatError(
-            f"{len(model.files):,} files do not fit a manifest of {MANIFEST_MAX_BYTES:,} bytes: too many files",
+            f"{len(names):,} files do not fit a manifest of {MANIFEST_MAX_BYTES:,} bytes: too many files",
             hint="shard the model into fewer, larger files",
         )
 

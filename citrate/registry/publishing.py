@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from citrate.core.errors import ConfigError, NotFoundError
 from citrate.core.records import Format, Reference, Variant, VersionRecord
@@ -16,9 +17,13 @@ from citrate.registry import ids, signatures
 from citrate.registry import manifest as manifests
 from citrate.registry.conversions import Conversions
 from citrate.registry.manifest import Manifest, Signature, VariantEntry
+from citrate.registry.payload import ReleasePayload
 from citrate.registry.publish import Release, Request, extend, prepare, require_same
 from citrate.registry.session import Session
-from citrate.registry.signer import Signer
+
+if TYPE_CHECKING:
+    from citrate.registry.chain import Receipt
+    from citrate.registry.signer import Signer
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ def register(session: Session, request: Request, *, dry_run: bool, progress: Pro
         return _unchanged(session, standing, release)
     release = _signed(release, signer, session)
     _keep(session, release)
-    receipt = session.chain.publish(signer, release.payload(), release.alias)
+    receipt = session.chain.publish(signer, _payload(release), release.alias)
     return _told(session, release, "published", receipt)
 
 
@@ -86,13 +91,22 @@ def add(
     base = session.manifest(record)
     folder = source or _own_source(session, record, base, progress)
     request = Request(folder, record.name, record.version, None, variants, checks=checks)
-    release = extend(request, base, record.manifest_sha256, session.store, _conversions(session), progress)
+    release = extend(
+        request,
+        base,
+        record.manifest_sha256,
+        session.store,
+        _conversions(session),
+        progress,
+        own_source=source is None,
+    )
     if dry_run:
         gas, fee = session.chain.estimate_add_variants(record, release.manifest.sha256(), release.variants)
         return _told(session, release, "dry_run", Cost(gas, fee))
-    release = _signed(release, session.signer(), session)
+    signer = session.signer()
+    release = _signed(release, signer, session)
     _keep(session, release)
-    receipt = session.chain.add_variants(session.signer(), record, release.manifest.sha256(), release.variants)
+    receipt = session.chain.add_variants(signer, record, release.manifest.sha256(), release.variants)
     return _told(session, release, "published", receipt)
 
 
@@ -118,6 +132,19 @@ def _signed(release: Release, signer: Signer, session: Session) -> Release:
     manifest = release.manifest
     value = signatures.sign(signer, manifest.unsigned_sha256(), session.registry_address)
     return replace(release, manifest=manifest.signed(Signature(signer=signer.address, kind="eoa", value=value)))
+
+
+def _payload(release: Release) -> ReleasePayload:
+    manifest = release.manifest
+    return ReleasePayload(
+        publisher=manifest.publisher,
+        name=manifest.name,
+        version=manifest.version,
+        licence=manifest.licence.spdx,
+        manifest_sha256=manifest.sha256(),
+        variants=release.variants,
+        price_wei=release.price_wei,
+    )
 
 
 def _keep(session: Session, release: Release) -> None:
@@ -201,5 +228,5 @@ def _dry_run(session: Session, release: Release) -> Published:
     if standing is not None:
         require_same(standing, release)
         return _told(session, release, "dry_run", Cost(0, 0))
-    gas, fee = session.chain.estimate_publish(signer.address, release.payload(), release.alias)
+    gas, fee = session.chain.estimate_publish(signer.address, _payload(release), release.alias)
     return _told(session, release, "dry_run", Cost(gas, fee))

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from citrate.core.digests import listing_sha256
@@ -21,7 +21,7 @@ from citrate.registry import manifest as manifests
 from citrate.registry import signatures
 from citrate.registry.chain import Chain
 from citrate.registry.fetch import fetch_artifact, fetch_block
-from citrate.registry.manifest import Manifest
+from citrate.registry.manifest import Manifest, VariantEntry
 from citrate.registry.sources import Source
 from citrate.registry.store import Store
 from citrate.registry.unixfs import address
@@ -187,3 +187,34 @@ def matching_variant(path: Path, record: VersionRecord) -> Variant | None:
     found = address(path)
     digests = {found.sha256} | ({found.files[0].sha256} if len(found.files) == 1 else {listing_sha256(found.files)})
     return next((v.variant for v in record.variants if v.sha256 in digests), None)
+
+
+def likely_variant(path: Path, manifest: Manifest) -> Variant:
+    """The variant that damaged files at ``path`` were most likely meant to be: that with most names in common."""
+    names = {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()} if path.is_dir() else {path.name}
+
+    def common(entry: VariantEntry) -> int:
+        listed = {f.path for f in entry.files}
+        return len(listed & names) - len(listed ^ names)
+
+    return Variant.parse(max(manifest.variants, key=common).variant)
+
+
+def verify_stored(
+    record: VersionRecord, manifest: Manifest, variant: Variant | None, store: Store
+) -> tuple[FileVerdict, ...]:
+    """Re-hash what the store holds of a version (or of one variant); paths are ``variant/file``.
+
+    Raises:
+        NotFoundError: it holds nothing of it.
+    """
+    wanted = [variant_of(record, variant)] if variant else record.variants
+    held = [v for v in wanted if store.has(v.cid)]
+    if not held:
+        raise NotFoundError(f"nothing of {record.ref} is stored here", hint=f"citrate pull {record.ref}")
+    paths = {item.cid: item.path for item in store.ls()}
+    return tuple(
+        replace(verdict, path=f"{item.variant}/{verdict.path}")
+        for item in held
+        for verdict in verify_path(paths[item.cid], manifest.entry(item.variant).artifact())
+    )

@@ -5,7 +5,7 @@ What a name means is decided here too: ``me``, the address book, versions and al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -184,3 +184,18 @@ class Session:
         from citrate.registry.retrieve import read_manifest
 
         return read_manifest(record, self.chain, self.store, self.sources(gateways))
+
+    def deploy_contracts(self) -> Mapping[str, str]:
+        """Deploy what the chain lacks; returns contract name -> address. Starting a devnet has done so already.
+
+        Raises:
+            ChainError: the chain does not answer, or takes no deployment.
+            NotFoundError: something is missing there, and there is no key to deploy it with.
+        """
+
+        def unlock(chain_id: int) -> Signer:
+            entry = self.keys.for_writing(self.settings.key, chain_id=chain_id, rpc_url=self.rpc_url)
+            return self.keys.unlock(entry, chain_id=chain_id, rpc_url=self.rpc_url)
+
+        self.start_chain()
+        return deploy.deploy_with_key(self.rpc_url, self.settings.chain_id, self.settings.home, unlock)

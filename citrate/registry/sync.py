@@ -6,9 +6,10 @@ and pins, and moves the cursor only over records whose bytes are here. A pass th
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +19,7 @@ from citrate.core.records import Format, VariantRecord, VersionRecord
 from citrate.core.sink import Progress
 from citrate.registry import atomic
 from citrate.registry.manifest import Manifest, cid_of
+from citrate.registry.queries import Cursor
 from citrate.registry.retrieve import pull
 from citrate.registry.session import Session
 
@@ -47,13 +49,17 @@ class Policy(BaseModel):
         if path is None:
             return cls()
         if not path.is_file():
-            raise NotFoundError(f"no such policy file: {path}", hint='a policy is TOML: formats = ["gguf"], max_total_gb = 100')
+            raise NotFoundError(
+                f"no such policy file: {path}", hint='a policy is TOML: formats = ["gguf"], max_total_gb = 100'
+            )
         try:
             return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"{path}: {where}: {first['msg']}", hint="keys: formats, max_total_gb, deprecated") from error
+            raise ConfigError(
+                f"{path}: {where}: {first['msg']}", hint="keys: formats, max_total_gb, deprecated"
+            ) from error
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path} cannot be read: {error}", hint="a policy is TOML") from error
 
@@ -98,26 +104,36 @@ class Mirror:
         Raises:
             ChainError: the chain does not answer, or its answer is not complete.
         """
-        span = self._session.chain.records_since(self._cursor())
-        fetched = verified = failed = size_bytes = 0
-        complete = True
-        for version_id, record_address in span.records:
+        new = self._session.chain.records_since(self._cursor())
+        if new.reorganised:
+            self._session.notify("the chain was reorganised: following it from its first record")
+        events: list[Event] = []
+        # a version stands once for its release and once for each addition: its newest state is taken in once
+        for version_id in dict.fromkeys(entry.version_id for entry in new.entries):
             for event in self._take_in(self._session.chain.version(version_id), progress):
                 on_event(event)
-                fetched += event.status == "fetched"
-                verified += event.status in ("fetched", "present")
-                failed += event.status == "failed"
-                size_bytes += event.size_bytes if event.status == "fetched" else 0
-                complete = complete and event.status != "failed"
-            if complete:
-                atomic.write(self._cursor_path, record_address.encode())
-        return Pass(span.block_number, fetched, verified, failed, size_bytes)
+                events.append(event)
+        failed = sum(event.status == "failed" for event in events)
+        if not failed:
+            atomic.write_atomic(self._cursor_path, json.dumps(asdict(new.cursor)).encode())
+        taken = [event for event in events if event.status == "fetched"]
+        return Pass(
+            cursor_block=new.cursor.block_number,
+            fetched=len(taken),
+            verified=sum(event.status in ("fetched", "present") for event in events),
+            failed=failed,
+            bytes=sum(event.size_bytes for event in taken),
+        )
 
-    def _cursor(self) -> str:
+    def _cursor(self) -> Cursor | None:
         try:
-            return self._cursor_path.read_text().strip()
+            kept = json.loads(self._cursor_path.read_text("utf-8"))
+            return Cursor(str(kept["record"]), int(kept["count"]), int(kept["block_number"]))
         except FileNotFoundError:
-            return ""
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            self._session.notify(f"{self._cursor_path} is damaged: following the chain from its first record")
+            return None
 
     def _take_in(self, record: VersionRecord, progress: Progress | None) -> list[Event]:
         if record.deprecated and not self._policy.deprecated:
@@ -130,7 +146,9 @@ class Mirror:
         self._session.store.pin(cid_of(record.manifest_sha256), PIN_REASON)
         return [self._take_variant(record, manifest, variant, progress) for variant in wanted]
 
-    def _take_variant(self, record: VersionRecord, manifest: Manifest, variant: VariantRecord, progress: Progress | None) -> Event:
+    def _take_variant(
+        self, record: VersionRecord, manifest: Manifest, variant: VariantRecord, progress: Progress | None
+    ) -> Event:
         store, name = self._session.store, str(variant.variant)
         try:
             if not store.has(variant.cid) and self._held_bytes() + variant.size_bytes > self._policy.max_total_gb * 1e9:
@@ -145,4 +163,3 @@ class Mirror:
     def _held_bytes(self) -> int:
         store = self._session.store
         return sum(item.size_bytes for item in store.ls() if PIN_REASON in store.pins(item.cid))
-

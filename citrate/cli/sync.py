@@ -1,0 +1,61 @@
+"""`citrate sync`: a validator's mirror."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from citrate.cli import context, progress
+from citrate.core.errors import UnavailableError
+from citrate.registry.sync import Event, Mirror, Pass, Policy
+
+app = context.new_app()
+
+
+@app.command()
+def sync(
+    once: Annotated[bool, typer.Option("--once", help="One pass to the chain's head, then stop.")] = False,
+    policy: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML: formats, max_total_gb, deprecated.")
+    ] = None,
+    every_s: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between passes.")] = 12.0,
+) -> None:
+    """Follow the chain from where the last run stopped: fetch by policy, verify, pin. Exit 5 if something is missing.
+
+    Example: citrate sync --once --policy policy.toml
+    """
+    mirror = Mirror(context.registry(), Policy.load(policy))
+    if once:
+        done = _pass(mirror, _tell)
+        context.emit(asdict(done), lambda: context.say(_sentence(done)))
+        if done.failed:
+            raise UnavailableError(f"{done.failed} variants could not be mirrored", hint="citrate sync --once, again")
+        return
+    while True:  # until stopped; one JSON line an event
+        done = _pass(mirror, _line if context.wants_json() else _tell)
+        if context.wants_json():
+            print(json.dumps({"event": "pass", **asdict(done)}), flush=True)  # noqa: T201
+        time.sleep(every_s)
+
+
+def _pass(mirror: Mirror, on_event: object) -> Pass:
+    with progress.bars() as on_progress:
+        return mirror.run_once(on_event, on_progress)  # type: ignore[arg-type]
+
+
+def _tell(event: Event) -> None:
+    context.talk(f"{event.status:8} {event.ref}#{event.variant} {event.reason}".rstrip())
+
+
+def _line(event: Event) -> None:
+    print(json.dumps({"event": "variant", **asdict(event)}), flush=True)  # noqa: T201
+
+
+def _sentence(done: Pass) -> str:
+    counts = f"{done.fetched} fetched, {done.verified} verified, {done.failed} failed"
+    return f"block {done.cursor_block}: {counts}, {done.bytes} bytes"
