@@ -91,15 +91,17 @@ class AdditionPayload:
 class Record:
     """A record as it stands in the code of its account. Texts that stand in another record are empty."""
 
+    kind: int
+    """1 first release of a model, 2 later release, 3 added variants."""
     created_at: int
     previous: str
     """The registry's record before this one; the zero address in the first."""
     link: str
-    """The publisher, the model's release before this one, or the release that the variants were added to."""
-    first: str
-    """The model's first release, in a later release; else empty."""
+    """The publisher, the model's first release, or the release that the variants were added to."""
     sender: str
     """Who owned the model, where that was not the publisher; else empty."""
+    version_before: str
+    """The version that the model released before, in a later release."""
     name: str
     version: str
     licence: str
@@ -149,26 +151,21 @@ def decode_record(code: bytes) -> Record:
         raise FormatError("not a record: it does not begin with STOP")
     kind_byte = read.number(1)
     kind = kind_byte & ~_BY_OTHER
-    created_at, previous, link = read.number(5), read.address(), read.address()
-    name = first = sender = version = licence = ""
-    price_wei = 0
-    if kind == _FIRST_RELEASE:
-        name = read.text()
-    elif kind == _RELEASE:
-        first = read.address()
-    elif kind != _ADDITION:
+    if kind not in (_FIRST_RELEASE, _RELEASE, _ADDITION):
         raise FormatError(f"not a record: unknown kind {kind_byte}")
-    if kind_byte & _BY_OTHER:
-        sender = read.address()
+    created_at, previous, link = read.number(5), read.address(), read.address()
+    sender = read.address() if kind_byte & _BY_OTHER else ""
+    version_before = read.text() if kind == _RELEASE else ""
+    name = read.text() if kind == _FIRST_RELEASE else ""
     manifest = read.take(32).hex()
+    price_wei, version, licence = 0, "", ""
     if kind != _ADDITION:
         price_wei, version, licence = decode_price(read.take(4)), read.text(), read.text()
     variants = []
     while not read.done:
         variants.append(read.variant())
-    return Record(
-        created_at, previous, link, first, sender, name, version, licence, price_wei, manifest, tuple(variants)
-    )
+    texts = (sender, version_before, name, version, licence)
+    return Record(kind, created_at, previous, link, *texts, price_wei, manifest, tuple(variants))
 
 
 class _Reader:

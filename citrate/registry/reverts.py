@@ -59,10 +59,10 @@ TABLE: Mapping[str, Refusal] = {
     "InvalidText(uint256)": Refusal(ConfigError, "the contract refuses the text at byte {0} of the payload", _PAYLOAD),
     "InvalidPrice(bytes4)": Refusal(ConfigError, "the contract refuses the price {0}", _PAYLOAD),
     "InvalidLength(uint256)": Refusal(ConfigError, "the payload is cut off at byte {0}", _PAYLOAD),
-    "InvalidFormat(uint256)": Refusal(ConfigError, "the variant at byte {0} has an unknown format", _PAYLOAD),
-    "InvalidCodec(uint256)": Refusal(ConfigError, "the variant at byte {0} has an unknown CID codec", _PAYLOAD),
-    "InvalidSize(uint256)": Refusal(ConfigError, "the variant at byte {0} is empty", _PAYLOAD),
-    "InvalidDigest(uint256)": Refusal(ConfigError, "the digest at byte {0} is zero", _PAYLOAD),
+    "InvalidVariant(uint256)": Refusal(
+        ConfigError, "the contract refuses the variant at byte {0} of the payload", _PAYLOAD
+    ),
+    "InvalidManifest()": Refusal(ConfigError, "the manifest's digest is zero", _PAYLOAD),
     "InvalidOrder(uint256)": Refusal(ConfigError, "the variant at byte {0} is out of order or there twice", _PAYLOAD),
     "TooManyVariants()": Refusal(ConfigError, "more than 64 variants in one record", "add the others afterwards"),
     "TooManyRecords(bytes32)": Refusal(
