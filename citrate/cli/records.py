@@ -5,7 +5,7 @@ from __future__ import annotations
 from citrate.cli import context
 from citrate.cli.sizes import human_size
 from citrate.core.records import VariantRecord, VersionRecord
-from citrate.registry.manifest import cid_of
+from citrate.registry import cid
 
 
 def variant_document(variant: VariantRecord) -> dict[str, object]:
@@ -27,7 +27,10 @@ def version_document(record: VersionRecord) -> dict[str, object]:
         "publisher": record.publisher,
         "name": record.name,
         "version": record.version,
-        "manifest": {"cid": cid_of(record.manifest_sha256), "sha256": record.manifest_sha256},
+        "manifest": {
+            "cid": cid.encode(cid.RAW, bytes.fromhex(record.manifest_sha256)),
+            "sha256": record.manifest_sha256,
+        },
         "variants": [variant_document(variant) for variant in record.variants],
         "licence": record.licence,
         "price_wei": record.price_wei,

@@ -24,8 +24,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-import platformdirs
-
 from citrate.core.errors import ConfigError
 from citrate.core.records import ADDRESS_PATTERN
 
@@ -125,6 +123,8 @@ def _home(given: Mapping[str, object], environ: Mapping[str, str]) -> tuple[Path
     for value, origin in ((given.get("home"), "flag"), (environ.get("CITRATE_HOME"), "environment")):
         if value:
             return Path(str(value)).expanduser().absolute(), origin
+    import platformdirs  # 25 ms that a given home saves
+
     return Path(platformdirs.user_data_dir("citrate")), "default"
 
 

@@ -22,7 +22,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import filelock
 import psutil
 
 from citrate.core.errors import ChainError, CitrateError, ConfigError, UnavailableError
@@ -101,6 +100,14 @@ class Devnet:
         if self._serves(kept):
             return self._status(kept)
         return DevnetStatus("", DEVNET_CHAIN_ID, dict(kept.contracts), 0, 0)
+
+    def require_this_build(self) -> None:
+        """Refuse a devnet that was kept from another build of citrate.
+
+        Raises:
+            CitrateError: its contracts are not this build's.
+        """
+        _require_this_build(self._kept())
 
     def down(self) -> bool:
         """Stop Anvil and wait until its state is on the disk; False if it did not run.
@@ -264,6 +271,8 @@ class Devnet:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
+        import filelock  # 60 ms that a read does not need
+
         atomic.private_folder(self._folder)
         with filelock.FileLock(self._folder / "lock", timeout=60):
             yield

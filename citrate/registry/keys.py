@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-import filelock
-
 from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError, NotFoundError, NotPermittedError
 from citrate.core.records import ADDRESS_PATTERN
 from citrate.core.settings import DEVNET_CHAIN_ID
@@ -164,6 +162,8 @@ class Keys:
 
     def _devnet_key(self) -> KeyEntry:
         """Make the devnet's key, once: two commands that start together get the same one."""
+        import filelock  # 60 ms that a read does not need
+
         atomic.private_folder(self._folder)
         with filelock.FileLock(self._folder / "lock", timeout=60):
             if self._path(DEVNET_KEY).exists():

@@ -75,6 +75,7 @@ class Session:
         status = self.devnet.status()
         if not status.pid:
             raise UnavailableError("the local chain is down", hint="citrate devnet up")
+        self.devnet.require_this_build()
         return status.rpc_url
 
     def start_chain(self) -> None:
