@@ -52,10 +52,9 @@ class DevnetStatus:
 
 @dataclass(frozen=True)
 class _Kept:
-    """What ``devnet.json`` holds. The start time tells our process from a later one with the same pid."""
+    """What ``devnet.json`` holds."""
 
     pid: int = 0
-    started: float = 0.0
     port: int = 0
     contracts: Mapping[str, str] = field(default_factory=dict)
 
@@ -172,7 +171,7 @@ class Devnet:
             process = self._spawn(binary, port)
             listening = _wait_for_port(process)
             if listening:
-                running = _Kept(process.pid, psutil.Process(process.pid).create_time(), listening, kept.contracts)
+                running = _Kept(process.pid, listening, kept.contracts)
                 self._keep(running)
                 return running
         log = (self._folder / "anvil.log").read_text("utf-8", "replace").strip().splitlines() or ["it said nothing"]
@@ -213,7 +212,7 @@ class Devnet:
 
     def _deploy(self, kept: _Kept) -> _Kept:
         rpc = self._rpc(kept)
-        kept = _Kept(kept.pid, kept.started, kept.port, deploy.deploy(rpc, deploy.UnlockedSender(rpc)))
+        kept = _Kept(kept.pid, kept.port, deploy.deploy(rpc, deploy.UnlockedSender(rpc)))
         self._checkpoint(kept)
         self._keep(kept)
         return kept
@@ -233,15 +232,14 @@ class Devnet:
         return kept
 
     def _serves(self, kept: _Kept) -> bool:
-        """Whether the recorded process is alive and still the one that was recorded."""
+        """Whether the recorded process is alive and an Anvil of this home, not a later process with its pid."""
+        if not kept.pid:
+            return False
         try:
             process = psutil.Process(kept.pid)
-            return (
-                kept.pid != 0
-                and abs(process.create_time() - kept.started) < 0.1
-                and process.status() != psutil.STATUS_ZOMBIE
-            )
-        except psutil.NoSuchProcess:
+            own = str(self._folder / "exit.json") in process.cmdline()
+            return own and process.status() != psutil.STATUS_ZOMBIE
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
             return False
 
     def _status(self, kept: _Kept) -> DevnetStatus:
@@ -257,7 +255,6 @@ class Devnet:
             document = json.loads(path.read_text("utf-8"))
             return _Kept(
                 int(document["pid"]),
-                float(document["started"]),
                 int(document["port"]),
                 {str(name): str(address) for name, address in document["contracts"].items()},
             )
