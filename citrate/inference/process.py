@@ -31,6 +31,7 @@ _SET_ENVIRONMENT = {
 }
 _MEMORY_HINT = "a smaller variant or a shorter context needs less: citrate select"
 _INSPECT_HINT = "see what the file really holds: citrate inspect"
+_ERROR_WORDS = ("error", "failed", "invalid")
 _OUT_OF_MEMORY = ("bad_alloc", "cannot allocate", "failed to allocate", "out of memory", "unable to allocate")
 
 
@@ -143,11 +144,10 @@ def _is_out_of_memory(talk: bytes) -> bool:
 
 
 def _last_error(talk: bytes) -> str:
-    """The line of the child's stderr that most likely says why: the first that speaks of an error, else the last."""
-    lines = [line for line in talk.decode(errors="replace").splitlines() if line.strip()]
-    telling = [line for line in lines if any(word in line.lower() for word in ("error", "failed", "invalid"))]
-    line = _printable((telling or lines or [""])[0 if telling else -1])
-    return re.sub(r"\S*/(?=\S)", "", line).strip()[:200]  # a path says only where the runtime was built
+    """The first line of the child's stderr that speaks of an error; empty if none does."""
+    lines = talk.decode(errors="replace").splitlines()
+    line = next((line for line in lines if any(word in line.lower() for word in _ERROR_WORDS)), "")
+    return re.sub(r"\S*/(?=\S)", "", _printable(line)).strip()[:200]  # a path says only where the runtime was built
 
 
 def _printable(text: str) -> str:

@@ -29,7 +29,7 @@ TRAINING_FACTOR = 2.0
 OVERHEAD_BYTES: Mapping[Format, int] = {
     Format.GGUF: 3 * GB // 10,
     Format.SAFETENSORS: 1 * GB,
-    Format.MLX: 5 * GB // 10,
+    Format.MLX: 1 * GB,
     Format.TENSORRT_LLM: 2 * GB,
 }
 """Measured resident memory of a process that has loaded the sample model, rounded up generously (docs/inference.md);
@@ -132,7 +132,7 @@ def select(
     rules = _rules(device, task)
     rejected: dict[Variant, str] = {}
     candidates: list[_Candidate] = []
-    for record in variants:
+    for record in sorted(variants, key=lambda record: record.variant):
         rule, refusal = _match(record.variant, rules, device, task)
         if rule is None:
             rejected[record.variant] = refusal

@@ -28,7 +28,6 @@ from citrate.inference.protocol import (
     encode_event,
 )
 
-
 _LESS = "a smaller variant or a shorter context needs less: citrate select"
 _SHORTER = "a shorter prompt, or a model and a --context that hold more"
 
