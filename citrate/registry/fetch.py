@@ -89,8 +89,9 @@ def fetch_artifact(
         except IntegrityError:
             remove_tree(folder)
             raise
-        finally:
+        except BaseException:
             prune(folder)
+            raise
         return fetch.finish()
 
 

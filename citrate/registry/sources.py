@@ -206,10 +206,12 @@ class _Body:
 
     def readinto(self, buffer: memoryview) -> int:
         try:
-            return self._response.readinto(buffer)
+            piece = self._response.read1(len(buffer))  # one receive; readinto would wait until the buffer is full
         except (OSError, http.client.HTTPException) as error:
             self._drop()
             raise UnansweredError(_reason(error)) from error
+        buffer[: len(piece)] = piece
+        return len(piece)
 
     def close(self) -> None:
         if not self._response.isclosed():  # bytes are left: the connection is of no further use

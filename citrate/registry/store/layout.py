@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 
 from citrate.core.errors import StoreError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 _DAY_S = 86400
 
@@ -95,8 +95,11 @@ def remove_tree(folder: Path) -> None:
 
 
 def prune(folder: Path) -> None:
-    """Remove empty folders, ``folder`` itself included."""
-    for directory, _, _ in os.walk(folder, topdown=False):
+    """Remove empty files and folders, ``folder`` itself included."""
+    for directory, _, names in os.walk(folder, topdown=False):
+        for path in (Path(directory) / name for name in names):
+            if path.lstat().st_size == 0:
+                path.unlink()
         with contextlib.suppress(OSError):  # not empty
             Path(directory).rmdir()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,9 @@ from citrate.registry.store.index import Index, IndexedFile, LeafPlace, Receipt,
 from citrate.registry.store.layout import Layout, disk_errors, remove_tree, sync_directory, sync_tree
 from citrate.registry.store.writer import DiskFile, ObjectWriter
 from citrate.registry.stream import HashedFile
+
+
+_VERIFY_HINT = "see all that is damaged: citrate store verify"
 
 
 @dataclass(frozen=True)
@@ -206,7 +210,16 @@ class Store:
 
     def _check_file(self, file: IndexedFile, *, trust_receipt: bool) -> None:
         path = self._layout.object(file.object_cid) / file.entry.path
-        receipt = Receipt.of(path.lstat())
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            raise IntegrityError(
+                f"{path} is no longer a regular file",
+                path=file.entry.path,
+                expected=file.entry.sha256,
+                actual="no regular file",
+                hint=_VERIFY_HINT,
+            )
+        receipt = Receipt.of(status)
         if trust_receipt and receipt == file.receipt:
             return
         hashed = unixfs.hash_file(path)
@@ -216,7 +229,7 @@ class Store:
                 path=file.entry.path,
                 expected=file.entry.sha256,
                 actual=hashed.sha256,
-                hint="see all that is damaged: citrate store verify",
+                hint=_VERIFY_HINT,
             )
         if receipt != file.receipt:
             self._index.set_receipt(file.id, receipt)
@@ -316,13 +329,17 @@ class Store:
                 path=cid,
                 expected=digest.hex(),
                 actual=hashlib.sha256(copies[0]).hexdigest(),
-                hint="see all that is damaged: citrate store verify",
+                hint=_VERIFY_HINT,
             )
         raise NotFoundError(f"block {cid} is not in the store at {self.root}")
 
     def _read_leaf(self, place: LeafPlace) -> bytes:
+        """What stands where the leaf should be; a file that cannot be opened is damage like any other."""
         path = self._layout.object(place.object_cid) / place.path
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return b""
         try:
             return os.pread(descriptor, place.length, place.offset)
         finally:
