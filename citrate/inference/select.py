@@ -27,13 +27,13 @@ TRAINING_FACTOR = 2.0
 """LoRA keeps the 16-bit weights once, frozen; adapter, optimizer state and activations are reckoned as much again."""
 
 OVERHEAD_BYTES: Mapping[Format, int] = {
-    Format.GGUF: 3 * GB // 10,
+    Format.GGUF: 5 * GB // 10,
     Format.SAFETENSORS: 1 * GB,
     Format.MLX: 1 * GB,
     Format.TENSORRT_LLM: 2 * GB,
 }
-"""Measured resident memory of a process that has loaded the sample model, rounded up generously (docs/inference.md);
-TensorRT-LLM's is an estimate: CUDA context and workspace."""
+"""The resident memory measured of a model process besides weights and cache, rounded up, with room for the logits of a
+batch where a vocabulary is large (docs/inference.md). TensorRT-LLM's is an estimate: CUDA context and workspace."""
 
 _GGUF_UP_TO_8 = ("Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q4_K_M", "Q4_K_S", "Q4_0", "Q3_K_M", "Q3_K_S", "Q2_K")
 _GGUF_UP_TO_4 = ("Q4_K_M", "Q4_K_S", "Q4_0", "Q3_K_M", "Q3_K_S", "Q2_K")

@@ -29,7 +29,7 @@ from citrate.inference.protocol import (
 )
 
 _LESS = "a smaller variant or a shorter context needs less: citrate select"
-_SHORTER = "a shorter prompt, or a model and a --context that hold more"
+_SHORTER = "a shorter prompt, or a model with a longer context"
 
 
 def main() -> int:

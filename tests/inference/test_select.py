@@ -127,7 +127,7 @@ def test_too_little_memory_says_what_would_do() -> None:
     with pytest.raises(NoCompatibleVariantError) as caught:
         select(published(), device("nvidia", 1, "sm90"), architecture=LLAMA_8B)
     assert caught.value.message == "no variant suits inference on nvidia sm90 with 1.0 GB"
-    assert "the smallest, gguf:Q2_K, needs 4.0 GB" in caught.value.hint
+    assert "the smallest, gguf:Q2_K, needs 4.2 GB" in caught.value.hint
     assert "--device cpu" in caught.value.hint
     assert set(caught.value.reasons) == set(SIZES_GB)
 
