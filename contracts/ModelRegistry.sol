@@ -29,12 +29,6 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         bool transferred;
     }
 
-    enum List {
-        Records,
-        Models,
-        Versions
-    }
-
     struct Alias {
         address release;
         uint48 changedAtBlock;
@@ -90,15 +84,17 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         external
         returns (address record)
     {
-        bytes32 modelId = _requireOwner(publisher, name);
-        bytes32 versionId = Ids.nameId(modelId, bytes(version));
-        Payload.checkAddition(addition);
-        address[] memory earlier = _recordsOf(versionId);
-        if (earlier.length == MAX_RECORDS) revert TooManyRecords(versionId);
-        for (uint256 i; i < earlier.length; ++i) RecordLayout.requireDisjoint(addition, earlier[i]);
-        address sender = msg.sender == publisher ? address(0) : msg.sender;
-        record = _append(_saltOf(versionId, earlier.length), Kind.Addition, earlier[0], sender, "", addition);
-        emit VariantsAdded(modelId, versionId, record);
+        unchecked {
+            bytes32 modelId = _requireOwner(publisher, name);
+            bytes32 versionId = Ids.nameId(modelId, bytes(version));
+            Payload.checkAddition(addition);
+            address[] memory earlier = _recordsOf(versionId);
+            if (earlier.length == MAX_RECORDS) revert TooManyRecords(versionId);
+            for (uint256 i; i < earlier.length; ++i) RecordLayout.requireDisjoint(addition, earlier[i]);
+            address sender = msg.sender == publisher ? address(0) : msg.sender;
+            record = _append(_saltOf(versionId, earlier.length), Kind.Addition, earlier[0], sender, "", addition);
+            emit VariantsAdded(modelId, versionId, record);
+        }
     }
 
     /// @inheritdoc IModelRegistry
@@ -147,7 +143,7 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
     {
         bytes32 modelId = Ids.modelId(publisher, bytes(name));
         address newest = _requireModel(modelId);
-        if (Payload.isLatest(bytes(aliasOrVersion))) return _latest(modelId, newest);
+        if (Text.isLatest(bytes(aliasOrVersion))) return _latest(modelId, newest);
         bytes32 nameId = Ids.nameId(modelId, bytes(aliasOrVersion));
         if (_exists(nameId)) return nameId;
         address release = _aliases[nameId].release;
@@ -157,39 +153,43 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
 
     /// @inheritdoc IModelRegistry
     function getVersion(bytes32 versionId) external view returns (Version memory v) {
-        address[] memory accounts = _recordsOf(versionId);
-        RecordLayout.Record memory release = RecordLayout.read(accounts[0], RecordLayout.WITHOUT_VARIANTS);
-        (v.modelId, v.publisher, v.name) = _modelOf(release);
-        v.owner = _owner(v.modelId, v.publisher);
-        v.version = release.version;
-        v.licence = release.licence;
-        v.priceWei = release.priceWei;
-        v.createdAt = release.time;
-        v.record = accounts[0];
-        bytes32 replacement = _replacements[versionId];
-        v.deprecated = replacement != 0;
-        if (replacement != NO_REPLACEMENT) v.replacement = replacement;
-        v.manifests = new bytes32[](accounts.length);
-        v.senders = new address[](accounts.length);
-        for (uint256 i; i < accounts.length; ++i) {
-            RecordLayout.Record memory r = RecordLayout.read(accounts[i], RecordLayout.WITHOUT_VARIANTS);
-            v.manifests[i] = r.manifest;
-            v.senders[i] = r.sender == address(0) ? v.publisher : r.sender;
+        unchecked {
+            address[] memory accounts = _recordsOf(versionId);
+            RecordLayout.Record memory release = RecordLayout.read(accounts[0], RecordLayout.WITHOUT_VARIANTS);
+            (v.modelId, v.publisher, v.name) = _modelOf(release);
+            v.owner = _owner(v.modelId, v.publisher);
+            v.version = release.version;
+            v.licence = release.licence;
+            v.priceWei = release.priceWei;
+            v.createdAt = release.time;
+            v.record = accounts[0];
+            bytes32 replacement = _replacements[versionId];
+            v.deprecated = replacement != 0;
+            if (replacement != NO_REPLACEMENT) v.replacement = replacement;
+            v.manifests = new bytes32[](accounts.length);
+            v.senders = new address[](accounts.length);
+            for (uint256 i; i < accounts.length; ++i) {
+                RecordLayout.Record memory r = RecordLayout.read(accounts[i], RecordLayout.WITHOUT_VARIANTS);
+                v.manifests[i] = r.manifest;
+                v.senders[i] = r.sender == address(0) ? v.publisher : r.sender;
+            }
         }
     }
 
     /// @inheritdoc IModelRegistry
     function getVariants(bytes32 versionId) external view returns (Variant[] memory list) {
-        address[] memory accounts = _recordsOf(versionId);
-        RecordLayout.Record[] memory read = new RecordLayout.Record[](accounts.length);
-        uint256 total;
-        for (uint256 i; i < accounts.length; ++i) {
-            read[i] = RecordLayout.read(accounts[i], RecordLayout.WHOLE);
-            total += read[i].countVariants();
+        unchecked {
+            address[] memory accounts = _recordsOf(versionId);
+            RecordLayout.Record[] memory read = new RecordLayout.Record[](accounts.length);
+            uint256 total;
+            for (uint256 i; i < accounts.length; ++i) {
+                read[i] = RecordLayout.read(accounts[i], RecordLayout.WHOLE);
+                total += read[i].countVariants();
+            }
+            list = new Variant[](total);
+            uint256 used;
+            for (uint256 i; i < accounts.length; ++i) used = read[i].readVariants(list, used);
         }
-        list = new Variant[](total);
-        uint256 used;
-        for (uint256 i; i < accounts.length; ++i) used = read[i].readVariants(list, used);
     }
 
     /// @inheritdoc IModelRegistry
@@ -227,17 +227,23 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
 
     /// @inheritdoc IModelRegistry
     function records(address cursor, uint256 limit) external view returns (Item[] memory, address) {
-        return _walk(cursor == address(0) ? _head.newest : cursor, limit, List.Records);
+        return _walk(cursor == address(0) ? _head.newest : cursor, limit);
     }
 
     /// @inheritdoc IModelRegistry
     function models(address cursor, uint256 limit) external view returns (Item[] memory, address) {
-        return _walk(cursor == address(0) ? _head.newest : cursor, limit, List.Models);
+        return _walk(cursor == address(0) ? _head.newest : cursor, limit);
     }
 
     /// @inheritdoc IModelRegistry
-    function versions(bytes32 modelId, address cursor, uint256 limit) external view returns (Item[] memory, address) {
-        return _walk(cursor == address(0) ? _requireModel(modelId) : cursor, limit, List.Versions);
+    function versions(bytes32 modelId, address cursor, uint256 limit)
+        external
+        view
+        returns (Item[] memory items, address next)
+    {
+        (items, next) = _walk(cursor == address(0) ? _requireModel(modelId) : cursor, limit);
+        if (items.length == 0) return (items, next);
+        if (items[0].modelId != modelId || items[0].kind == Kind.Addition) revert UnknownRecord(cursor);
     }
 
     // -------------------------------------------------------------------------------------------------- the core
@@ -247,20 +253,26 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         returns (bytes32 versionId)
     {
         bytes32 modelId;
-        uint256 afterName;
-        (modelId, versionId, afterName) = Payload.checkRelease(publisher, release);
+        uint256 nameEnd;
+        (modelId, versionId, nameEnd) = Payload.checkRelease(publisher, release);
         Model memory model = _models[modelId];
         if (by != (model.transferred ? _owners[modelId] : publisher)) revert NotOwner(modelId, by);
         address record;
-        if (model.versions == 0) {
-            record = _append(versionId, Kind.FirstRelease, publisher, address(0), "", release);
-        } else {
-            if (_aliases[versionId].release != address(0)) revert NameTaken(versionId);
-            (address first, bytes memory before) = RecordLayout.follow(model.newest);
-            address sender = by == publisher ? address(0) : by;
-            record = _append(versionId, Kind.Release, first, sender, before, release[afterName:]);
+        {
+            Kind kind = Kind.FirstRelease;
+            address link = publisher;
+            bytes memory lead;
+            if (model.versions != 0) {
+                if (_aliases[versionId].release != address(0)) revert NameTaken(versionId);
+                kind = Kind.Release;
+                (link, lead) = RecordLayout.follow(model.newest);
+                release = release[nameEnd:];
+            }
+            record = _append(versionId, kind, link, by == publisher ? address(0) : by, lead, release);
         }
-        _models[modelId] = Model(record, model.versions + 1, model.transferred);
+        unchecked {
+            _models[modelId] = Model(record, model.versions + 1, model.transferred);
+        }
         emit Published(modelId, versionId, record);
         if (bytes(aliasName).length != 0) _setAlias(modelId, versionId, record, aliasName);
     }
@@ -273,30 +285,37 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         bytes memory lead,
         bytes calldata rest
     ) private returns (address record) {
-        Head memory before = _head;
-        record = _createRecord(salt, RecordLayout.encode(kind, before.newest, link, sender, lead, rest));
-        _head = Head(record, before.count + 1);
+        unchecked {
+            Head memory before = _head;
+            record = _createRecord(salt, RecordLayout.encode(kind, before.newest, link, sender, lead, rest));
+            _head = Head(record, before.count + 1);
+        }
     }
 
     function _setAlias(bytes32 modelId, bytes32 versionId, address release, string calldata aliasName) private {
-        if (Payload.isLatest(bytes(aliasName))) revert ReservedName();
-        if (!Text.isName(bytes(aliasName), 32, false)) revert InvalidAlias(aliasName);
-        bytes32 aliasId = Ids.nameId(modelId, bytes(aliasName));
-        Alias memory a = _aliases[aliasId];
-        if (a.changes == 0 && _exists(aliasId)) revert NameTaken(aliasId);
-        _aliases[aliasId] = Alias(release, uint48(block.number), a.changes + 1);
-        emit AliasSet(modelId, versionId, aliasName, a.changedAtBlock, a.changes + 1);
+        unchecked {
+            if (Text.isLatest(bytes(aliasName))) revert ReservedName();
+            if (!Text.isName(bytes(aliasName), 32, false)) revert InvalidAlias(aliasName);
+            bytes32 aliasId = Ids.nameId(modelId, bytes(aliasName));
+            Alias memory a = _aliases[aliasId];
+            if (a.changes == 0 && _exists(aliasId)) revert NameTaken(aliasId);
+            _aliases[aliasId] = Alias(release, uint48(block.number), a.changes + 1);
+            emit AliasSet(modelId, versionId, aliasName, a.changedAtBlock, a.changes + 1);
+        }
     }
 
-    /// @dev Lists what lies behind `cursor`, at most `limit` records of it.
-    function _walk(address cursor, uint256 limit, List what) private view returns (Item[] memory items, address next) {
+    /// @dev What `records`, `models` and `versions` have in common; it looks at which of them was called, because the
+    /// compiler would make three copies of it for three values of an argument.
+    function _walk(address cursor, uint256 limit) private view returns (Item[] memory items, address next) {
         if (limit > MAX_PAGE) limit = MAX_PAGE;
         items = new Item[](limit);
         uint256 used;
-        for (next = cursor; limit != 0 && next != address(0); --limit) {
-            RecordLayout.Record memory r = RecordLayout.read(next, RecordLayout.WITHOUT_VARIANTS);
-            if (what != List.Models || r.kind == Kind.FirstRelease) _describe(next, r, items[used++]);
-            next = what == List.Versions ? _before(items[used - 1].modelId, r) : r.previous;
+        unchecked {
+            for (next = cursor; limit != 0 && next != address(0); --limit) {
+                RecordLayout.Record memory r = RecordLayout.read(next, RecordLayout.WITHOUT_VARIANTS);
+                if (msg.sig != this.models.selector || r.kind == Kind.FirstRelease) _describe(next, r, items[used++]);
+                next = msg.sig == this.versions.selector ? _before(items[used - 1].modelId, r) : r.previous;
+            }
         }
         assembly ("memory-safe") {
             mstore(items, used)
@@ -311,6 +330,7 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         (item.modelId, item.publisher, item.name) = _modelOf(r);
         item.version = r.version;
         item.versionId = _nameId(item.modelId, r.version);
+        _requireRecordOf(item.versionId, record);
         item.deprecated = _replacements[item.versionId] != 0;
     }
 
@@ -345,17 +365,25 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         if (release.code.length == 0) revert UnknownVersion(versionId);
     }
 
+    /// @dev A cursor comes from outside: what is not a record of this registry must not be read as one.
+    function _requireRecordOf(bytes32 versionId, address record) private view {
+        for (uint256 k; k < MAX_RECORDS; ++k) if (_recordAccount(_saltOf(versionId, k)) == record) return;
+        revert UnknownRecord(record);
+    }
+
     /// @dev Every record of a version, its release first.
     function _recordsOf(bytes32 versionId) private view returns (address[] memory list) {
-        list = new address[](MAX_RECORDS);
-        uint256 used;
-        for (; used < MAX_RECORDS; ++used) {
-            list[used] = _recordAccount(_saltOf(versionId, used));
-            if (list[used].code.length == 0) break;
-        }
-        if (used == 0) revert UnknownVersion(versionId);
-        assembly ("memory-safe") {
-            mstore(list, used)
+        unchecked {
+            list = new address[](MAX_RECORDS);
+            uint256 used;
+            for (; used < MAX_RECORDS; ++used) {
+                list[used] = _recordAccount(_saltOf(versionId, used));
+                if (list[used].code.length == 0) break;
+            }
+            if (used == 0) revert UnknownVersion(versionId);
+            assembly ("memory-safe") {
+                mstore(list, used)
+            }
         }
     }
 

@@ -168,16 +168,12 @@ interface IModelRegistry {
     error InvalidText(uint256 offset);
     /// @notice The price has an exponent above 60, or is a zero other than four zero bytes.
     error InvalidPrice(bytes4 price);
-    /// @notice The payload has no variant, or ends inside the one (or inside the fixed fields) at `offset`.
+    /// @notice The payload ends before the variant at `offset` does (and there must be one).
     error InvalidLength(uint256 offset);
-    /// @notice The format number of the variant at `offset` is not one of 1..4.
-    error InvalidFormat(uint256 offset);
-    /// @notice The codec of the variant at `offset` is neither raw nor dag-pb.
-    error InvalidCodec(uint256 offset);
-    /// @notice The variant at `offset` has the size zero.
-    error InvalidSize(uint256 offset);
-    /// @notice The manifest digest, or a digest of the variant at `offset`, is zero.
-    error InvalidDigest(uint256 offset);
+    /// @notice The variant at `offset` has a format, codec, size or digest that is not allowed.
+    error InvalidVariant(uint256 offset);
+    /// @notice The manifest's digest is zero.
+    error InvalidManifest();
     /// @notice The variant at `offset` does not come after the one before it.
     error InvalidOrder(uint256 offset);
     /// @notice More than 64 variants in one record.

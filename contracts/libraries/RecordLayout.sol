@@ -80,46 +80,52 @@ library RecordLayout {
 
     /// @dev Decodes the record of an account, of which `limit` bytes are loaded.
     function read(address account, uint256 limit) internal view returns (Record memory r) {
-        bytes memory raw = _load(account, limit);
-        if (raw.length < HEADER || raw[0] != 0) revert IModelRegistry.UnknownRecord(account);
-        r.raw = raw;
-        r.kind = _kind(raw);
-        r.time = uint40(_wordAt(raw, 2) >> 216);
-        r.previous = _addressAt(raw, 7);
-        r.link = _addressAt(raw, 27);
-        uint256 pos = HEADER;
-        if (_byOther(raw)) {
-            r.sender = _addressAt(raw, pos);
-            pos += 20;
+        unchecked {
+            bytes memory raw = _load(account, limit);
+            if (raw.length < HEADER || _byteAt(raw, 0) != 0) revert IModelRegistry.UnknownRecord(account);
+            r.raw = raw;
+            r.kind = _kind(raw);
+            r.time = uint40(_wordAt(raw, 2) >> 216);
+            r.previous = _addressAt(raw, 7);
+            r.link = _addressAt(raw, 27);
+            uint256 pos = HEADER;
+            if (_byOther(raw)) {
+                r.sender = _addressAt(raw, pos);
+                pos += 20;
+            }
+            if (r.kind != IModelRegistry.Kind.Addition) (r.lead, pos) = _textAt(raw, pos);
+            r.manifest = bytes32(_wordAt(raw, pos));
+            pos += 32;
+            if (r.kind != IModelRegistry.Kind.Addition) {
+                uint256 price = _wordAt(raw, pos) >> 224;
+                r.priceWei = (price >> 8) * 10 ** (price & 0xff);
+                (r.version, pos) = _textAt(raw, pos + 4);
+                (r.licence, pos) = _textAt(raw, pos);
+            }
+            r.variantsAt = pos;
         }
-        if (r.kind != IModelRegistry.Kind.Addition) (r.lead, pos) = _textAt(raw, pos);
-        r.manifest = bytes32(_wordAt(raw, pos));
-        pos += 32;
-        if (r.kind != IModelRegistry.Kind.Addition) {
-            uint256 price = _wordAt(raw, pos) >> 224;
-            r.priceWei = (price >> 8) * 10 ** (price & 0xff);
-            (r.version, pos) = _textAt(raw, pos + 4);
-            (r.licence, pos) = _textAt(raw, pos);
-        }
-        r.variantsAt = pos;
     }
 
     /// @dev Both lists of variants ascend, so one walk along both finds a variant that is in both.
     function requireDisjoint(bytes memory addition, address account) internal view {
-        Record memory r = read(account, WHOLE);
-        uint256 i = 32;
-        uint256 j = r.variantsAt;
-        while (i < addition.length && j < r.raw.length) {
-            (bytes32 added, uint256 afterI) = Payload.variantAt(addition, i);
-            (bytes32 present, uint256 afterJ) = Payload.variantAt(r.raw, j);
-            if (added == present) revert IModelRegistry.DuplicateVariant(added);
-            if (added < present) i = afterI;
-            else j = afterJ;
+        unchecked {
+            Record memory r = read(account, WHOLE);
+            uint256 i = 32;
+            uint256 j = r.variantsAt;
+            while (i < addition.length && j < r.raw.length) {
+                (bytes32 added, uint256 afterI) = Payload.variantAt(addition, i);
+                (bytes32 present, uint256 afterJ) = Payload.variantAt(r.raw, j);
+                if (added == present) revert IModelRegistry.DuplicateVariant(added);
+                if (added < present) i = afterI;
+                else j = afterJ;
+            }
         }
     }
 
     function countVariants(Record memory r) internal pure returns (uint256 count) {
-        for (uint256 pos = r.variantsAt; pos < r.raw.length; ++count) (, pos) = Payload.variantAt(r.raw, pos);
+        unchecked {
+            for (uint256 pos = r.variantsAt; pos < r.raw.length; ++count) (, pos) = Payload.variantAt(r.raw, pos);
+        }
     }
 
     /// @dev Decodes the variants of `r` into list[used..].
@@ -129,23 +135,27 @@ library RecordLayout {
         pure
         returns (uint256)
     {
-        uint256 pos = r.variantsAt;
-        for (; pos < r.raw.length; ++used) pos = _readVariant(r.raw, pos, list[used]);
-        return used;
+        unchecked {
+            uint256 pos = r.variantsAt;
+            for (; pos < r.raw.length; ++used) pos = _readVariant(r.raw, pos, list[used]);
+            return used;
+        }
     }
 
     function _readVariant(bytes memory raw, uint256 pos, IModelRegistry.Variant memory v) private pure returns (uint256) {
-        uint256 lengths = uint8(raw[pos + 1]);
-        v.format = _formatName(uint8(raw[pos]));
-        pos += 2;
-        v.quantization = string(_slice(raw, pos, lengths >> 4));
-        pos += lengths >> 4;
-        v.target = string(_slice(raw, pos, lengths & 15));
-        pos += lengths & 15;
-        v.sizeBytes = uint48(_wordAt(raw, pos + 1) >> 208);
-        v.cid = _cidText(raw[pos], _wordAt(raw, pos + 7));
-        v.sha256Digest = bytes32(_wordAt(raw, pos + 39));
-        return pos + 71;
+        unchecked {
+            uint256 lengths = _byteAt(raw, pos + 1);
+            v.format = _formatName(_byteAt(raw, pos));
+            pos += 2;
+            v.quantization = string(_slice(raw, pos, lengths >> 4));
+            pos += lengths >> 4;
+            v.target = string(_slice(raw, pos, lengths & 15));
+            pos += lengths & 15;
+            v.sizeBytes = uint48(_wordAt(raw, pos + 1) >> 208);
+            v.cid = _cidText(_byteAt(raw, pos), _wordAt(raw, pos + 7));
+            v.sha256Digest = bytes32(_wordAt(raw, pos + 39));
+            return pos + 71;
+        }
     }
 
     function _formatName(uint256 format) private pure returns (string memory) {
@@ -156,23 +166,25 @@ library RecordLayout {
     }
 
     /// @dev CIDv1 in base32: `b` and 58 characters for the 288 bits 01 | codec | 12 20 | digest (and two zero bits).
-    function _cidText(bytes1 codec, uint256 digest) private pure returns (string memory) {
-        bytes memory alphabet = "abcdefghijklmnopqrstuvwxyz234567";
-        bytes memory text = new bytes(59);
-        text[0] = "b";
-        uint256 bits = (0x01001220 | uint256(uint8(codec)) << 16) << 224 | digest >> 32;
-        for (uint256 i = 1; i <= 51; ++i) text[i] = alphabet[bits >> (256 - 5 * i) & 31];
-        bits = digest << 2; // the last 33 bits are not in the text yet
-        for (uint256 i = 52; i <= 58; ++i) text[i] = alphabet[bits >> (5 * (58 - i)) & 31];
-        return string(text);
+    function _cidText(uint256 codec, uint256 digest) private pure returns (string memory) {
+        unchecked {
+            bytes memory alphabet = "abcdefghijklmnopqrstuvwxyz234567";
+            bytes memory text = new bytes(59);
+            text[0] = "b";
+            uint256 bits = (0x01001220 | codec << 16) << 224 | digest >> 32;
+            for (uint256 i = 1; i <= 51; ++i) text[i] = alphabet[bits >> (256 - 5 * i) & 31];
+            bits = digest << 2; // the last 33 bits are not in the text yet
+            for (uint256 i = 52; i <= 58; ++i) text[i] = alphabet[bits >> (5 * (58 - i)) & 31];
+            return string(text);
+        }
     }
 
     function _kind(bytes memory raw) private pure returns (IModelRegistry.Kind) {
-        return IModelRegistry.Kind(uint8(raw[1]) & ~BY_OTHER);
+        return IModelRegistry.Kind(_byteAt(raw, 1) & 3);
     }
 
     function _byOther(bytes memory raw) private pure returns (bool) {
-        return uint8(raw[1]) & BY_OTHER != 0;
+        return _byteAt(raw, 1) & BY_OTHER != 0;
     }
 
     function _load(address account, uint256 limit) private view returns (bytes memory raw) {
@@ -200,8 +212,10 @@ library RecordLayout {
     }
 
     function _textAt(bytes memory raw, uint256 pos) private pure returns (string memory text, uint256 next) {
-        uint256 n = uint8(raw[pos]);
-        return (string(_slice(raw, pos + 1, n)), pos + 1 + n);
+        unchecked {
+            uint256 n = _byteAt(raw, pos);
+            return (string(_slice(raw, pos + 1, n)), pos + 1 + n);
+        }
     }
 
     function _slice(bytes memory raw, uint256 pos, uint256 n) private pure returns (bytes memory part) {
