@@ -173,7 +173,7 @@ class Keys:
             return self._store(DEVNET_KEY, secrets.token_bytes(32), password, devnet_only=True)
 
     def _store(self, name: str, secret: bytes, password: str, *, devnet_only: bool = False) -> KeyEntry:
-        from eth_account import Account
+        from citrate.registry.ethereum import Account
 
         cost = _SCRYPT_N_DEVNET if devnet_only else _SCRYPT_N
         document = dict(Account.encrypt(secret, password, kdf="scrypt", iterations=cost))
@@ -261,7 +261,7 @@ def _address_of(secret: bytes) -> str:
 
 
 def _decrypt(document: dict[str, object], password: str, name: str) -> bytes:
-    from eth_account import Account
+    from citrate.registry.ethereum import Account
 
     try:
         return bytes(Account.decrypt(document, password))

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NoReturn
 
-from eth_account import Account
-from eth_account.messages import encode_typed_data
-
 from citrate.core.errors import NotPermittedError
+from citrate.registry.ethereum import Account, encode_typed_data
 
 
 class Signer:
