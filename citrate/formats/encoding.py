@@ -21,6 +21,7 @@ class Encoded:
 
     data: NDArray[np.uint8]
     errors: BlockErrors | None
+    source_bytes: int
 
 
 def encode(values: Raw, dtype: str, type_name: str) -> Encoded:
@@ -30,10 +31,10 @@ def encode(values: Raw, dtype: str, type_name: str) -> Encoded:
         FormatError: a weight is too large for the type.
     """
     if dtype == type_name:
-        return Encoded(values.view(np.uint8), None)
+        return Encoded(values.view(np.uint8), None, values.nbytes)
     source: Raw = values if dtype == "BF16" else to_float32(values, dtype)
     if type_name == "F32":
-        return Encoded(to_float32(values, dtype).view(np.uint8), None)  # widening is exact
+        return Encoded(to_float32(values, dtype).view(np.uint8), None, values.nbytes)  # widening is exact
     if type_name == "BF16":
         halves = to_bfloat16(to_float32(values, dtype))
         if not all_finite(halves, "BF16"):
@@ -43,7 +44,7 @@ def encode(values: Raw, dtype: str, type_name: str) -> Encoded:
         data = _kernels().run(type_name, source)
         if type_name == "F16" and not all_finite(data.view(np.uint16), "F16"):
             raise FormatError("a weight is too large for F16", hint="use gguf:BF16 or a quantized variant")
-    return Encoded(data, compare(source, ggml.decode(type_name, data, source.size)))
+    return Encoded(data, compare(source, ggml.decode(type_name, data, source.size)), values.nbytes)
 
 
 class _Kernels:

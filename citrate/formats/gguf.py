@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from citrate.core.errors import FormatError, UnsupportedConversionError
 from citrate.core.sink import SinkFile
@@ -28,17 +29,20 @@ from citrate.formats.streaming import buffer, in_order, read_rows, row_ranges
 from citrate.formats.vocabulary import read_vocabulary
 
 BARE = True
-_DIVERGENCE = {"F16": "0.0001", "BF16": "0.0001", "Q8_0": "0.01", "Q4_K_M": "0.2"}
+_DIVERGENCE = {"F16": "0.0001", "BF16": "0.001", "Q8_0": "0.01", "Q4_K_M": "0.2"}
 _ROPE = "rope_freqs.weight"
 
 
 @dataclass(frozen=True)
 class _Job:
-    """A tensor on its way: where it comes from, what it becomes, and how many heads' rows change places."""
+    """A tensor on its way: what it becomes, and where it comes from."""
 
-    source: Tensor
     target: GgufTensor
+    source: Tensor | None
+    """None for a constant, which stands in ``constant``."""
     heads: int
+    """How many heads' rows change places; 0 where none."""
+    constant: NDArray[np.float32]
 
 
 def quantizations(model: SourceModel) -> tuple[str, ...]:
@@ -63,13 +67,11 @@ def convert(request: Request) -> Conversion:
     model, mixture = request.model, MIXTURES[request.variant.quantization]
     family = family_of(model)
     factors = np.array(family.rope_factors(model.config), np.float32)
-    jobs = _plan(model, family, mixture, factors.size)
-    header = header_bytes(_metadata(request, family, mixture), _targets(jobs, factors.size))
-    data_bytes = sum(padded(target.size_bytes) for target in _targets(jobs, factors.size))
+    jobs = _plan(model, family, mixture, factors)
+    header = header_bytes(_metadata(request, family, mixture), [job.target for job in jobs])
+    data_bytes = sum(padded(job.target.size_bytes) for job in jobs)
     file = request.sink.open(f"{request.name}-{request.variant.quantization}.gguf", len(header) + data_bytes)
     file.write(header)
-    if factors.size:
-        _write_padded(file, factors)
     checks = _write_tensors(request, jobs, file)
     file.close()
     return Conversion(
@@ -98,24 +100,31 @@ def divergence_limit(quantization: str) -> str:
     return _DIVERGENCE[quantization]
 
 
-def _plan(model: SourceModel, family: Family, mixture: Mixture, factors: int) -> list[_Job]:
-    """What becomes of every tensor. The rotary factors, if any, come first in the file."""
-    sources = convertible_tensors(model)
-    names = [family.gguf_name(source.name) for source in sources]
-    sizes = [
-        (name, tuple(reversed(source.shape)), tensor_type(mixture, model.config, name, source.shape))
-        for name, source in zip(names, sources, strict=True)
-    ]
-    targets = plan([(_ROPE, (factors,), "F32"), *sizes] if factors else sizes)
-    return [
-        _Job(source, target, family.permuted_heads(model.config, source.name))
-        for source, target in zip(sources, targets[1 if factors else 0 :], strict=True)
-    ]
+def _plan(model: SourceModel, family: Family, mixture: Mixture, factors: NDArray[np.float32]) -> list[_Job]:
+    """What becomes of every tensor, in the order of llama.cpp's quantizer, however it is sharded."""
+    sources: dict[str, Tensor | None] = {family.gguf_name(tensor.name): tensor for tensor in convertible_tensors(model)}
+    if factors.size:
+        sources[_ROPE] = None
+    names = sorted(sources, key=_writing_order)
+    shapes = {name: source.shape if source else factors.shape for name, source in sources.items()}
+    targets = plan(
+        [(name, shapes[name][::-1], tensor_type(mixture, model.config, name, shapes[name])) for name in names]
+    )
+    return [_job(model, family, target, sources[target.name], factors) for target in targets]
 
 
-def _targets(jobs: Sequence[_Job], factors: int) -> list[GgufTensor]:
-    rope = [GgufTensor(_ROPE, (factors,), "F32", 0)] if factors else []
-    return rope + [job.target for job in jobs]
+def _job(
+    model: SourceModel, family: Family, target: GgufTensor, source: Tensor | None, factors: NDArray[np.float32]
+) -> _Job:
+    if source is None:
+        return _Job(target, None, 0, factors)
+    return _Job(target, source, family.permuted_heads(model.config, source.name), factors)
+
+
+def _writing_order(name: str) -> tuple[int, str]:
+    """What belongs to no layer first, then layer by layer, each by name."""
+    layer = name.split(".")[1] if name.startswith("blk.") else ""
+    return int(layer) if layer else -1, name
 
 
 def _metadata(request: Request, family: Family, mixture: Mixture) -> Mapping[str, GgufValue]:
@@ -131,9 +140,10 @@ def _metadata(request: Request, family: Family, mixture: Mixture) -> Mapping[str
     for key, value in family.gguf_metadata(model.config).items():
         kind = Kind.STRING if isinstance(value, str) else Kind.UINT32 if isinstance(value, int) else Kind.FLOAT32
         keys[f"{family.gguf_architecture}.{key}"] = GgufValue(kind, value)
-    keys["general.file_type"] = GgufValue(Kind.UINT32, mixture.file_type)
+    keys |= read_vocabulary(model.root, model.config).metadata()
     keys["general.quantization_version"] = GgufValue(Kind.UINT32, 2)
-    return keys | read_vocabulary(model.root, model.config).metadata()
+    keys["general.file_type"] = GgufValue(Kind.UINT32, mixture.file_type)
+    return keys
 
 
 def _write_tensors(request: Request, jobs: Sequence[_Job], file: SinkFile) -> TensorErrors:
@@ -142,15 +152,15 @@ def _write_tensors(request: Request, jobs: Sequence[_Job], file: SinkFile) -> Te
     pieces = in_order(_pieces(jobs, request.model), request.threads)
     for job in jobs:
         errors: list[BlockErrors] = []
-        for first, last in _ranges(job, request.model):
+        for _ in _ranges(job, request.model):
             encoded = next(pieces)
             file.write(buffer(encoded.data))
             if encoded.errors:
                 errors.append(encoded.errors)
-            done += (last - first) * (job.source.size_bytes // _rows(job.source))
+            done += encoded.source_bytes
             request.report(done)
         file.write(bytes(padded(job.target.size_bytes) - job.target.size_bytes))
-        checks.judge(job.source.name, job.target.type_name, errors)
+        checks.judge(job.target.name, job.target.type_name, errors)
     return checks
 
 
@@ -162,10 +172,14 @@ def _pieces(jobs: Sequence[_Job], model: SourceModel) -> Iterator[Callable[[], E
 
 def _ranges(job: _Job, model: SourceModel) -> Iterator[tuple[int, int]]:
     """Pieces of whole rows; of whole heads where rows change places."""
+    if job.source is None:
+        return iter([(0, 1)])
     return row_ranges(job.source, model.config.head_dim if job.heads else 1)
 
 
 def _encode(job: _Job, first: int, last: int) -> Encoded:
+    if job.source is None:
+        return Encoded(job.constant.view(np.uint8), None, 0)
     values = read_rows(job.source, first, last)
     if job.heads:
         values = _permuted(values, last - first, job.source.shape[0] // job.heads)
@@ -179,12 +193,3 @@ def _permuted(values: Raw, rows: int, head_dim: int) -> Raw:
     """Interleave the two halves of each head's rows: transformers rotates halves, llama.cpp neighbours."""
     heads = values.reshape(rows // head_dim, 2, head_dim // 2, -1)
     return np.ascontiguousarray(heads.swapaxes(1, 2)).reshape(-1)
-
-
-def _rows(tensor: Tensor) -> int:
-    return 1 if len(tensor.shape) < 2 else tensor.shape[0]
-
-
-def _write_padded(file: SinkFile, values: Raw) -> None:
-    file.write(buffer(values))
-    file.write(bytes(padded(values.nbytes) - values.nbytes))

@@ -1,107 +1,18 @@
-"""Tiny random Llamas, made once a session by transformers itself, and a sink that is a folder."""
+"""Tiny random Llamas, made once a session, and a function that converts them."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+import sys
 from pathlib import Path
 
 import pytest
 
-from citrate.core.records import FileEntry, Variant
-from citrate.core.sink import Buffer
+sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode leaves out the helpers beside the tests
+
+from tiny_models import Convert, FolderSink, make_llama
+
+from citrate.core.records import Variant
 from citrate.formats import Conversion, SourceModel, convert
-
-LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-TEMPLATE = "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>{% endfor %}"
-SPECIALS = ["<|begin|>", "<|end|>", "<|start|>"]
-
-
-class FolderFile:
-    def __init__(self, path: Path, name: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._name, self._file, self._hash, self._size = name, path.open("wb"), hashlib.sha256(), 0
-
-    def write(self, data: Buffer) -> None:
-        self._file.write(data)
-        self._hash.update(data)
-        self._size += memoryview(data).nbytes
-
-    def close(self) -> FileEntry:
-        self._file.close()
-        return FileEntry(self._name, self._size, self._hash.hexdigest(), cid="")
-
-
-class FolderSink:
-    """Writes into a folder; remembers what was promised, to compare with what came."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.promised: dict[str, int | None] = {}
-
-    def open(self, path: str, size_bytes: int | None = None) -> FolderFile:
-        assert path not in self.promised
-        self.promised[path] = size_bytes
-        return FolderFile(self.root / path, path)
-
-    def sizes_kept(self) -> bool:
-        return all(size in (None, (self.root / name).stat().st_size) for name, size in self.promised.items())
-
-
-def make_llama(
-    root: Path,
-    *,
-    hidden: int = 256,
-    layers: int = 2,
-    tied: bool = False,
-    dtype: str = "bfloat16",
-    rope: dict[str, object] | None = None,
-    shard: str = "5GB",
-    vocab: int = 600,
-    seed: int = 0,
-) -> Path:
-    import torch
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.BPE(ignore_merges=False))
-    split = pre_tokenizers.Split(Regex(LLAMA3), "isolated")
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
-    tokenizer.decoder = decoders.ByteLevel()
-    corpus = [(Path(__file__).parents[2] / "citrate/core/errors.py").read_text()]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=vocab - 3, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(corpus, trainer)
-    tokenizer.add_special_tokens(SPECIALS)
-    begin = tokenizer.token_to_id("<|begin|>")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<|begin|> $A", pair="<|begin|> $A <|begin|> $B", special_tokens=[("<|begin|>", begin)]
-    )
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<|begin|>", eos_token="<|end|>")
-    fast.chat_template = TEMPLATE
-    torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(fast),
-        hidden_size=hidden,
-        intermediate_size=2 * hidden,
-        num_hidden_layers=layers,
-        num_attention_heads=8,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=tied,
-        bos_token_id=fast.bos_token_id,
-        eos_token_id=fast.eos_token_id,
-        rope_parameters=rope or {"rope_type": "default", "rope_theta": 50000.0},
-    )
-    model = LlamaForCausalLM(config).to(getattr(torch, dtype))
-    model.save_pretrained(root, max_shard_size=shard)
-    fast.save_pretrained(root)
-    (root / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A random Llama for tests\n")
-    return root
 
 
 @pytest.fixture(scope="session")
@@ -123,9 +34,6 @@ def tied_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tied, eleven layers of odd width, so that rows do not divide into blocks of 256, in two shards."""
     root = tmp_path_factory.mktemp("tied") / "source"
     return make_llama(root, hidden=192, layers=11, tied=True, shard="4MB")
-
-
-Convert = Callable[..., tuple[Path, Conversion]]
 
 
 @pytest.fixture
