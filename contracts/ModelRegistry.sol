@@ -14,8 +14,6 @@ import {Text} from "./libraries/Text.sol";
 /// @notice What it promises stands in IModelRegistry. It has no owner, no settings and no way to be changed.
 /// @custom:security-contact See SECURITY in the repository's README.
 contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
-    using RecordLayout for RecordLayout.Record;
-
     /// @dev All records, newest first by their back-references.
     struct Head {
         address newest;
@@ -155,7 +153,7 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
     function getVersion(bytes32 versionId) external view returns (Version memory v) {
         unchecked {
             address[] memory accounts = _recordsOf(versionId);
-            RecordLayout.Record memory release = RecordLayout.read(accounts[0], RecordLayout.WITHOUT_VARIANTS);
+            RecordLayout.Record memory release = RecordLayout.read(accounts[0]);
             (v.modelId, v.publisher, v.name) = _modelOf(release);
             v.owner = _owner(v.modelId, v.publisher);
             v.version = release.version;
@@ -169,7 +167,7 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
             v.manifests = new bytes32[](accounts.length);
             v.senders = new address[](accounts.length);
             for (uint256 i; i < accounts.length; ++i) {
-                RecordLayout.Record memory r = RecordLayout.read(accounts[i], RecordLayout.WITHOUT_VARIANTS);
+                RecordLayout.Record memory r = RecordLayout.read(accounts[i]);
                 v.manifests[i] = r.manifest;
                 v.senders[i] = r.sender == address(0) ? v.publisher : r.sender;
             }
@@ -177,19 +175,8 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
     }
 
     /// @inheritdoc IModelRegistry
-    function getVariants(bytes32 versionId) external view returns (Variant[] memory list) {
-        unchecked {
-            address[] memory accounts = _recordsOf(versionId);
-            RecordLayout.Record[] memory read = new RecordLayout.Record[](accounts.length);
-            uint256 total;
-            for (uint256 i; i < accounts.length; ++i) {
-                read[i] = RecordLayout.read(accounts[i], RecordLayout.WHOLE);
-                total += read[i].countVariants();
-            }
-            list = new Variant[](total);
-            uint256 used;
-            for (uint256 i; i < accounts.length; ++i) used = read[i].readVariants(list, used);
-        }
+    function getVariants(bytes32 versionId) external view returns (Variant[] memory) {
+        return RecordLayout.readVariants(_recordsOf(versionId));
     }
 
     /// @inheritdoc IModelRegistry
@@ -200,13 +187,13 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
     {
         Alias memory a = _aliases[Ids.nameId(modelId, bytes(aliasName))];
         if (a.release == address(0)) revert UnknownAlias(modelId, aliasName);
-        version = RecordLayout.read(a.release, RecordLayout.WITHOUT_VARIANTS).version;
+        version = RecordLayout.read(a.release).version;
         return (_nameId(modelId, version), version, a.changedAtBlock, a.changes);
     }
 
     /// @inheritdoc IModelRegistry
     function ownerOf(bytes32 modelId) external view returns (address) {
-        (, address publisher,) = _modelOf(RecordLayout.read(_requireModel(modelId), RecordLayout.WITHOUT_VARIANTS));
+        (, address publisher,) = _modelOf(RecordLayout.read(_requireModel(modelId)));
         return _owner(modelId, publisher);
     }
 
@@ -312,7 +299,7 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         uint256 used;
         unchecked {
             for (next = cursor; limit != 0 && next != address(0); --limit) {
-                RecordLayout.Record memory r = RecordLayout.read(next, RecordLayout.WITHOUT_VARIANTS);
+                RecordLayout.Record memory r = RecordLayout.read(next);
                 if (msg.sig != this.models.selector || r.kind == Kind.FirstRelease) _describe(next, r, items[used++]);
                 next = msg.sig == this.versions.selector ? _before(items[used - 1].modelId, r) : r.previous;
             }
@@ -326,7 +313,7 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         item.record = record;
         item.kind = r.kind;
         item.createdAt = r.time;
-        if (r.kind == Kind.Addition) r = RecordLayout.read(r.link, RecordLayout.WITHOUT_VARIANTS);
+        if (r.kind == Kind.Addition) r = RecordLayout.read(r.link);
         (item.modelId, item.publisher, item.name) = _modelOf(r);
         item.version = r.version;
         item.versionId = _nameId(item.modelId, r.version);
@@ -394,7 +381,7 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         returns (bytes32 modelId, address publisher, string memory name)
     {
         RecordLayout.Record memory first = release;
-        if (release.kind == Kind.Release) first = RecordLayout.read(release.link, RecordLayout.WITHOUT_VARIANTS);
+        if (release.kind == Kind.Release) first = RecordLayout.read(release.link);
         (publisher, name) = (first.link, first.lead);
         modelId = keccak256(abi.encode(publisher, name));
     }
@@ -405,12 +392,12 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
     }
 
     function _versionId(bytes32 modelId, address release) private view returns (bytes32) {
-        return _nameId(modelId, RecordLayout.read(release, RecordLayout.WITHOUT_VARIANTS).version);
+        return _nameId(modelId, RecordLayout.read(release).version);
     }
 
     function _latest(bytes32 modelId, address newest) private view returns (bytes32 versionId) {
         for (address release = newest; release != address(0);) {
-            RecordLayout.Record memory r = RecordLayout.read(release, RecordLayout.WITHOUT_VARIANTS);
+            RecordLayout.Record memory r = RecordLayout.read(release);
             versionId = _nameId(modelId, r.version);
             if (_replacements[versionId] == 0) return versionId;
             release = _before(modelId, r);

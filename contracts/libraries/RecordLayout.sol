@@ -8,8 +8,8 @@ import {Payload} from "./Payload.sol";
 /// @notice Writes and reads the layout that IModelRegistry states.
 library RecordLayout {
     /// @dev As much of a release record as holds everything before its variants, whatever the lengths of its texts.
-    uint256 internal constant WITHOUT_VARIANTS = 288;
-    uint256 internal constant WHOLE = type(uint256).max;
+    uint256 private constant WITHOUT_VARIANTS = 288;
+    uint256 private constant WHOLE = type(uint256).max;
 
     uint256 private constant HEADER = 47;
     uint8 private constant BY_OTHER = 0x80;
@@ -26,8 +26,6 @@ library RecordLayout {
         uint256 priceWei;
         string version;
         string licence;
-        uint256 variantsAt; // offset into raw
-        bytes raw;
     }
 
     /// @dev Lays out a record.
@@ -72,49 +70,41 @@ library RecordLayout {
         unchecked {
             bytes memory raw = _load(release, WITHOUT_VARIANTS);
             first = _kind(raw) == IModelRegistry.Kind.FirstRelease ? release : _addressAt(raw, 27);
-            uint256 pos = _byOther(raw) ? HEADER + 20 : HEADER;
-            pos += 1 + _byteAt(raw, pos) + 36; // the text, manifest and price
+            uint256 pos = _manifestAt(raw) + 36;
             version = _slice(raw, pos, 1 + _byteAt(raw, pos));
         }
     }
 
-    /// @dev Decodes the record of an account, of which `limit` bytes are loaded.
-    function read(address account, uint256 limit) internal view returns (Record memory r) {
+    /// @dev Decodes the record of an account.
+    function read(address account) internal view returns (Record memory r) {
         unchecked {
-            bytes memory raw = _load(account, limit);
+            bytes memory raw = _load(account, WITHOUT_VARIANTS);
             if (raw.length < HEADER || _byteAt(raw, 0) != 0) revert IModelRegistry.UnknownRecord(account);
-            r.raw = raw;
             r.kind = _kind(raw);
             r.time = uint40(_wordAt(raw, 2) >> 216);
             r.previous = _addressAt(raw, 7);
             r.link = _addressAt(raw, 27);
-            uint256 pos = HEADER;
-            if (_byOther(raw)) {
-                r.sender = _addressAt(raw, pos);
-                pos += 20;
-            }
-            if (r.kind != IModelRegistry.Kind.Addition) (r.lead, pos) = _textAt(raw, pos);
+            if (_byOther(raw)) r.sender = _addressAt(raw, HEADER);
+            uint256 pos = _manifestAt(raw);
             r.manifest = bytes32(_wordAt(raw, pos));
-            pos += 32;
-            if (r.kind != IModelRegistry.Kind.Addition) {
-                uint256 price = _wordAt(raw, pos) >> 224;
-                r.priceWei = (price >> 8) * 10 ** (price & 0xff);
-                (r.version, pos) = _textAt(raw, pos + 4);
-                (r.licence, pos) = _textAt(raw, pos);
-            }
-            r.variantsAt = pos;
+            if (r.kind == IModelRegistry.Kind.Addition) return r;
+            r.lead = _textAt(raw, _leadAt(raw));
+            uint256 price = _wordAt(raw, pos + 32) >> 224;
+            r.priceWei = (price >> 8) * 10 ** (price & 0xff);
+            r.version = _textAt(raw, pos + 36);
+            r.licence = _textAt(raw, _afterText(raw, pos + 36));
         }
     }
 
     /// @dev Both lists of variants ascend, so one walk along both finds a variant that is in both.
     function requireDisjoint(bytes memory addition, address account) internal view {
         unchecked {
-            Record memory r = read(account, WHOLE);
-            uint256 i = 32;
-            uint256 j = r.variantsAt;
-            while (i < addition.length && j < r.raw.length) {
+            bytes memory raw = _load(account, WHOLE);
+            uint256 i = 32; // behind the manifest
+            uint256 j = _variantsAt(raw);
+            while (i < addition.length && j < raw.length) {
                 (bytes32 added, uint256 afterI) = Payload.variantAt(addition, i);
-                (bytes32 present, uint256 afterJ) = Payload.variantAt(r.raw, j);
+                (bytes32 present, uint256 afterJ) = Payload.variantAt(raw, j);
                 if (added == present) revert IModelRegistry.DuplicateVariant(added);
                 if (added < present) i = afterI;
                 else j = afterJ;
@@ -122,23 +112,21 @@ library RecordLayout {
         }
     }
 
-    function countVariants(Record memory r) internal pure returns (uint256 count) {
+    /// @dev Decodes all variants of some records.
+    function readVariants(address[] memory accounts) internal view returns (IModelRegistry.Variant[] memory list) {
         unchecked {
-            for (uint256 pos = r.variantsAt; pos < r.raw.length; ++count) (, pos) = Payload.variantAt(r.raw, pos);
-        }
-    }
-
-    /// @dev Decodes the variants of `r` into list[used..].
-    /// @return The number of entries used now.
-    function readVariants(Record memory r, IModelRegistry.Variant[] memory list, uint256 used)
-        internal
-        pure
-        returns (uint256)
-    {
-        unchecked {
-            uint256 pos = r.variantsAt;
-            for (; pos < r.raw.length; ++used) pos = _readVariant(r.raw, pos, list[used]);
-            return used;
+            bytes[] memory raws = new bytes[](accounts.length);
+            uint256 total;
+            for (uint256 i; i < accounts.length; ++i) {
+                bytes memory raw = raws[i] = _load(accounts[i], WHOLE);
+                for (uint256 pos = _variantsAt(raw); pos < raw.length; ++total) (, pos) = Payload.variantAt(raw, pos);
+            }
+            list = new IModelRegistry.Variant[](total);
+            total = 0;
+            for (uint256 i; i < raws.length; ++i) {
+                uint256 pos = _variantsAt(raws[i]);
+                while (pos < raws[i].length) pos = _readVariant(raws[i], pos, list[total++]);
+            }
         }
     }
 
@@ -187,6 +175,29 @@ library RecordLayout {
         return _byteAt(raw, 1) & BY_OTHER != 0;
     }
 
+    /// @dev Where the name of a first release, or the version before a later one, stands.
+    function _leadAt(bytes memory raw) private pure returns (uint256) {
+        return _byOther(raw) ? HEADER + 20 : HEADER;
+    }
+
+    function _manifestAt(bytes memory raw) private pure returns (uint256 pos) {
+        pos = _leadAt(raw);
+        if (_kind(raw) != IModelRegistry.Kind.Addition) pos = _afterText(raw, pos);
+    }
+
+    function _variantsAt(bytes memory raw) private pure returns (uint256 pos) {
+        unchecked {
+            pos = _manifestAt(raw) + 32;
+            if (_kind(raw) != IModelRegistry.Kind.Addition) pos = _afterText(raw, _afterText(raw, pos + 4));
+        }
+    }
+
+    function _afterText(bytes memory raw, uint256 pos) private pure returns (uint256) {
+        unchecked {
+            return pos + 1 + _byteAt(raw, pos);
+        }
+    }
+
     function _load(address account, uint256 limit) private view returns (bytes memory raw) {
         uint256 size = account.code.length;
         if (size > limit) size = limit;
@@ -211,10 +222,9 @@ library RecordLayout {
         return address(uint160(_wordAt(raw, pos) >> 96));
     }
 
-    function _textAt(bytes memory raw, uint256 pos) private pure returns (string memory text, uint256 next) {
+    function _textAt(bytes memory raw, uint256 pos) private pure returns (string memory) {
         unchecked {
-            uint256 n = _byteAt(raw, pos);
-            return (string(_slice(raw, pos + 1, n)), pos + 1 + n);
+            return string(_slice(raw, pos + 1, _byteAt(raw, pos)));
         }
     }
 
