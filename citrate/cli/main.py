@@ -92,14 +92,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     state = context.start(arguments)
     command = context.with_shared_options(typer.main.get_command(app))  # type: ignore[arg-type]
     try:
-        command(list(arguments), prog_name="citrate", standalone_mode=False)
+        # what a command ends with by `typer.Exit(code)` comes back as the call's value
+        sys.exit(command(list(arguments), prog_name="citrate", standalone_mode=False))
     except CitrateError as error:
         context.fail(state, error)
     except (KeyboardInterrupt, typer.Abort):
         context.talk("interrupted")
         sys.exit(130)
-    except typer.Exit as exit_:
-        sys.exit(exit_.exit_code)
     except BrokenPipeError:
         sys.exit(141)
     except Exception as error:  # noqa: BLE001  # the boundary: usage errors and faults end here, once
