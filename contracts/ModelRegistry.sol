@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {IModelRegistry} from "./interfaces/IModelRegistry.sol";
+import {Chain} from "./libraries/Chain.sol";
 import {Ids} from "./libraries/Ids.sol";
 import {Payload} from "./libraries/Payload.sol";
 import {RecordAccounts} from "./libraries/RecordAccounts.sol";
@@ -14,19 +15,6 @@ import {Text} from "./libraries/Text.sol";
 /// @notice What it promises stands in IModelRegistry. It has no owner, no settings and no way to be changed.
 /// @custom:security-contact See SECURITY in the repository's README.
 contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
-    /// @dev All records, newest first by their back-references.
-    struct Head {
-        address newest;
-        uint64 count;
-    }
-
-    /// @dev `versions` is also the nonce of signed requests. Until a transfer the publisher is the owner.
-    struct Model {
-        address newest;
-        uint64 versions;
-        bool transferred;
-    }
-
     struct Alias {
         address release;
         uint48 changedAtBlock;
@@ -39,8 +27,11 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
     uint256 private constant MAX_RECORDS = 16;
     uint256 private constant MAX_PAGE = 500;
 
-    Head private _head;
-    mapping(bytes32 modelId => Model) private _models;
+    /// @dev All records.
+    Chain private _head;
+    /// @dev The releases of a model; marked once it was transferred. Until then the publisher owns it. Their count is the
+    /// nonce of signed requests, which so costs nothing.
+    mapping(bytes32 modelId => Chain) private _models;
     mapping(bytes32 modelId => address) private _owners;
     mapping(bytes32 modelId => address) private _pendingOwners;
     /// @dev A version and an alias of the same name have the same id, so that a look shows whether a name is taken.
@@ -66,8 +57,9 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
     ) external returns (bytes32) {
         if (block.timestamp > deadline) revert Expired(deadline);
         bytes32 modelId = Ids.modelId(publisher, Payload.nameOf(release));
-        address signer = _owner(modelId, publisher);
-        uint256 nonce = _models[modelId].versions;
+        Chain model = _models[modelId];
+        address signer = _owner(modelId, publisher, model);
+        uint256 nonce = model.count();
         bytes32 request = keccak256(
             abi.encode(PUBLISH_TYPEHASH, publisher, keccak256(release), keccak256(bytes(aliasName)), nonce, deadline)
         );
@@ -127,7 +119,7 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         if (_pendingOwners[modelId] != msg.sender) revert NotPendingOwner(modelId, msg.sender);
         delete _pendingOwners[modelId];
         _owners[modelId] = msg.sender;
-        _models[modelId].transferred = true;
+        _models[modelId] = _models[modelId].mark();
         emit Transferred(modelId, msg.sender);
     }
 
@@ -140,8 +132,8 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         returns (bytes32)
     {
         bytes32 modelId = Ids.modelId(publisher, bytes(name));
-        address newest = _requireModel(modelId);
-        if (Text.isLatest(bytes(aliasOrVersion))) return _latest(modelId, newest);
+        Chain model = _requireModel(modelId);
+        if (Text.isLatest(bytes(aliasOrVersion))) return _latest(modelId, model.newest());
         bytes32 nameId = Ids.nameId(modelId, bytes(aliasOrVersion));
         if (_exists(nameId)) return nameId;
         address release = _aliases[nameId].release;
@@ -155,7 +147,7 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
             address[] memory accounts = _recordsOf(versionId);
             RecordLayout.Record memory release = RecordLayout.read(accounts[0]);
             (v.modelId, v.publisher, v.name) = _modelOf(release);
-            v.owner = _owner(v.modelId, v.publisher);
+            v.owner = _owner(v.modelId, v.publisher, _models[v.modelId]);
             v.version = release.version;
             v.licence = release.licence;
             v.priceWei = release.priceWei;
@@ -193,8 +185,9 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
 
     /// @inheritdoc IModelRegistry
     function ownerOf(bytes32 modelId) external view returns (address) {
-        (, address publisher,) = _modelOf(RecordLayout.read(_requireModel(modelId)));
-        return _owner(modelId, publisher);
+        Chain model = _requireModel(modelId);
+        (, address publisher,) = _modelOf(RecordLayout.read(model.newest()));
+        return _owner(modelId, publisher, model);
     }
 
     /// @inheritdoc IModelRegistry
@@ -204,22 +197,22 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
 
     /// @inheritdoc IModelRegistry
     function nonceOf(bytes32 modelId) external view returns (uint256) {
-        return _models[modelId].versions;
+        return _models[modelId].count();
     }
 
     /// @inheritdoc IModelRegistry
     function head() external view returns (address record, uint256 count) {
-        return (_head.newest, _head.count);
+        return (_head.newest(), _head.count());
     }
 
     /// @inheritdoc IModelRegistry
     function records(address cursor, uint256 limit) external view returns (Item[] memory, address) {
-        return _walk(cursor == address(0) ? _head.newest : cursor, limit);
+        return _walk(cursor == address(0) ? _head.newest() : cursor, limit);
     }
 
     /// @inheritdoc IModelRegistry
     function models(address cursor, uint256 limit) external view returns (Item[] memory, address) {
-        return _walk(cursor == address(0) ? _head.newest : cursor, limit);
+        return _walk(cursor == address(0) ? _head.newest() : cursor, limit);
     }
 
     /// @inheritdoc IModelRegistry
@@ -228,7 +221,7 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         view
         returns (Item[] memory items, address next)
     {
-        (items, next) = _walk(cursor == address(0) ? _requireModel(modelId) : cursor, limit);
+        (items, next) = _walk(cursor == address(0) ? _requireModel(modelId).newest() : cursor, limit);
         if (items.length == 0) return (items, next);
         if (items[0].modelId != modelId || items[0].kind == Kind.Addition) revert UnknownRecord(cursor);
     }
@@ -242,24 +235,24 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         bytes32 modelId;
         uint256 nameEnd;
         (modelId, versionId, nameEnd) = Payload.checkRelease(publisher, release);
-        Model memory model = _models[modelId];
-        if (by != (model.transferred ? _owners[modelId] : publisher)) revert NotOwner(modelId, by);
+        Chain model = _models[modelId];
+        if (by != _owner(modelId, publisher, model)) revert NotOwner(modelId, by);
         address record;
         {
             Kind kind = Kind.FirstRelease;
             address link = publisher;
             bytes memory lead;
-            if (model.versions != 0) {
+            if (model.count() != 0) {
+                // The usual collision, a release sent twice, is found for nothing; CREATE2 would burn the gas.
+                if (model.newest() == _recordAccount(versionId)) revert VersionTaken(versionId);
                 if (_aliases[versionId].release != address(0)) revert NameTaken(versionId);
                 kind = Kind.Release;
-                (link, lead) = RecordLayout.follow(model.newest);
+                (link, lead) = RecordLayout.follow(model.newest());
                 release = release[nameEnd:];
             }
             record = _append(versionId, kind, link, by == publisher ? address(0) : by, lead, release);
         }
-        unchecked {
-            _models[modelId] = Model(record, model.versions + 1, model.transferred);
-        }
+        _models[modelId] = model.append(record);
         emit Published(modelId, versionId, record);
         if (bytes(aliasName).length != 0) _setAlias(modelId, versionId, record, aliasName);
     }
@@ -272,11 +265,9 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         bytes memory lead,
         bytes calldata rest
     ) private returns (address record) {
-        unchecked {
-            Head memory before = _head;
-            record = _createRecord(salt, RecordLayout.encode(kind, before.newest, link, sender, lead, rest));
-            _head = Head(record, before.count + 1);
-        }
+        Chain all = _head;
+        record = _createRecord(salt, RecordLayout.encode(kind, all.newest(), link, sender, lead, rest));
+        _head = all.append(record);
     }
 
     function _setAlias(bytes32 modelId, bytes32 versionId, address release, string calldata aliasName) private {
@@ -332,19 +323,19 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         return k == 0 ? versionId : keccak256(abi.encode(versionId, k));
     }
 
-    function _owner(bytes32 modelId, address publisher) private view returns (address) {
-        return _models[modelId].transferred ? _owners[modelId] : publisher;
+    function _owner(bytes32 modelId, address publisher, Chain model) private view returns (address) {
+        return model.isMarked() ? _owners[modelId] : publisher;
     }
 
     function _requireOwner(address publisher, string calldata name) private view returns (bytes32 modelId) {
         modelId = Ids.modelId(publisher, bytes(name));
-        _requireModel(modelId);
-        if (msg.sender != _owner(modelId, publisher)) revert NotOwner(modelId, msg.sender);
+        Chain model = _requireModel(modelId);
+        if (msg.sender != _owner(modelId, publisher, model)) revert NotOwner(modelId, msg.sender);
     }
 
-    function _requireModel(bytes32 modelId) private view returns (address newest) {
-        newest = _models[modelId].newest;
-        if (newest == address(0)) revert UnknownModel(modelId);
+    function _requireModel(bytes32 modelId) private view returns (Chain model) {
+        model = _models[modelId];
+        if (model.count() == 0) revert UnknownModel(modelId);
     }
 
     function _requireVersion(bytes32 versionId) private view returns (address release) {

@@ -42,7 +42,9 @@ abstract contract RecordAccounts {
             tstore(0, 0)
         }
         // A call back that runs out of gas gives an account without code, and CREATE2 reports success.
-        if (account == address(0) || account.code.length != data.length) revert IModelRegistry.RecordFailed();
+        if (account.code.length == data.length) return account;
+        if (account == address(0) && _exists(salt)) revert IModelRegistry.VersionTaken(salt);
+        revert IModelRegistry.RecordFailed();
     }
 
     function _recordAccount(bytes32 salt) internal view returns (address account) {
