@@ -8,6 +8,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ from citrate.inference import sandbox
 from citrate.inference.protocol import MAX_LINE_BYTES, Event, Failure, Request, decode_event, encode_request
 
 _STDERR_KEPT_BYTES = 16_384
-_KEPT_ENVIRONMENT = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH"})
+_KEPT_ENVIRONMENT = frozenset({"PATH", "HOME", "LANG", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH"})
 _KEPT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "OMP_", "MKL_", "OPENBLAS_", "GGML_", "DYLD_")
 _SET_ENVIRONMENT = {
     "GGML_NO_BACKTRACE": "1",  # its backtrace would start a debugger
@@ -42,33 +43,43 @@ def model_process(request: Request) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-P", "-m", "citrate.inference.worker"]
     if request.sandbox:
         command = sandbox.wrap(command)
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=_environment(os.environ),
-        start_new_session=True,  # Ctrl-C is for us: we end it
-    )
-    try:
-        assert process.stdin is not None
-        with suppress(BrokenPipeError):  # it died at once: the reader says why
-            process.stdin.write(encode_request(request))
-            process.stdin.flush()
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
+    with tempfile.TemporaryDirectory(prefix="citrate-run-") as scratch:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(os.environ, scratch),
+            start_new_session=True,  # Ctrl-C is for us: we end it
+        )
+        try:
+            yield _with_request(process, request)
+        finally:
+            _end(process)
 
 
-def _environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """What the child may know: never keys or passwords."""
+def _with_request(process: subprocess.Popen[bytes], request: Request) -> subprocess.Popen[bytes]:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # it died at once: the reader says why
+        process.stdin.write(encode_request(request))
+        process.stdin.flush()
+    return process
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with suppress(BrokenPipeError):
+                pipe.close()
+
+
+def _environment(ours: Mapping[str, str], scratch: str) -> dict[str, str]:
+    """What the child may know: never keys or passwords. Caches and temporary files go to ``scratch``."""
     kept = {k: v for k, v in ours.items() if k in _KEPT_ENVIRONMENT or k.startswith(_KEPT_PREFIXES)}
-    return {**kept, **_SET_ENVIRONMENT}
+    caches = dict.fromkeys(("TMPDIR", "HF_HOME", "XDG_CACHE_HOME"), scratch)
+    return {**kept, **_SET_ENVIRONMENT, **caches}
 
 
 def events(process: subprocess.Popen[bytes], timeout_s: float) -> Iterator[Event]:

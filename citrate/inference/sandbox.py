@@ -1,8 +1,8 @@
 """The walls around a model process: what it may take, and that it can reach neither network nor other programs.
 
-Linux: a seccomp filter (`citrate.inference.seccomp`) and resource limits, put on by the process itself once its
-libraries are loaded and before the first byte of a model is read. macOS: `sandbox-exec` around the process, and the
-limits.
+Linux: Landlock for the files it may read (`citrate.inference.landlock`, where the kernel has it), then, once the
+libraries are loaded and before the first byte of a model is read, a seccomp filter (`citrate.inference.seccomp`) and
+resource limits, all put on by the process itself. macOS: `sandbox-exec` around the process, and the limits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from citrate.core.errors import UnavailableError
-from citrate.inference import seccomp
+from citrate.inference import landlock, seccomp
 
 NO_SANDBOX_HINT = "run it without one, if you trust the model: --no-sandbox"
 
@@ -39,6 +39,27 @@ def wrap(command: Sequence[str]) -> list[str]:
     if platform.system() == "Darwin" and _SANDBOX_EXEC.exists():
         return [str(_SANDBOX_EXEC), "-p", _PROFILE, *command]
     raise UnavailableError(f"no sandbox for a model process on {platform.system()}", hint=NO_SANDBOX_HINT)
+
+
+def restrict_files(model: Path, scratch: Path) -> None:
+    """Leave this process the files it needs and no others, where the kernel can do that (Landlock).
+
+    Called once, in the model process, before it starts a thread or loads a library.
+
+    Args:
+        model: absolute path of the file or folder that it will open.
+        scratch: a folder for libraries that want a temporary one while they load.
+
+    Raises:
+        UnavailableError: the kernel has Landlock and refuses.
+    """
+    if platform.system() == "Linux":
+        try:
+            landlock.restrict_to(model, scratch)
+        except OSError as error:
+            raise UnavailableError(
+                f"the model process cannot be shut in: {error.strerror}", hint=NO_SANDBOX_HINT
+            ) from error
 
 
 def lock_down(memory_bytes: int) -> None:

@@ -1,15 +1,18 @@
 """The model process: ``python -m citrate.inference.worker`` reads one request on stdin and answers events on stdout.
 
-Order matters: first die with the parent, then load the libraries, then lock down, and only then open the model.
+Order matters: first die with the parent, then give up the files that are not needed, then load the libraries, then
+lock down, and only then open the model.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from citrate.core.errors import CitrateError, ConfigError, FormatError, UnavailableError
@@ -38,14 +41,11 @@ def main() -> int:
     os.dup2(2, 1)  # whatever a library prints is talk, not protocol
     request = decode_request(sys.stdin.buffer.readline(MAX_LINE_BYTES))
     sandbox.die_with_parent(request.parent_pid)
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
-
-    def send(event: Event) -> None:
-        data = encode_event(event)
-        while data:
-            data = data[os.write(answers, data) :]
-
+    send = partial(_send, answers)
     try:
+        if request.sandbox:
+            sandbox.restrict_files(Path(request.path), Path(tempfile.gettempdir()))
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
         load = loader(request.format)
         if request.sandbox:
             sandbox.lock_down(request.memory_bytes)
@@ -60,6 +60,12 @@ def main() -> int:
     else:
         return 0
     return 1
+
+
+def _send(answers: int, event: Event) -> None:
+    data = encode_event(event)
+    while data:
+        data = data[os.write(answers, data) :]
 
 
 def _answer(request: Request, load: Load) -> Iterator[Event]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 import transformers
+import transformers.modeling_utils  # lazy otherwise; what it imports makes folders, which is refused once locked down
 
 from citrate.core.digests import check_path
 from citrate.core.errors import FormatError
