@@ -98,6 +98,9 @@ class Registry(Session):
         return select(record.variants, machine, task, architecture=architecture)
 
     def _require_allowed(self, record: VersionRecord, allow: frozenset[str]) -> None:
+        if record.price_wei:
+            price = f"{record.price_wei / 1e18:g} ether"
+            self.notify(f"note: {record.ref} asks {price}; no access contract takes it yet, so nothing is enforced")
         if not record.deprecated:
             return
         if "deprecated" in allow:

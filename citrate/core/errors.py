@@ -30,11 +30,13 @@ class CitrateError(Exception):
     """The root: one line for the user, and a hint that names the next command."""
 
     exit_code: ClassVar[int] = 1
+    usual_hint: ClassVar[str] = "citrate doctor looks at the installation, the home and the chain"
+    """Told where the error itself knows no better one."""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.usual_hint
 
     @property
     def details(self) -> Mapping[str, object]:
@@ -45,11 +47,15 @@ class CitrateError(Exception):
 class ConfigError(CitrateError):
     """A setting, flag or argument that cannot be used as given."""
 
+    usual_hint = "citrate config show tells every setting and where it comes from"
+
     exit_code = 2
 
 
 class NotFoundError(CitrateError):
     """No such model, version, alias, variant, file, object or key."""
+
+    usual_hint = "check the spelling; citrate list and citrate store ls show what there is"
 
     exit_code = 4
 
@@ -83,6 +89,8 @@ class ChainError(UnavailableError):
 class StoreError(UnavailableError):
     """No source has the bytes, or a store refused to take them."""
 
+    usual_hint = "citrate pull REF --from URL names a gateway that has the bytes"
+
     def __init__(self, message: str, *, hint: str = "", cid: str = "") -> None:
         super().__init__(message, hint=hint)
         self.cid = cid
@@ -94,6 +102,8 @@ class StoreError(UnavailableError):
 
 class IntegrityError(CitrateError):
     """Bytes that are not what the chain (or the manifest it commits to) says they are."""
+
+    usual_hint = "these bytes are not used; fetch them from another source with --from URL"
 
     exit_code = 3
 
@@ -110,6 +120,8 @@ class IntegrityError(CitrateError):
 
 class FormatError(CitrateError):
     """The input is not a model, is damaged, or carries something that must not be loaded."""
+
+    usual_hint = "download the model again if it was cut off; citrate inspect PATH tells what it is"
 
 
 class UnsupportedConversionError(FormatError):
