@@ -22,8 +22,8 @@ from citrate.registry import dag as dags
 from citrate.registry.cid import DIGEST_BYTES
 from citrate.registry.dag import CHUNK_BYTES
 
-SLOT_BYTES = 4 * CHUNK_BYTES
-_SLOTS = 6
+SLOT_BYTES = 2 * CHUNK_BYTES
+_SLOTS = 8
 _SPARE: deque[bytearray] = deque(maxlen=2 * _SLOTS)  # buffers of finished streams: allocating is dear, reusing is not
 
 

@@ -17,7 +17,7 @@ from citrate.core.sink import Progress
 from citrate.registry import dag
 from citrate.registry.stream import SLOT_BYTES, HashedFile, Stream
 
-_SIDE_BY_SIDE_BYTES = 16 * SLOT_BYTES
+_SIDE_BY_SIDE_BYTES = 32 * SLOT_BYTES
 """Files up to this size are hashed one a core; larger ones have a core for each of their two hashes."""
 
 

@@ -57,6 +57,16 @@ class Layout:
         with FileLock(path):
             yield
 
+    def sweep_partial(self) -> None:
+        """Remove what interrupted fetches left, but not what is being fetched."""
+        if not (self.root / "partial").exists():
+            return
+        for folder in list((self.root / "partial").iterdir()):
+            path = self.root / "locks" / f"{folder.name}.partial.lock"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(Timeout), FileLock(path, timeout=0):
+                remove_tree(folder)
+
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """A folder of our own that is gone afterwards, and swept by the next writer if we are killed."""

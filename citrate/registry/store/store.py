@@ -6,6 +6,7 @@ are plain and read-only, and what leaves the store was compared with its hash on
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -24,7 +25,6 @@ from citrate.registry.store.index import Index, IndexedFile, LeafPlace, Receipt,
 from citrate.registry.store.layout import Layout, disk_errors, remove_tree, sync_directory, sync_tree
 from citrate.registry.store.writer import DiskFile, ObjectWriter
 from citrate.registry.stream import HashedFile
-
 
 _VERIFY_HINT = "see all that is damaged: citrate store verify"
 
@@ -305,6 +305,22 @@ class Store:
                 raise NotPermittedError(f"{cid} is pinned: {', '.join(reasons)}", hint="unpin it first")
             self._index.delete(cid)
             remove_tree(self._layout.object(cid))
+
+    def gc(self, *, dry_run: bool = False) -> list[StoredObject]:
+        """Delete every object without a pin, and what interrupted fetches left; returns the objects.
+
+        Args:
+            dry_run: delete nothing, only say what would go.
+        """
+        going = [stored for stored in self.ls() if not stored.pinned]
+        if dry_run:
+            return going
+        for stored in going:
+            with contextlib.suppress(NotPermittedError, NotFoundError):  # pinned or deleted meanwhile
+                self.remove(stored.cid)
+        with disk_errors(self.root):
+            self._layout.sweep_partial()
+        return going
 
     def block(self, cid: str) -> bytes:
         """One block of any object, compared with its CID.

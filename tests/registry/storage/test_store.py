@@ -187,7 +187,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(store: Store, tmp_path:
     path.write_bytes(pattern(8 * CHUNK))
 
     def grow(_stage: str, done: int, _total: int) -> None:
-        if done == 4 * CHUNK:
+        if done == 2 * CHUNK:
             with path.open("ab") as file:
                 file.write(b"more")
 
@@ -310,6 +310,20 @@ def test_a_pinned_object_stays_until_its_last_reason_is_gone(store: Store, model
     assert list((store.root / "objects").iterdir()) == []
     with pytest.raises(NotFoundError):
         store.pin(cid, "too late")
+
+
+def test_gc_deletes_what_has_no_pin_and_what_interrupted_fetches_left(store: Store, model: Path) -> None:
+    kept, going = store.add(model).cid, store.put_block(b"going")
+    store.pin(kept, "published")
+    with store.layout.lock("fetching.partial"):
+        for name in ("fetching", "abandoned"):
+            (store.root / "partial" / name).mkdir(parents=True)
+        assert [stored.cid for stored in store.gc(dry_run=True)] == [going]
+        assert len(store.ls()) == 2
+        assert [stored.cid for stored in store.gc()] == [going]
+    assert [stored.cid for stored in store.ls()] == [kept]
+    assert [path.name for path in (store.root / "objects").iterdir()] == [kept]
+    assert [path.name for path in (store.root / "partial").iterdir()] == ["fetching"]
 
 
 def test_no_room_is_noticed_before_the_work(store: Store) -> None:

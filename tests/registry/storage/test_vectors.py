@@ -75,7 +75,10 @@ def test_a_directory_at_the_threshold(last: int, expected: str) -> None:
 
 
 def test_the_empty_directory() -> None:
-    assert dag.directory([]).root.cid == "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"
+    root = dag.directory([]).root
+    assert root.cid == "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354"
+    # the same block under the profile of 2015: QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn
+    assert root.digest.hex() == "59948439065f29619ef41280cbb932be52c56d99c5966b65e0111239f098bbef"
 
 
 @pytest.mark.parametrize("size", [0, 1, MIB - 1, MIB, MIB + 1, 5 * MIB, 1024 * MIB, 1024 * MIB + 1, 3000 * MIB + 5])
