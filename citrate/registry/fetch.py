@@ -73,6 +73,8 @@ def fetch_artifact(
         sources: asked in this order.
         progress: called with the stage ``fetch`` and bytes.
 
+    An object that stands in the store but is damaged is mended: what is still right of it is kept, the rest fetched.
+
     Raises:
         FormatError: unsafe or contradictory paths.
         IntegrityError: parts of ``expected`` that do not fit together, or wrong bytes; nothing of it is kept.
@@ -80,8 +82,12 @@ def fetch_artifact(
     """
     check_consistent(expected)
     with disk_errors(store.root, expected.cid), store.layout.lock(f"{expected.cid}.partial"):
+        damage = None
         if store.has(expected.cid):
-            return Fetched(store.get(expected.cid), "store", 0)
+            try:
+                return Fetched(store.get(expected.cid), "store", 0)
+            except IntegrityError as error:
+                damage = error
         folder = store.layout.partial(expected.cid)
         fetch = _ArtifactFetch(expected, store, _Run([StoreSource(store), *sources]), folder, progress)
         try:
@@ -89,9 +95,14 @@ def fetch_artifact(
         except IntegrityError:
             remove_tree(folder)
             raise
+        except StoreError as error:
+            prune(folder)
+            raise damage or error from error
         except BaseException:
             prune(folder)
             raise
+        if damage is not None:
+            store.set_aside(expected.cid)
         return fetch.finish()
 
 
@@ -301,14 +312,14 @@ class _ArtifactFetch:
     def _rest(self, source: Source, file: FileEntry, leaves: bytes, arrived: _Arrived) -> HashedFile:
         """Fetch what is still missing of a file from one source; a source that goes on giving may break off often."""
         while arrived.hashed.size_bytes < file.size_bytes:
-            before = arrived.hashed.size_bytes
+            before, done_bytes = arrived.hashed.size_bytes, self._done_bytes
             try:
                 self._continue(source, file, leaves, arrived)
             except UnansweredError:
                 if arrived.hashed.size_bytes == before:
                     raise
             except IntegrityError as error:
-                self._done_bytes -= before - arrived.recheck(leaves).size_bytes
+                self._done_bytes = done_bytes - before + arrived.recheck(leaves).size_bytes
                 raise IntegrityError(
                     error.message, path=file.path, expected=error.expected, actual=error.actual
                 ) from error

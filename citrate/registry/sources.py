@@ -118,6 +118,8 @@ class GatewaySource:
             raise ConfigError(f"{url!r} has no valid port", hint="for example http://127.0.0.1:8480") from error
         self._name = urllib.parse.urlunsplit(parts)
         self._host = parts.hostname
+        # Kubo answers the name localhost with a redirect to a subdomain, and an address with the bytes.
+        self._headers = {"Host": f"127.0.0.1:{self._port or 80}"} if self._host == "localhost" else {}
         self._secure = parts.scheme == "https"
         self._base = parts.path.removesuffix("/ipfs")
 
@@ -181,11 +183,8 @@ class GatewaySource:
             self._connection = kind(self._host, self._port, timeout=CONNECT_TIMEOUT_S)
             self._connection.connect()
             self._connection.sock.settimeout(READ_TIMEOUT_S)
-        self._connection.request(
-            "GET",
-            f"{self._base}/ipfs/{path}",
-            headers={"Accept-Encoding": "identity", "User-Agent": "citrate", **headers},
-        )
+        common = {"Accept-Encoding": "identity", "User-Agent": "citrate", **self._headers}
+        self._connection.request("GET", f"{self._base}/ipfs/{path}", headers={**common, **headers})
         return self._connection.getresponse()
 
     def __del__(self) -> None:

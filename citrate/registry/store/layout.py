@@ -5,6 +5,7 @@
     objects/CID/...        the files of one object, read-only; complete, because renamed into place
     staging/RANDOM/...     an object being written; its writer holds staging/RANDOM.lock
     partial/CID/...        an object being fetched, resumed by the next attempt; under locks/CID.lock
+    damaged/CID.RANDOM/... an object that was found damaged and replaced; for whoever wants to know why
     locks/CID.lock         who may create or remove this object
     index.sqlite           what is in objects/ (a folder that is not in the index is not an object)
 """
@@ -44,6 +45,15 @@ class Layout:
     def object(self, cid: str) -> Path:
         """The folder that holds the files of an object."""
         return self.root / "objects" / cid
+
+    def objects(self) -> list[Path]:
+        """The folders of all objects, and of such as a killed process left."""
+        folder = self.root / "objects"
+        return list(folder.iterdir()) if folder.exists() else []
+
+    def damaged(self, cid: str) -> Path:
+        """A new place for a damaged object."""
+        return self.root / "damaged" / f"{cid}.{uuid.uuid4().hex[:8]}"
 
     def partial(self, cid: str) -> Path:
         """The folder in which a fetch of the object goes on."""

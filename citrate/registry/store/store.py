@@ -306,6 +306,16 @@ class Store:
             self._index.delete(cid)
             remove_tree(self._layout.object(cid))
 
+    def set_aside(self, cid: str) -> None:
+        """Move a damaged object out of the store, to ``damaged/`` beside it, so that a sound one can take its place.
+        Its pins stay."""
+        with disk_errors(self.root, cid), self._layout.lock(cid):
+            self._index.delete(cid)
+            target = self._layout.damaged(cid)
+            target.parent.mkdir(exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                self._layout.object(cid).rename(target)
+
     def gc(self, *, dry_run: bool = False) -> list[StoredObject]:
         """Delete every object without a pin, and what interrupted fetches left; returns the objects.
 
@@ -320,6 +330,10 @@ class Store:
                 self.remove(stored.cid)
         with disk_errors(self.root):
             self._layout.sweep_partial()
+            for folder in self._layout.objects():
+                with self._layout.lock(folder.name):
+                    if not self._index.has(folder.name):  # of a process that was killed before its row was written
+                        remove_tree(folder)
         return going
 
     def block(self, cid: str) -> bytes:

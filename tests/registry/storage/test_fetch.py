@@ -114,11 +114,34 @@ def test_kubo_is_a_source_by_rpc_and_by_gateway(
     from citrate.registry.kubo import Kubo
 
     Kubo(kubo.api).push(publisher, artifact.cid)
-    for i, source in enumerate((KuboSource(kubo.api), GatewaySource(kubo.gateway))):
+    by_name = kubo.gateway.replace("127.0.0.1", "localhost")  # which Kubo redirects
+    for i, source in enumerate((KuboSource(kubo.api), GatewaySource(kubo.gateway), GatewaySource(by_name))):
         fetched = fetch_artifact(artifact, Store(tmp_path / str(i)), [source])
         assert fetched.source == source.name
         assert unixfs.address(fetched.path) == artifact
         assert fetch_block(artifact.files[1].cid, [source]) == (b'{"a": 1}', source.name)
+
+
+def test_a_damaged_object_is_mended_and_what_is_right_before_the_damage_is_kept(
+    store: Store, artifact: Artifact, url: str
+) -> None:
+    fetch_artifact(artifact, store, [GatewaySource(url)])
+    store.pin(artifact.cid, "mine")
+    damaged = store.get(artifact.cid) / "sub" / "weights.bin"
+    damaged.chmod(0o644)
+    with damaged.open("r+b") as file:
+        file.seek(CHUNK + 5)
+        file.write(b"!")
+    with pytest.raises(IntegrityError):
+        fetch_artifact(artifact, store, [])
+    with pytest.raises(IntegrityError):
+        fetch_artifact(artifact, store, [GatewaySource(CLOSED)])
+    fetched = fetch_artifact(artifact, store, [GatewaySource(url)])
+    assert unixfs.address(fetched.path) == artifact
+    assert fetched.fetched_bytes == 2 * CHUNK + 17
+    assert store.pins(artifact.cid) == ["mine"]
+    assert store.verify() == []
+    assert len(list((store.root / "damaged").iterdir())) == 1
 
 
 # ------------------------------------------------------------------ sources that are not there

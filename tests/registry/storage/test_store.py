@@ -315,6 +315,7 @@ def test_a_pinned_object_stays_until_its_last_reason_is_gone(store: Store, model
 def test_gc_deletes_what_has_no_pin_and_what_interrupted_fetches_left(store: Store, model: Path) -> None:
     kept, going = store.add(model).cid, store.put_block(b"going")
     store.pin(kept, "published")
+    (store.root / "objects" / "orphan").mkdir()
     with store.layout.lock("fetching.partial"):
         for name in ("fetching", "abandoned"):
             (store.root / "partial" / name).mkdir(parents=True)
