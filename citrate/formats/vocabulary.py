@@ -1,7 +1,6 @@
-"""The tokenizer of a GGUF file, made from tokenizer.json: tokens, their kinds, merges, and how text is cut first.
+"""The tokenizer of a GGUF file, made from tokenizer.json: tokens, their kinds, and what follows from the kind of BPE.
 
-Byte-level BPE only, for now. llama.cpp cuts text with one of its built-in expressions, so a tokenizer whose own
-expression is none of them cannot be expressed: that is an error, never a guess. ``check`` compares the result.
+What llama.cpp cannot express is an error; what it expresses otherwise than expected, ``check`` finds out.
 """
 
 from __future__ import annotations
@@ -13,25 +12,11 @@ from pathlib import Path
 
 from citrate.core.canonical import Json
 from citrate.core.errors import FormatError, UnsupportedConversionError
+from citrate.formats import vocabulary_bpe, vocabulary_spm
 from citrate.formats.configuration import Config
 from citrate.formats.documents import read_optional
 from citrate.formats.gguf_file import GgufValue, Kind, array
 from citrate.formats.tokenizer_files import chat_template, tokenizer_document
-
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-
-_PRE: Mapping[tuple[str, bool], str] = {
-    # (expression, whole words first: ignore_merges) -> llama.cpp's name for the pair
-    (_LLAMA3, True): "llama-bpe",
-    (_LLAMA3, False): "smaug-bpe",
-    (_QWEN2, False): "qwen2",
-    (_GPT2, False): "gpt-2",
-}
 
 _SPECIALS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _GGUF_SPECIALS = {"unk": "unknown", "sep": "seperator"}  # llama.cpp's own spelling
@@ -42,19 +27,26 @@ class TokenKind(IntEnum):
     """llama.cpp's kinds of tokens."""
 
     NORMAL = 1
+    UNKNOWN = 2
     CONTROL = 3
     USER_DEFINED = 4
     UNUSED = 5
+    BYTE = 6
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A byte-level BPE tokenizer as GGUF stores it."""
+    """A tokenizer as GGUF stores it: byte-level BPE with merges (``gpt2``) or SentencePiece with scores (``llama``)."""
 
+    model: str
     pre: str
+    """llama.cpp's name of how text is cut first."""
     tokens: tuple[str, ...]
     kinds: tuple[TokenKind, ...]
-    merges: tuple[str, ...]
+    merges: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    space_in_front: bool | None = None
+    """Whether a space is put before a text; None where the question does not arise."""
     specials: Mapping[str, int] = field(default_factory=dict)
     """``bos`` -> token id, ..."""
     add_bos: bool = False
@@ -64,18 +56,23 @@ class Vocabulary:
     def metadata(self) -> dict[str, GgufValue]:
         """The ``tokenizer.*`` keys."""
         keys: dict[str, GgufValue] = {
-            "tokenizer.ggml.model": GgufValue(Kind.STRING, "gpt2"),
+            "tokenizer.ggml.model": GgufValue(Kind.STRING, self.model),
             "tokenizer.ggml.pre": GgufValue(Kind.STRING, self.pre),
             "tokenizer.ggml.tokens": array(Kind.STRING, self.tokens),
-            "tokenizer.ggml.token_type": array(Kind.INT32, self.kinds),
-            "tokenizer.ggml.merges": array(Kind.STRING, self.merges),
         }
+        if self.scores:
+            keys["tokenizer.ggml.scores"] = array(Kind.FLOAT32, self.scores)
+        keys["tokenizer.ggml.token_type"] = array(Kind.INT32, self.kinds)
+        if self.merges:
+            keys["tokenizer.ggml.merges"] = array(Kind.STRING, self.merges)
         for name in _SPECIALS:
             if name in self.specials:
                 key = f"tokenizer.ggml.{_GGUF_SPECIALS.get(name, name)}_token_id"
                 keys[key] = GgufValue(Kind.UINT32, self.specials[name])
         keys["tokenizer.ggml.add_bos_token"] = GgufValue(Kind.BOOL, self.add_bos)
         keys["tokenizer.ggml.add_eos_token"] = GgufValue(Kind.BOOL, self.add_eos)
+        if self.space_in_front is not None:
+            keys["tokenizer.ggml.add_space_prefix"] = GgufValue(Kind.BOOL, self.space_in_front)
         if self.template:
             keys["tokenizer.chat_template"] = GgufValue(Kind.STRING, self.template)
         return keys
@@ -94,16 +91,20 @@ def read_vocabulary(root: Path, config: Config) -> Vocabulary:
             "the model has no tokenizer.json", hint="save its tokenizer with transformers, then try again"
         )
     model = document.get("model")
-    if not isinstance(model, dict) or model.get("type") != "BPE" or model.get("byte_fallback"):
-        raise UnsupportedConversionError("its tokenizer is not a byte-level BPE")
+    if not isinstance(model, dict) or model.get("type") != "BPE":
+        raise UnsupportedConversionError("its tokenizer is not a BPE")
     tokens, kinds = _tokens(document, model, config.vocab_size)
     specials = _specials(root, config, tokens)
     first, last = _template_ends(document)
+    merges, fallback = vocabulary_bpe.merges_of(model), bool(model.get("byte_fallback"))
     return Vocabulary(
-        pre=_pre(document, model),
+        model="llama" if fallback else "gpt2",
+        pre="default" if fallback else vocabulary_bpe.pre_tokenizer(document, model),
         tokens=tokens,
         kinds=kinds,
-        merges=_merges(model),
+        merges=() if fallback else merges,
+        scores=vocabulary_spm.scores_of(tokens, merges) if fallback else (),
+        space_in_front=vocabulary_spm.space_in_front(document) if fallback else None,
         specials=specials,
         add_bos=first is not None and first == _token_at(tokens, specials.get("bos")),
         add_eos=last is not None and last == _token_at(tokens, specials.get("eos")),
@@ -121,7 +122,8 @@ def _tokens(
     kinds = [TokenKind.UNUSED] * size
     for token, index in vocabulary.items():
         tokens[_index(index, size)] = token
-        kinds[_index(index, size)] = TokenKind.NORMAL
+        is_byte = model.get("byte_fallback") and vocabulary_spm.BYTE.fullmatch(token)
+        kinds[_index(index, size)] = TokenKind.BYTE if is_byte else TokenKind.NORMAL
     added = document.get("added_tokens") or []
     if not isinstance(added, list):
         raise FormatError("tokenizer.json: added_tokens must be a list")
@@ -132,9 +134,11 @@ def _tokens(
         if entry.get("lstrip") or entry.get("rstrip") or entry.get("single_word"):
             raise UnsupportedConversionError(f"its token {content!r:.40} swallows spaces, which GGUF cannot express")
         index = _index(entry.get("id"), size)
-        tokens[index] = content
         special = bool(entry.get("special")) or (content.startswith("<|") and content.endswith("|>"))
         kinds[index] = TokenKind.CONTROL if special else TokenKind.USER_DEFINED
+        if content == model.get("unk_token"):
+            kinds[index] = TokenKind.UNKNOWN
+        tokens[index] = content if special else vocabulary_spm.readable_spaces(content)
     if len(set(tokens)) != size:
         raise FormatError("tokenizer.json: two ids have the same token")
     return tuple(tokens), tuple(kinds)
@@ -147,49 +151,6 @@ def _index(value: Json, size: int) -> int:
             hint="tokenizer and config.json do not belong together",
         )
     return value
-
-
-def _merges(model: Mapping[str, Json]) -> tuple[str, ...]:
-    entries = model.get("merges")
-    if not isinstance(entries, list):
-        raise FormatError("tokenizer.json has no merges")
-    merges: list[str] = []
-    for entry in entries:
-        pair = entry.split(" ") if isinstance(entry, str) else entry
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(half, str) and half for half in pair):
-            raise FormatError(f"tokenizer.json: malformed merge {entry!r:.60}")
-        left, right = pair
-        merges.append(f"{left} {right}")
-    return tuple(merges)
-
-
-def _pre(document: Mapping[str, Json], model: Mapping[str, Json]) -> str:
-    """llama.cpp's name of how the tokenizer cuts text before it merges."""
-    normalizer = document.get("normalizer")
-    if isinstance(normalizer, dict) and normalizer.get("type") != "NFC":
-        raise UnsupportedConversionError(f"its tokenizer normalizes text ({normalizer.get('type')!r:.40})")
-    expression = _expression(document.get("pre_tokenizer"))
-    name = _PRE.get((expression, bool(model.get("ignore_merges"))))
-    if name is None:
-        raise UnsupportedConversionError(f"llama.cpp has no tokenizer that cuts text by {expression!r:.80}")
-    return name
-
-
-def _expression(entry: Json) -> str:
-    steps = entry.get("pretokenizers") if isinstance(entry, dict) and entry.get("type") == "Sequence" else [entry]
-    if not isinstance(steps, list) or not 1 <= len(steps) <= 2 or not all(isinstance(step, dict) for step in steps):
-        raise UnsupportedConversionError("its tokenizer cuts text in a way that llama.cpp does not")
-    *splits, bytes_ = [step for step in steps if isinstance(step, dict)]
-    if bytes_.get("type") != "ByteLevel" or bytes_.get("add_prefix_space"):
-        raise UnsupportedConversionError("its tokenizer is not byte-level, or puts a space before the text")
-    if not splits:
-        return _GPT2 if bytes_.get("use_regex", True) else ""
-    pattern = splits[0].get("pattern")
-    expression = pattern.get("Regex") if isinstance(pattern, dict) else None
-    isolated = splits[0].get("type") == "Split" and splits[0].get("behavior") == "Isolated"
-    if not isinstance(expression, str) or not isolated or splits[0].get("invert") or bytes_.get("use_regex", True):
-        raise UnsupportedConversionError("its tokenizer cuts text in a way that llama.cpp does not")
-    return expression
 
 
 def _template_ends(document: Mapping[str, Json]) -> tuple[str | None, str | None]:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edit_model import edited
 from ggml_oracle import model_quantize
-from tiny_models import Convert, make_llama
+from tiny_models import Convert, make_llama, make_sentencepiece
 
 from citrate.core.errors import UnsupportedConversionError
 from citrate.core.records import Variant
-from citrate.formats import convert, open_model, possible_variants, require_possible
+from citrate.formats import check, convert, open_model, possible_variants, require_possible
 from citrate.formats.gguf_file import read_header
 from citrate.formats.vocabulary import TokenKind, read_vocabulary
 
@@ -99,6 +100,23 @@ def test_added_tokens_are_control_tokens_and_padding_is_unused(llama: Path) -> N
     assert not vocabulary.add_eos
 
 
+@pytest.mark.parametrize("scheme", ["", "never"])
+def test_a_sentencepiece_tokenizer_tokenises_alike(
+    scheme: str, llama: Path, tmp_path: Path, converted: Convert
+) -> None:
+    root = make_sentencepiece(edited(llama, tmp_path / "m"), scheme=scheme)
+    model = open_model(root)
+    path, _ = converted(model, "gguf:Q8_0")
+    assert read_header(path).text("tokenizer.ggml.model") == "llama"
+    assert check(model, Variant.parse("gguf:Q8_0"), path)[0].value == "0"
+
+
+def test_a_space_that_llama_cpp_cannot_leave_out_is_refused(llama: Path, tmp_path: Path) -> None:
+    model = open_model(make_sentencepiece(edited(llama, tmp_path / "m"), scheme="first"))
+    with pytest.raises(UnsupportedConversionError, match="treats spaces in a way"):
+        require_possible(model, Variant.parse("gguf:Q8_0"))
+
+
 Edit = Callable[[dict[str, object]], None]
 
 
@@ -121,8 +139,6 @@ def _other(config: dict[str, object]) -> None:
 def test_what_cannot_be_converted_says_why_and_what_is_possible(
     edit: Edit, reason: str, llama: Path, tmp_path: Path
 ) -> None:
-    from edit_model import edited
-
     model = open_model(edited(llama, tmp_path / "edited", config=edit))
     assert [str(variant) for variant in possible_variants(model)] == ["safetensors"]
     with pytest.raises(UnsupportedConversionError, match=reason) as raised:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,4 +103,46 @@ def make_llama(
     model.save_pretrained(root, max_shard_size=shard)
     fast.save_pretrained(root)
     (root / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A random Llama for tests\n")
+    return root
+
+
+def make_sentencepiece(root: Path, *, scheme: str = "") -> Path:
+    """Give the model at ``root`` a tokenizer as Llama 2 has it: byte fallback, spaces as pieces, every merge of a
+    piece; the space in front comes from a normalizer, or with ``scheme`` from the Metaspace cutter."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=True)
+    trainer = trainers.BpeTrainer(vocab_size=330, show_progress=False)
+    tokenizer.train_from_iterator([(Path(__file__).parents[2] / "citrate/core/errors.py").read_text()], trainer)
+    trained = json.loads(tokenizer.to_str())["model"]
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    pieces += [token for token in trained["vocab"] if token not in pieces]
+    vocabulary = {token: index for index, token in enumerate(pieces[:597])}
+    merges = [
+        [token[:cut], token[cut:]]
+        for token in vocabulary
+        for cut in range(1, len(token))
+        if not token.startswith("<") and token[:cut] in vocabulary and token[cut:] in vocabulary
+    ]
+    document = json.loads((root / "tokenizer.json").read_text())
+    document["model"] |= {"vocab": vocabulary, "merges": merges, "byte_fallback": True, "fuse_unk": True}
+    document["model"] |= {"unk_token": "<unk>", "ignore_merges": False}
+    blank = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    document["added_tokens"] = [{"id": index, "content": pieces[index], **blank} for index in range(3)]
+    document["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
+    }
+    prefix, replace = normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")
+    tokenizer.normalizer = normalizers.Sequence([prefix, replace])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme or "always", split=False)
+    made = json.loads(tokenizer.to_str())
+    document["normalizer"] = None if scheme else made["normalizer"]
+    document["pre_tokenizer"] = made["pre_tokenizer"] if scheme else None
+    (root / "tokenizer.json").write_text(json.dumps(document))
+    settings = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    (root / "tokenizer_config.json").write_text(json.dumps(settings))
     return root
