@@ -10,7 +10,7 @@ from pathlib import Path
 
 from citrate.core.errors import ConfigError
 from citrate.core.records import Device, DeviceKind
-from citrate.inference.memory import available_bytes
+from citrate.inference.limits import available_bytes
 
 GB = 10**9
 """The unit of ``--memory-gb`` and of every message."""

@@ -31,7 +31,6 @@ _SET_ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 _MEMORY_HINT = "a smaller variant or a shorter context needs less: citrate select"
-_INSPECT_HINT = "see what the file really holds: citrate inspect"
 _ERROR_WORDS = ("error", "failed", "invalid")
 _OUT_OF_MEMORY = ("bad_alloc", "cannot allocate", "failed to allocate", "out of memory", "unable to allocate")
 
@@ -132,7 +131,7 @@ def _failure(failure: Failure, talk: bytes) -> CitrateError:
         return _no_memory()
     if kind is FormatError and why and ":" not in message:
         message += f": {why}"
-    return kind(message, hint=_printable(failure.hint) or (_INSPECT_HINT if kind is FormatError else ""))
+    return kind(message, hint=_printable(failure.hint))
 
 
 def _crash(code: int, talk: bytes) -> CitrateError:
@@ -142,7 +141,7 @@ def _crash(code: int, talk: bytes) -> CitrateError:
         return _no_memory()
     how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     why = _last_error(talk)
-    return FormatError(f"the model crashed its runtime ({how}){f': {why}' if why else ''}", hint=_INSPECT_HINT)
+    return FormatError(f"the model crashed its runtime ({how}){f': {why}' if why else ''}")
 
 
 def _no_memory() -> UnavailableError:

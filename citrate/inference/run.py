@@ -8,7 +8,6 @@ parser and the runtime work in a process of their own (`citrate.inference.worker
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from citrate.core.errors import ConfigError, FormatError, NotFoundError
 from citrate.core.records import Architecture, Format
+from citrate.inference.limits import usable_processors
 from citrate.inference.process import events, model_process
 from citrate.inference.protocol import Done, Ready, Request, Text
 
@@ -139,7 +139,7 @@ def _check_arguments(max_tokens: int, temperature: float, context: int, timeout_
     if context < 2:
         raise ConfigError(f"context is {context} tokens", hint="prompt and answer must fit in it")
     if timeout_s <= 0:
-        raise ConfigError(f"timeout is {timeout_s:g} s")
+        raise ConfigError(f"timeout is {timeout_s:g} s", hint="600 suits all but the largest models")
 
 
 def _weight_bytes(path: Path) -> int:
@@ -153,8 +153,4 @@ def _memory_bytes(weights: int, architecture: Architecture | None, context: int)
 
 
 def _threads(weights: int) -> int:
-    if weights < _ONE_THREAD_BYTES:
-        return 1
-    if platform.system() == "Linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return 1 if weights < _ONE_THREAD_BYTES else usable_processors()

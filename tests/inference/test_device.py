@@ -8,7 +8,7 @@ import pytest
 
 from citrate.core.errors import ConfigError
 from citrate.core.records import DeviceKind
-from citrate.inference import memory
+from citrate.inference import limits
 from citrate.inference.device import parse_device, probe
 
 MB = 1 << 20
@@ -38,8 +38,8 @@ def test_a_limit_on_a_parent_cgroup_binds(tmp_path: Path) -> None:
             "sys/fs/cgroup/user.slice/session-1.scope/memory.current": str(400 * MB),
         },
     )
-    assert memory.cgroup_headroom_bytes(tmp_path) == 600 * MB
-    assert memory.available_bytes(tmp_path) <= 600 * MB
+    assert limits.cgroup_headroom_bytes(tmp_path) == 600 * MB
+    assert limits.available_bytes(tmp_path) <= 600 * MB
 
 
 def test_the_tightest_level_counts(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_the_tightest_level_counts(tmp_path: Path) -> None:
             "sys/fs/cgroup/a/b/memory.current": str(690 * MB),
         },
     )
-    assert memory.cgroup_headroom_bytes(tmp_path) == 10 * MB
+    assert limits.cgroup_headroom_bytes(tmp_path) == 10 * MB
 
 
 def test_a_container_that_sees_a_subtree_finds_its_limit_at_the_mount_point(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_container_that_sees_a_subtree_finds_its_limit_at_the_mount_point(tmp_
             "sys/fs/cgroup/memory/memory.stat": f"cache 1\ntotal_inactive_file {50 * MB}",
         },
     )
-    assert memory.cgroup_headroom_bytes(tmp_path) == 106 * MB
+    assert limits.cgroup_headroom_bytes(tmp_path) == 106 * MB
 
 
 def test_no_limit_anywhere_is_no_figure(tmp_path: Path) -> None:
@@ -81,13 +81,39 @@ def test_no_limit_anywhere_is_no_figure(tmp_path: Path) -> None:
             "sys/fs/cgroup/memory/memory.usage_in_bytes": "1",
         },
     )
-    assert memory.cgroup_headroom_bytes(tmp_path) is None
+    assert limits.cgroup_headroom_bytes(tmp_path) is None
 
 
 def test_a_cgroup_that_is_over_its_limit_leaves_nothing(tmp_path: Path) -> None:
     files = {"proc/self/cgroup": "0::/", "proc/self/mountinfo": V2_MOUNT}
     files |= {"sys/fs/cgroup/memory.max": "10", "sys/fs/cgroup/memory.current": "20"}
-    assert memory.available_bytes(write(tmp_path, files)) == 0
+    assert limits.available_bytes(write(tmp_path, files)) == 0
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"sys/fs/cgroup/cpu.max": "max 100000"}, None),
+        ({"sys/fs/cgroup/cpu.max": "150000 100000"}, 2),
+        ({"sys/fs/cgroup/a/cpu.max": "max 100000", "sys/fs/cgroup/cpu.max": "20000 100000"}, 1),
+    ],
+)
+def test_a_quota_of_processors_binds_like_the_number_of_them(
+    tmp_path: Path, files: dict[str, str], expected: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
+    write(tmp_path, {"proc/self/cgroup": "0::/a", "proc/self/mountinfo": V2_MOUNT, **files})
+    assert limits.usable_processors(tmp_path) == (expected or 64)
+
+
+def test_a_quota_of_cgroup_v1_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
+    files = {"proc/self/cgroup": "3:cpu,cpuacct:/x\n2:memory:/"}
+    files["proc/self/mountinfo"] = "31 30 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct"
+    files["sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_quota_us"] = "400000"
+    files["sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_period_us"] = "100000"
+    files["sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us"] = "-1"
+    assert limits.usable_processors(write(tmp_path, files)) == 4
 
 
 def test_an_amd_card_is_found_with_its_free_memory_and_architecture(tmp_path: Path) -> None:

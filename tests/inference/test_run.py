@@ -127,10 +127,7 @@ def test_a_damaged_gguf_is_one_line(gguf: Path, tmp_path: Path, how: str) -> Non
     with pytest.raises(FormatError) as caught:
         generate(damaged(gguf, tmp_path / "bad.gguf", how), Format.GGUF, QUESTION)
     assert "\n" not in caught.value.message and "Traceback" not in caught.value.message
-    assert (
-        str(tmp_path) not in caught.value.message
-        and caught.value.hint == "see what the file really holds: citrate inspect"
-    )
+    assert str(tmp_path) not in caught.value.message and "citrate inspect" in caught.value.hint
 
 
 def own_code(folder: Path) -> None:
@@ -201,9 +198,12 @@ def test_silence_ends_in_an_error_and_no_process(gguf: Path) -> None:
 
 
 def test_a_model_process_that_is_killed_is_reported(gguf: Path) -> None:
+    killed: list[int] = []
+
     def kill(_: str) -> None:
-        for child in children():
-            os.kill(child.pid, signal.SIGKILL)
+        if not killed:  # what was already in the pipe still arrives
+            killed.append(children()[0].pid)
+            os.kill(killed[0], signal.SIGKILL)
 
     with pytest.raises(UnavailableError, match="was killed"):
         generate(gguf, Format.GGUF, "One day", chat=False, on_text=kill, temperature=50.0, max_tokens=450)
@@ -272,4 +272,6 @@ def test_tensorrt_llm_is_left_to_its_own_server(tmp_path: Path) -> None:
 
 
 def children() -> list[psutil.Process]:
-    return [p for p in psutil.Process(os.getpid()).children() if "citrate.inference.worker" in " ".join(p.cmdline())]
+    """The live model processes of this one."""
+    started = [p for p in psutil.Process(os.getpid()).children() if p.status() != psutil.STATUS_ZOMBIE]
+    return [p for p in started if "citrate.inference.worker" in p.cmdline()]
