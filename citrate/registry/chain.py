@@ -186,9 +186,12 @@ class TransactionSender:
         return ChainError(f"the transaction {tx_hash} failed on chain", hint="run the command again", tx_hash=tx_hash)
 
     def _web3(self) -> Web3:
+        from requests import Session
         from web3 import HTTPProvider, Web3
 
-        return Web3(HTTPProvider(self._rpc.url, request_kwargs={"timeout": 20}))
+        session = Session()
+        session.trust_env = not rpc.is_loopback(self._rpc.url)  # a proxy of the environment cannot reach this machine
+        return Web3(HTTPProvider(self._rpc.url, request_kwargs={"timeout": 20}, session=session))
 
     @contextlib.contextmanager
     def _one_at_a_time(self, address: str) -> Iterator[None]:

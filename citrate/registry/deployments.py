@@ -1,10 +1,12 @@
-"""Where the contracts are: ``deployments/<chain_id>.json`` in the package, else the address that their code gives."""
+"""Where the contracts are: ``deployments/<chain_id>.json`` in the package, else the address that their code gives.
+
+The second is the rule, on a devnet too: no list has to be kept in step with the code.
+"""
 
 from __future__ import annotations
 
 import importlib.resources
 import json
-import re
 from collections.abc import Mapping
 
 from citrate.core.errors import CitrateError
@@ -26,12 +28,6 @@ def on(chain_id: int) -> Mapping[str, str]:
 def registry_on(chain_id: int) -> str:
     """The ModelRegistry's address; it has the same one on every chain unless the package says otherwise."""
     return on(chain_id).get(artifacts.MODEL_REGISTRY) or artifacts.load(artifacts.MODEL_REGISTRY).address
-
-
-def chains() -> tuple[int, ...]:
-    """The chains that the package lists."""
-    names = (re.fullmatch(r"(\d+)\.json", entry.name) for entry in _folder().iterdir())
-    return tuple(sorted(int(match[1]) for match in names if match))
 
 
 def _folder() -> importlib.resources.abc.Traversable:

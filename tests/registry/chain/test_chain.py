@@ -256,6 +256,17 @@ def test_no_node_is_told_with_the_next_command(tmp_path: Path) -> None:
     assert error.value.hint == "citrate devnet up"
 
 
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
+    chain: Chain, publisher: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    chain.publish(publisher, release_of(publisher.address))
+    assert chain.resolve(publisher.address, "tiny", "latest").version == "1.0.0"
+
+
 # ---------------------------------------------------------------------- several writers
 
 _WRITER = """

@@ -47,11 +47,17 @@ def test_addresses_follow_from_code_and_salt() -> None:
         assert contract.address.lower() == "0x" + told[12:].hex()
 
 
-def test_the_package_lists_the_addresses_of_this_build() -> None:
-    message = "run: python scripts/deploy.py > citrate/registry/deployments/31337.json"
-    assert 31337 in deployments.chains() and deployments.on(31337) == deploy.addresses(), message
-    assert deployments.registry_on(1) == deployments.registry_on(31337)
-    assert deployments.on(999) == {}
+def test_the_registry_is_where_its_code_says_unless_the_package_knows_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = artifacts.load("ModelRegistry").address
+    assert deployments.registry_on(31337) == deployments.registry_on(1) == ours
+    monkeypatch.setattr(deployments, "_folder", lambda: tmp_path)
+    (tmp_path / "10.json").write_text(json.dumps({"ModelRegistry": "0x" + "10" * 20}))
+    (tmp_path / "11.json").write_text("[")
+    assert (deployments.registry_on(10), deployments.registry_on(1)) == ("0x" + "10" * 20, ours)
+    with pytest.raises(CitrateError, match="deployments/11.json"):
+        deployments.registry_on(11)
 
 
 @pytest.mark.servers
