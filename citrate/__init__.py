@@ -26,8 +26,8 @@ the model in a child process without network:
     >>> pulled = registry.pull("me/tiny-llama#gguf:Q8_0")
     >>> pulled.source
     'store'
-    >>> registry.run("me/tiny-llama", prompt, max_tokens=8).tokens
-    8
+    >>> registry.run("me/tiny-llama", "What is the capital of France?").text
+    'The capital of France is Paris.'
 
 Errors are ``citrate.core.errors``; each carries a message, a hint with the next command, and typed fields.
 """

@@ -24,7 +24,7 @@ def test_the_tutorial_in_the_package_docstring_is_true(tmp_path: Path, monkeypat
     for name in list(os.environ):
         if name.startswith("CITRATE_"):
             monkeypatch.delenv(name)
-    names = {"home": str(tmp_path / "home"), "prompt": "Tell me a story about a fox."}
+    names = {"home": str(tmp_path / "home")}
     parsed = doctest.DocTestParser().get_doctest(citrate.__doc__ or "", names, "citrate", None, 0)
     assert len(parsed.examples) >= 8
     try:
