@@ -56,7 +56,7 @@ def test_the_registry_is_where_its_code_says_unless_the_package_knows_better(
     (tmp_path / "10.json").write_text(json.dumps({"ModelRegistry": "0x" + "10" * 20}))
     (tmp_path / "11.json").write_text("[")
     assert (deployments.registry_on(10), deployments.registry_on(1)) == ("0x" + "10" * 20, ours)
-    with pytest.raises(CitrateError, match="deployments/11.json"):
+    with pytest.raises(CitrateError, match=r"deployments/11\.json"):
         deployments.registry_on(11)
 
 
