@@ -221,11 +221,13 @@ def test_a_caller_who_stops_listening_leaves_no_process(gguf: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_parent_that_is_killed_leaves_no_process(gguf: Path, how: signal.Signals) -> None:
     code = (
-        "import os, sys, time; from pathlib import Path; import psutil;"
+        "import time; from pathlib import Path; import psutil;"
         "from citrate.core.records import Format; from citrate.inference.run import generate;"
-        "listen = lambda _: (print(psutil.Process().children()[0].pid, flush=True), time.sleep(60));"
-        f"generate(Path({str(gguf)!r}), Format.GGUF, 'One day', chat=False, on_text=listen)"
+        "child = lambda: psutil.Process().children()[0];"
+        "listen = lambda _: (child().suspend(), print(child().pid, flush=True), time.sleep(60));"
+        f"generate(Path({str(gguf)!r}), Format.GGUF, 'One day', chat=False, on_text=listen, temperature=50., max_tokens=450)"
     )
+    # The child is stopped in the middle of its answer, so that it cannot simply have come to its end.
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
@@ -241,7 +243,12 @@ def test_the_model_process_learns_no_secret(gguf: Path, monkeypatch: pytest.Monk
     seen: list[dict[str, str]] = []
     monkeypatch.setenv("CITRATE_PRIVATE_KEY", "0x" + "11" * 32)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    generate(gguf, Format.GGUF, QUESTION, on_text=lambda _: seen.append(children()[0].environ()))
+
+    def look(_: str) -> None:
+        if not seen:
+            seen.append(children()[0].environ())
+
+    generate(gguf, Format.GGUF, "One day", chat=False, on_text=look, temperature=50.0, max_tokens=450)
     assert seen and not {"CITRATE_PRIVATE_KEY", "AWS_SECRET_ACCESS_KEY"} & set(seen[0])
     assert seen[0]["HF_HUB_OFFLINE"] == seen[0]["GGML_NO_BACKTRACE"] == "1"
 
