@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from citrate.formats.mixtures import MIXTURES, Mixture, tensor_type
 from citrate.formats.safetensors_file import Tensor
 from citrate.formats.source import SourceModel
 from citrate.formats.streaming import buffer, in_order, read_rows, row_ranges
-from citrate.formats.vocabulary import read_vocabulary
+from citrate.formats.vocabulary import Vocabulary, read_vocabulary
 
 BARE = True
 _DIVERGENCE = {"F16": "0.0001", "BF16": "0.001", "Q8_0": "0.01", "Q4_K_M": "0.2"}
@@ -56,7 +56,7 @@ def refusal(model: SourceModel) -> str:
     if reason:
         return reason
     try:
-        read_vocabulary(model.root, model.config)
+        _vocabulary(model)
     except UnsupportedConversionError as error:
         return error.message
     return ""
@@ -127,6 +127,12 @@ def _writing_order(name: str) -> tuple[int, str]:
     return int(layer) if layer else -1, name
 
 
+@lru_cache(maxsize=2)
+def _vocabulary(model: SourceModel) -> Vocabulary:
+    """The model's tokenizer, parsed once: it is asked for before and while converting."""
+    return read_vocabulary(model.root, model.config)
+
+
 def _metadata(request: Request, family: Family, mixture: Mixture) -> Mapping[str, GgufValue]:
     model = request.model
     licence = find_licence(model.root)
@@ -140,7 +146,7 @@ def _metadata(request: Request, family: Family, mixture: Mixture) -> Mapping[str
     for key, value in family.gguf_metadata(model.config).items():
         kind = Kind.STRING if isinstance(value, str) else Kind.UINT32 if isinstance(value, int) else Kind.FLOAT32
         keys[f"{family.gguf_architecture}.{key}"] = GgufValue(kind, value)
-    keys |= read_vocabulary(model.root, model.config).metadata()
+    keys |= _vocabulary(model).metadata()
     keys["general.quantization_version"] = GgufValue(Kind.UINT32, 2)
     keys["general.file_type"] = GgufValue(Kind.UINT32, mixture.file_type)
     return keys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -32,18 +33,21 @@ def tokenize(root: Path, texts: Sequence[str], *, special: bool = False) -> list
         FormatError: tokenizer.json is malformed.
         BackendMissingError: the package tokenizers is not installed.
     """
+    tokenizer = _load(root, inside(root, "tokenizer.json").stat().st_mtime_ns)
+    return [tokenizer.encode(text, add_special_tokens=special).ids for text in texts]
+
+
+@lru_cache(maxsize=4)
+def _load(root: Path, _changed_ns: int) -> _Tokenizer:
     try:
         from tokenizers import Tokenizer
     except ModuleNotFoundError as error:
-        raise BackendMissingError(
-            "comparing tokenizers needs tokenizers", hint="pip install 'citrate[gguf]'"
-        ) from error
+        raise BackendMissingError("comparing tokens needs tokenizers", hint="pip install 'citrate[gguf]'") from error
     text = read_bounded(inside(root, "tokenizer.json"), TOKENIZER_MAX_BYTES).decode(errors="replace")
     try:
-        tokenizer = cast(_Tokenizer, Tokenizer.from_str(text))
+        return cast(_Tokenizer, Tokenizer.from_str(text))
     except Exception as error:
         raise FormatError(f"tokenizer.json cannot be loaded: {error!s:.200}") from error
-    return [tokenizer.encode(text, add_special_tokens=special).ids for text in texts]
 
 
 def corpus(root: Path) -> tuple[str, ...]:
