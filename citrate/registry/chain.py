@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-import filelock
-
 from citrate.core.canonical import Json
 from citrate.core.errors import ChainError, CitrateError, ConfigError
 from citrate.core.records import ADDRESS_PATTERN, ALIAS_PATTERN, LATEST, VariantRecord, VersionRecord
@@ -196,6 +194,8 @@ class TransactionSender:
     @contextlib.contextmanager
     def _one_at_a_time(self, address: str) -> Iterator[None]:
         """Hold the key's turn from its nonce to its receipt, so that two writers never use the same nonce."""
+        import filelock  # not at the top: reading takes no lock, and this takes as long as a read
+
         folder = self._home / "locks"
         atomic.private_folder(folder)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -80,7 +81,10 @@ TABLE: Mapping[str, Refusal] = {
     "StringTooLong(string)": Refusal(ChainError, "the contract is damaged", "citrate verify-contracts"),
 }
 
-_BY_SELECTOR = {selector(signature): (signature, refusal) for signature, refusal in TABLE.items()}
+
+@functools.cache
+def _by_selector() -> Mapping[bytes, tuple[str, Refusal]]:
+    return {selector(signature): (signature, refusal) for signature, refusal in TABLE.items()}
 
 
 def decode(data: bytes) -> CitrateError | None:
@@ -89,7 +93,7 @@ def decode(data: bytes) -> CitrateError | None:
     Raises:
         ChainError: one of our errors with arguments that cannot be read.
     """
-    found = _BY_SELECTOR.get(data[:4])
+    found = _by_selector().get(data[:4])
     if found is None:
         return None
     signature, refusal = found
