@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from citrate.core.digests import listing_sha256
-from citrate.core.errors import CitrateError, FormatError, IntegrityError, StoreError
+from citrate.core.errors import FormatError, IntegrityError, StoreError
 from citrate.core.records import Artifact, FileEntry
 from citrate.core.sink import Progress
 from citrate.registry import cid as cids
 from citrate.registry import dag
+from citrate.registry.attempts import Attempts, mismatch
 from citrate.registry.cid import DAG_PB, DIGEST_BYTES, RAW
 from citrate.registry.dag import CHUNK_BYTES
 from citrate.registry.sources import ByteStream, NoStreamError, Source, SourceError, StoreSource, UnansweredError, fill
@@ -32,12 +31,6 @@ from citrate.registry.store.index import StagedFile
 from citrate.registry.store.layout import disk_errors, prune, remove_tree
 from citrate.registry.store.writer import DiskFile
 from citrate.registry.stream import HashedFile, Stream
-
-ATTEMPTS = 3
-"""How often a source that does not answer is asked; any progress starts the count anew."""
-BACKOFF_S = 0.2
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -59,7 +52,7 @@ def fetch_block(cid: str, sources: Sequence[Source]) -> tuple[bytes, str]:
         IntegrityError: a source gave other bytes, and no other source had them.
         StoreError: no source has it; the message says why, source by source.
     """
-    return _Run(sources).block(cid, CHUNK_BYTES)
+    return Attempts(sources).block(cid, CHUNK_BYTES)
 
 
 def fetch_artifact(
@@ -89,7 +82,7 @@ def fetch_artifact(
             except IntegrityError as error:
                 damage = error
         folder = store.layout.partial(expected.cid)
-        fetch = _ArtifactFetch(expected, store, _Run([StoreSource(store), *sources]), folder, progress)
+        fetch = _ArtifactFetch(expected, store, Attempts([StoreSource(store), *sources]), folder, progress)
         try:
             fetch.all_files()
         except IntegrityError:
@@ -127,7 +120,7 @@ def check_consistent(expected: Artifact) -> None:
         ("cid", "sha256", "size_bytes"), (expected.cid, expected.sha256, expected.size_bytes), actual, strict=True
     ):
         if wanted != found:
-            raise _mismatch(f"{expected.cid}: its files' {name} is another", "artifact", str(wanted), str(found))
+            raise mismatch(f"{expected.cid}: its files' {name} is another", "artifact", str(wanted), str(found))
     for file in expected.files:
         _check_entry(file)
 
@@ -136,7 +129,7 @@ def _check_entry(file: FileEntry) -> None:
     codec, digest = cids.decode(file.cid)
     one_leaf = file.size_bytes <= CHUNK_BYTES
     if (codec == RAW) != one_leaf or (one_leaf and digest.hex() != file.sha256):
-        raise _mismatch(
+        raise mismatch(
             f"{file.path}: its CID, size and SHA-256 contradict each other",
             file.path,
             f"sha256 {file.sha256}, {file.size_bytes} bytes",
@@ -144,94 +137,15 @@ def _check_entry(file: FileEntry) -> None:
         )
 
 
-def _mismatch(message: str, path: str, expected: str, actual: str) -> IntegrityError:
-    return IntegrityError(message, path=path, expected=expected, actual=actual, hint="nothing of it was kept")
-
-
-@dataclass
-class _Run:
-    """The sources of one fetch: who still may be asked, and why the others may not."""
-
-    sources: Sequence[Source]
-    reasons: dict[str, str] = field(default_factory=dict)
-    lies: dict[str, IntegrityError] = field(default_factory=dict)
-    givers: dict[str, None] = field(default_factory=dict)
-
-    def attempt(self, cid: str, ask: Callable[[Source], T]) -> tuple[T, str]:
-        """Ask one source after the other until one gives what is wanted.
-
-        Raises:
-            IntegrityError: one gave wrong bytes, and no other had them.
-            StoreError: none has it.
-        """
-        for source in self.sources:
-            if source.name in self.lies:
-                continue
-            try:
-                result = self._patiently(source, ask)
-            except SourceError as error:
-                self.reasons[source.name] = str(error)
-            except IntegrityError as error:
-                self.lies[source.name] = error
-            else:
-                self.givers[source.name] = None
-                return result, source.name
-        raise self._failure(cid)
-
-    @staticmethod
-    def _patiently(source: Source, ask: Callable[[Source], T]) -> T:
-        wait_s = BACKOFF_S
-        for _ in range(ATTEMPTS - 1):
-            try:
-                return ask(source)
-            except UnansweredError:
-                time.sleep(wait_s)
-                wait_s *= 3
-        return ask(source)
-
-    def _failure(self, cid: str) -> CitrateError:
-        reasons = {name: why for name, why in self.reasons.items() if name != "store"}
-        listed = "; ".join(f"{name}: {why}" for name, why in reasons.items())
-        for name, lie in self.lies.items():
-            message = f"{name} gave wrong bytes for {lie.path or cid}: {lie.message}"
-            others = f"no other source has it ({listed})" if listed else "there is no other source"
-            return IntegrityError(
-                message,
-                path=lie.path or cid,
-                expected=lie.expected,
-                actual=lie.actual,
-                hint=f"{others}; try --from URL",
-            )
-        if not reasons:
-            return StoreError(
-                f"{cid} is not in the local store, and there is no source to ask",
-                hint="name a gateway with --from URL, or set gateways or kubo_api",
-                cid=cid,
-            )
-        return StoreError(f"no source has {cid}: {listed}", hint="name another gateway with --from URL", cid=cid)
-
-    def block(self, cid: str, max_bytes: int) -> tuple[bytes, str]:
-        """A block, compared with its CID."""
-        return self.attempt(cid, lambda source: self.block_from(source, cid, max_bytes))
-
-    @staticmethod
-    def block_from(source: Source, cid: str, max_bytes: int) -> bytes:
-        """A block of one source, compared with its CID."""
-        codec, digest = cids.decode(cid)
-        block = source.block(cid)
-        actual = hashlib.sha256(block).digest()
-        if actual != digest or len(block) > max_bytes:
-            raise _mismatch("a block is not what its CID says", cid, cid, cids.encode(codec, actual))
-        return block
-
-
 class _ArtifactFetch:
     """One artifact on its way into ``folder``."""
 
-    def __init__(self, expected: Artifact, store: Store, run: _Run, folder: Path, progress: Progress | None) -> None:
+    def __init__(
+        self, expected: Artifact, store: Store, attempts: Attempts, folder: Path, progress: Progress | None
+    ) -> None:
         self._expected = expected
         self._store = store
-        self._run = run
+        self._attempts = attempts
         self._folder = folder
         self._progress = progress
         self._staged: list[StagedFile] = []
@@ -251,8 +165,8 @@ class _ArtifactFetch:
         """Hand the complete folder to the store."""
         self._store.adopt(self._folder, self._expected, self._staged)
         path = self._store.get(self._expected.cid)
-        givers = ", ".join(self._run.givers) or "store"
-        return Fetched(path, givers, self._fetched_bytes, tuple(self._run.lies))
+        givers = ", ".join(self._attempts.givers) or "store"
+        return Fetched(path, givers, self._fetched_bytes, tuple(self._attempts.lies))
 
     def _file(self, file: FileEntry) -> StagedFile:
         self._require_room(file)
@@ -264,9 +178,9 @@ class _ArtifactFetch:
             disk.preallocate(file.size_bytes)
             hashed = arrived.hashed
             if hashed.size_bytes < file.size_bytes:
-                hashed, _ = self._run.attempt(file.cid, lambda source: self._rest(source, file, leaves, arrived))
+                hashed, _ = self._attempts.attempt(file.cid, lambda source: self._rest(source, file, leaves, arrived))
             if hashed.sha256 != file.sha256:
-                raise _mismatch(
+                raise mismatch(
                     f"{file.path}: the blocks are what its CID says, but their SHA-256 is another",
                     file.path, file.sha256, hashed.sha256,
                 )  # fmt: skip
@@ -297,13 +211,13 @@ class _ArtifactFetch:
         for height in range(dag.file_height(file.size_bytes), 0, -1):
             below: list[tuple[bytes, int]] = []
             for digest, size_bytes in level:
-                block, name = self._run.block(cids.encode(DAG_PB, digest), CHUNK_BYTES)
+                block, name = self._attempts.block(cids.encode(DAG_PB, digest), CHUNK_BYTES)
                 if name != "store":
                     self._fetched_bytes += len(block)
                 try:
                     below.extend(dag.file_children(block, size_bytes, height))
                 except FormatError as error:
-                    raise _mismatch(
+                    raise mismatch(
                         f"{file.path}: {error}", file.path, f"profile {dag.PROFILE}", cids.encode(DAG_PB, digest)
                     ) from error
             level = below
@@ -338,8 +252,8 @@ class _ArtifactFetch:
                 stream.push(length)
                 at += length
                 self._count(source, length)
-        except SourceError:
-            arrived.take(stream)
+        except (SourceError, KeyboardInterrupt):
+            arrived.take(stream)  # what has come is right, and need not come again
             raise
         except BaseException:
             stream.abort()

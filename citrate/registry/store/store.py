@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,12 +20,11 @@ from citrate.registry import car, reader, unixfs
 from citrate.registry import cid as cids
 from citrate.registry import dag as dags
 from citrate.registry.dag import CHUNK_BYTES
-from citrate.registry.store.index import Index, IndexedFile, LeafPlace, Receipt, StagedFile
+from citrate.registry.store.checking import VERIFY_HINT, Checker
+from citrate.registry.store.index import Index, LeafPlace, StagedFile
 from citrate.registry.store.layout import Layout, disk_errors, remove_tree, sync_directory, sync_tree
 from citrate.registry.store.writer import DiskFile, ObjectWriter
 from citrate.registry.stream import HashedFile
-
-_VERIFY_HINT = "see all that is damaged: citrate store verify"
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self._layout = Layout(root.absolute())
         self._index = Index(self._layout.index)
+        self._checker = Checker(self._layout, self._index)
 
     @property
     def root(self) -> Path:
@@ -181,58 +180,12 @@ class Store:
         """
         artifact = self.artifact(cid)
         with disk_errors(self.root, cid):
-            self._check_names(artifact)
-            for file in self._index.files(cid):
-                self._check_file(file, trust_receipt=True)
+            self._checker.check(artifact)
         return self._path(artifact)
 
     def _path(self, artifact: Artifact) -> Path:
         folder = self._layout.object(artifact.cid)
         return folder / self._index.files(artifact.cid)[0].entry.path if artifact.bare else folder
-
-    def _check_names(self, artifact: Artifact) -> None:
-        folder = self._layout.object(artifact.cid)
-        expected = {file.path for file in artifact.files}
-        found: set[str] = set()
-        for directory, folders, names in os.walk(folder):
-            at = Path(directory)
-            found.update(str((at / name).relative_to(folder)) for name in names)
-            found.update(str((at / name).relative_to(folder)) for name in folders if (at / name).is_symlink())
-        for path in sorted(expected ^ found):
-            missing = path in expected
-            raise IntegrityError(
-                f"{folder / path} is {'missing' if missing else 'no part of the object'}",
-                path=path,
-                expected="a file" if missing else "nothing",
-                actual="nothing" if missing else "a file",
-                hint="remove the object and fetch it again: citrate store verify",
-            )
-
-    def _check_file(self, file: IndexedFile, *, trust_receipt: bool) -> None:
-        path = self._layout.object(file.object_cid) / file.entry.path
-        status = path.lstat()
-        if not stat.S_ISREG(status.st_mode):
-            raise IntegrityError(
-                f"{path} is no longer a regular file",
-                path=file.entry.path,
-                expected=file.entry.sha256,
-                actual="no regular file",
-                hint=_VERIFY_HINT,
-            )
-        receipt = Receipt.of(status)
-        if trust_receipt and receipt == file.receipt:
-            return
-        hashed = unixfs.hash_file(path)
-        if hashed.sha256 != file.entry.sha256:
-            raise IntegrityError(
-                f"{path} was changed after it was stored",
-                path=file.entry.path,
-                expected=file.entry.sha256,
-                actual=hashed.sha256,
-                hint=_VERIFY_HINT,
-            )
-        if receipt != file.receipt:
-            self._index.set_receipt(file.id, receipt)
 
     def verify(self, progress: Progress | None = None) -> list[CitrateError]:
         """Read and hash every byte of every object.
@@ -244,24 +197,12 @@ class Store:
         total, done = sum(stored.size_bytes for stored in objects), 0
         damages: list[CitrateError] = []
         for stored in objects:
-            damages.extend(self._damages(stored.cid))
+            with disk_errors(self.root, stored.cid):
+                damages.extend(self._checker.damages(self.artifact(stored.cid)))
             done += stored.size_bytes
             if progress is not None:
                 progress("verify", done, total)
         return damages
-
-    def _damages(self, cid: str) -> Iterator[CitrateError]:
-        with disk_errors(self.root, cid):
-            try:
-                self._check_names(self.artifact(cid))
-            except IntegrityError as error:
-                yield error
-                return
-            for file in self._index.files(cid):
-                try:
-                    self._check_file(file, trust_receipt=False)
-                except CitrateError as error:
-                    yield error
 
     def ls(self) -> list[StoredObject]:
         """All objects, oldest first."""
@@ -359,7 +300,7 @@ class Store:
                 path=cid,
                 expected=digest.hex(),
                 actual=hashlib.sha256(copies[0]).hexdigest(),
-                hint=_VERIFY_HINT,
+                hint=VERIFY_HINT,
             )
         raise NotFoundError(f"block {cid} is not in the store at {self.root}")
 

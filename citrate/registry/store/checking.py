@@ -1,0 +1,91 @@
+"""Whether the files of an object are still what they were when it was stored."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from citrate.core.errors import CitrateError, IntegrityError
+from citrate.core.records import Artifact
+from citrate.registry import unixfs
+from citrate.registry.store.index import Index, IndexedFile, Receipt
+from citrate.registry.store.layout import Layout
+
+VERIFY_HINT = "see all that is damaged: citrate store verify"
+
+
+class Checker:
+    """Compares files on disk with the index."""
+
+    def __init__(self, layout: Layout, index: Index) -> None:
+        self._layout = layout
+        self._index = index
+
+    def check(self, artifact: Artifact) -> None:
+        """Check an object, reading only the files whose receipts no longer fit.
+
+        Raises:
+            IntegrityError: a file differs, is missing, or stands there in addition.
+        """
+        self._check_names(artifact)
+        for file in self._index.files(artifact.cid):
+            self._check_file(file, trust_receipt=True)
+
+    def damages(self, artifact: Artifact) -> Iterator[CitrateError]:
+        """Read and hash every byte of an object; yields what is wrong."""
+        try:
+            self._check_names(artifact)
+        except IntegrityError as error:
+            yield error
+            return
+        for file in self._index.files(artifact.cid):
+            try:
+                self._check_file(file, trust_receipt=False)
+            except CitrateError as error:
+                yield error
+
+    def _check_names(self, artifact: Artifact) -> None:
+        folder = self._layout.object(artifact.cid)
+        expected = {file.path for file in artifact.files}
+        found: set[str] = set()
+        for directory, folders, names in os.walk(folder):
+            at = Path(directory)
+            found.update(str((at / name).relative_to(folder)) for name in names)
+            found.update(str((at / name).relative_to(folder)) for name in folders if (at / name).is_symlink())
+        for path in sorted(expected ^ found):
+            missing = path in expected
+            raise IntegrityError(
+                f"{folder / path} is {'missing' if missing else 'no part of the object'}",
+                path=path,
+                expected="a file" if missing else "nothing",
+                actual="nothing" if missing else "a file",
+                hint="remove the object and fetch it again: citrate store verify",
+            )
+
+    def _check_file(self, file: IndexedFile, *, trust_receipt: bool) -> None:
+        path = self._layout.object(file.object_cid) / file.entry.path
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            raise IntegrityError(
+                f"{path} is no longer a regular file",
+                path=file.entry.path,
+                expected=file.entry.sha256,
+                actual="no regular file",
+                hint=VERIFY_HINT,
+            )
+        receipt = Receipt.of(status)
+        if trust_receipt and receipt == file.receipt:
+            return
+        hashed = unixfs.hash_file(path)
+        if hashed.sha256 != file.entry.sha256:
+            raise IntegrityError(
+                f"{path} was changed after it was stored",
+                path=file.entry.path,
+                expected=file.entry.sha256,
+                actual=hashed.sha256,
+                hint=VERIFY_HINT,
+            )
+        if receipt != file.receipt:
+            self._index.set_receipt(file.id, receipt)
