@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
 import {IModelRegistry} from "./interfaces/IModelRegistry.sol";
+import {Alias} from "./libraries/Alias.sol";
 import {Chain} from "./libraries/Chain.sol";
 import {Ids} from "./libraries/Ids.sol";
 import {Payload} from "./libraries/Payload.sol";
@@ -15,12 +16,6 @@ import {Text} from "./libraries/Text.sol";
 /// @notice What it promises stands in IModelRegistry. It has no owner, no settings and no way to be changed.
 /// @custom:security-contact See SECURITY in the repository's README.
 contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
-    struct Alias {
-        address release;
-        uint48 changedAtBlock;
-        uint48 changes;
-    }
-
     bytes32 private constant PUBLISH_TYPEHASH =
         keccak256("Publish(address publisher,bytes release,string aliasName,uint256 nonce,uint256 deadline)");
     bytes32 private constant NO_REPLACEMENT = bytes32(uint256(1));
@@ -74,17 +69,16 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         external
         returns (address record)
     {
-        unchecked {
-            bytes32 modelId = _requireOwner(publisher, name);
-            bytes32 versionId = Ids.nameId(modelId, bytes(version));
-            Payload.checkAddition(addition);
-            address[] memory earlier = _recordsOf(versionId);
-            if (earlier.length == MAX_RECORDS) revert TooManyRecords(versionId);
-            for (uint256 i; i < earlier.length; ++i) RecordLayout.requireDisjoint(addition, earlier[i]);
-            address sender = msg.sender == publisher ? address(0) : msg.sender;
-            record = _append(_saltOf(versionId, earlier.length), Kind.Addition, earlier[0], sender, "", addition);
-            emit VariantsAdded(modelId, versionId, record);
-        }
+        bytes32 modelId = _requireOwner(publisher, name);
+        bytes32 versionId = Ids.nameId(modelId, bytes(version));
+        Payload.checkAddition(addition);
+        address[] memory earlier = _recordsOf(versionId);
+        if (earlier.length == MAX_RECORDS) revert TooManyRecords(versionId);
+        for (uint256 i; i < earlier.length; ++i) RecordLayout.requireDisjoint(addition, earlier[i]);
+        RecordLayout.Draft memory draft = RecordLayout.Draft(Kind.Addition, earlier[0], address(0), "");
+        if (msg.sender != publisher) draft.sender = msg.sender;
+        record = _append(_saltOf(versionId, earlier.length), draft, addition);
+        emit VariantsAdded(modelId, versionId, record);
     }
 
     /// @inheritdoc IModelRegistry
@@ -136,33 +130,31 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         if (Text.isLatest(bytes(aliasOrVersion))) return _latest(modelId, model.newest());
         bytes32 nameId = Ids.nameId(modelId, bytes(aliasOrVersion));
         if (_exists(nameId)) return nameId;
-        address release = _aliases[nameId].release;
-        if (release == address(0)) revert UnknownAlias(modelId, aliasOrVersion);
-        return _versionId(modelId, release);
+        Alias found = _aliases[nameId];
+        if (found.changes() == 0) revert UnknownAlias(modelId, aliasOrVersion);
+        return _versionId(modelId, found.release());
     }
 
     /// @inheritdoc IModelRegistry
     function getVersion(bytes32 versionId) external view returns (Version memory v) {
-        unchecked {
-            address[] memory accounts = _recordsOf(versionId);
-            RecordLayout.Record memory release = RecordLayout.read(accounts[0]);
-            (v.modelId, v.publisher, v.name) = _modelOf(release);
-            v.owner = _owner(v.modelId, v.publisher, _models[v.modelId]);
-            v.version = release.version;
-            v.licence = release.licence;
-            v.priceWei = release.priceWei;
-            v.createdAt = release.time;
-            v.record = accounts[0];
-            bytes32 replacement = _replacements[versionId];
-            v.deprecated = replacement != 0;
-            if (replacement != NO_REPLACEMENT) v.replacement = replacement;
-            v.manifests = new bytes32[](accounts.length);
-            v.senders = new address[](accounts.length);
-            for (uint256 i; i < accounts.length; ++i) {
-                RecordLayout.Record memory r = RecordLayout.read(accounts[i]);
-                v.manifests[i] = r.manifest;
-                v.senders[i] = r.sender == address(0) ? v.publisher : r.sender;
-            }
+        address[] memory accounts = _recordsOf(versionId);
+        RecordLayout.Record memory release = RecordLayout.read(accounts[0]);
+        (v.modelId, v.publisher, v.name) = _modelOf(release);
+        v.owner = _owner(v.modelId, v.publisher, _models[v.modelId]);
+        v.version = release.version;
+        v.licence = release.licence;
+        v.priceWei = release.priceWei;
+        v.createdAt = release.time;
+        v.record = accounts[0];
+        bytes32 replacement = _replacements[versionId];
+        v.deprecated = replacement != 0;
+        if (replacement != NO_REPLACEMENT) v.replacement = replacement;
+        v.manifests = new bytes32[](accounts.length);
+        v.senders = new address[](accounts.length);
+        for (uint256 i; i < accounts.length; ++i) {
+            RecordLayout.Record memory r = RecordLayout.read(accounts[i]);
+            v.manifests[i] = r.manifest;
+            v.senders[i] = r.sender == address(0) ? v.publisher : r.sender;
         }
     }
 
@@ -177,10 +169,10 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         view
         returns (bytes32 versionId, string memory version, uint256 changedAtBlock, uint256 changes)
     {
-        Alias memory a = _aliases[Ids.nameId(modelId, bytes(aliasName))];
-        if (a.release == address(0)) revert UnknownAlias(modelId, aliasName);
-        version = RecordLayout.read(a.release).version;
-        return (_nameId(modelId, version), version, a.changedAtBlock, a.changes);
+        Alias found = _aliases[Ids.nameId(modelId, bytes(aliasName))];
+        if (found.changes() == 0) revert UnknownAlias(modelId, aliasName);
+        version = RecordLayout.read(found.release()).version;
+        return (_nameId(modelId, version), version, found.changedAtBlock(), found.changes());
     }
 
     /// @inheritdoc IModelRegistry
@@ -237,49 +229,42 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         (modelId, versionId, nameEnd) = Payload.checkRelease(publisher, release);
         Chain model = _models[modelId];
         if (by != _owner(modelId, publisher, model)) revert NotOwner(modelId, by);
-        address record;
-        {
-            Kind kind = Kind.FirstRelease;
-            address link = publisher;
-            bytes memory lead;
-            if (model.count() != 0) {
-                // The usual collision, a release sent twice, is found for nothing; CREATE2 would burn the gas.
-                if (model.newest() == _recordAccount(versionId)) revert VersionTaken(versionId);
-                if (_aliases[versionId].release != address(0)) revert NameTaken(versionId);
-                kind = Kind.Release;
-                (link, lead) = RecordLayout.follow(model.newest());
-                release = release[nameEnd:];
-            }
-            record = _append(versionId, kind, link, by == publisher ? address(0) : by, lead, release);
+        RecordLayout.Draft memory draft = RecordLayout.Draft(Kind.FirstRelease, publisher, address(0), "");
+        if (by != publisher) draft.sender = by;
+        if (model.count() != 0) {
+            _requireFree(model, versionId);
+            draft.kind = Kind.Release;
+            (draft.link, draft.lead) = RecordLayout.follow(model.newest());
+            release = release[nameEnd:];
         }
+        address record = _append(versionId, draft, release);
         _models[modelId] = model.append(record);
         emit Published(modelId, versionId, record);
         if (bytes(aliasName).length != 0) _setAlias(modelId, versionId, record, aliasName);
     }
 
-    function _append(
-        bytes32 salt,
-        Kind kind,
-        address link,
-        address sender,
-        bytes memory lead,
-        bytes calldata rest
-    ) private returns (address record) {
+    function _append(bytes32 salt, RecordLayout.Draft memory draft, bytes calldata rest) private returns (address record) {
         Chain all = _head;
-        record = _createRecord(salt, RecordLayout.encode(kind, all.newest(), link, sender, lead, rest));
+        record = _createRecord(salt, RecordLayout.encode(all.newest(), draft, rest));
         _head = all.append(record);
     }
 
+    /// @dev The usual collision, a release sent twice, is found here for nothing; the others in `_createRecord`, where
+    /// CREATE2 has taken the gas, because a look at an account that is not the model's newest costs every release 2,600.
+    function _requireFree(Chain model, bytes32 versionId) private view {
+        if (model.newest() == _recordAccount(versionId)) revert VersionTaken(versionId);
+        if (_aliases[versionId].changes() != 0) revert NameTaken(versionId);
+    }
+
     function _setAlias(bytes32 modelId, bytes32 versionId, address release, string calldata aliasName) private {
-        unchecked {
-            if (Text.isLatest(bytes(aliasName))) revert ReservedName();
-            if (!Text.isName(bytes(aliasName), 32, false)) revert InvalidAlias(aliasName);
-            bytes32 aliasId = Ids.nameId(modelId, bytes(aliasName));
-            Alias memory a = _aliases[aliasId];
-            if (a.changes == 0 && _exists(aliasId)) revert NameTaken(aliasId);
-            _aliases[aliasId] = Alias(release, uint48(block.number), a.changes + 1);
-            emit AliasSet(modelId, versionId, aliasName, a.changedAtBlock, a.changes + 1);
-        }
+        if (Text.isLatest(bytes(aliasName))) revert ReservedName();
+        if (!Text.isName(bytes(aliasName), 32, false)) revert InvalidAlias(aliasName);
+        bytes32 aliasId = Ids.nameId(modelId, bytes(aliasName));
+        Alias before = _aliases[aliasId];
+        if (before.changes() == 0 && _exists(aliasId)) revert NameTaken(aliasId);
+        Alias moved = before.moveTo(release);
+        _aliases[aliasId] = moved;
+        emit AliasSet(modelId, versionId, aliasName, before.changedAtBlock(), moved.changes());
     }
 
     /// @dev What `records`, `models` and `versions` have in common; it looks at which of them was called, because the

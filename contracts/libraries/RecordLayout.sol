@@ -28,19 +28,18 @@ library RecordLayout {
         string licence;
     }
 
-    /// @dev Lays out a record.
-    /// @param sender The owner if that is not the publisher; else 0.
-    /// @param lead In a later release the version before it, as a text; else empty.
-    /// @param rest The part that the caller sent and that the record keeps.
-    function encode(
-        IModelRegistry.Kind kind,
-        address previous,
-        address link,
-        address sender,
-        bytes memory lead,
-        bytes calldata rest
-    ) internal view returns (bytes memory record) {
-        uint256 code = uint256(kind) | (sender == address(0) ? 0 : BY_OTHER);
+    /// @dev What is to stand in a record before the part that the caller sent.
+    struct Draft {
+        IModelRegistry.Kind kind;
+        address link;
+        address sender; // 0 where the publisher is the owner
+        bytes lead; // in a later release the version before it, as a text; else empty
+    }
+
+    /// @dev Lays out a record; `rest` is the part that the caller sent and that the record keeps.
+    function encode(address previous, Draft memory draft, bytes calldata rest) internal view returns (bytes memory record) {
+        (address link, address sender, bytes memory lead) = (draft.link, draft.sender, draft.lead);
+        uint256 code = uint256(draft.kind) | (sender == address(0) ? 0 : BY_OTHER);
         uint256 start = code << 240 | block.timestamp << 200; // 00, kind, time
         assembly ("memory-safe") {
             record := mload(0x40)

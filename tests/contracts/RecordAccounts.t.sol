@@ -20,20 +20,21 @@ contract Accounts is RecordAccounts {
     }
 
     function encode(address previous, address link, address sender, bytes calldata rest) external view returns (bytes memory) {
-        return RecordLayout.encode(IModelRegistry.Kind.Release, previous, link, sender, hex"0131", rest);
+        return RecordLayout.encode(previous, RecordLayout.Draft(IModelRegistry.Kind.Release, link, sender, hex"0131"), rest);
     }
 
     /// The addresses come with dirt above their 160 bits, as unmasked slots and calldata could leave them.
     function encodeDirty(uint256 dirt, bytes calldata rest) external view returns (bytes memory) {
         address previous;
-        address link;
-        address sender;
+        RecordLayout.Draft memory draft;
         assembly {
             previous := or(shl(160, dirt), 0x1111)
-            link := or(shl(160, dirt), 0x2222)
-            sender := or(shl(160, dirt), 0x3333)
+            mstore(add(draft, 32), or(shl(160, dirt), 0x2222))
+            mstore(add(draft, 64), or(shl(160, dirt), 0x3333))
         }
-        return RecordLayout.encode(IModelRegistry.Kind.Release, previous, link, sender, hex"0131", rest);
+        draft.kind = IModelRegistry.Kind.Release;
+        draft.lead = hex"0131";
+        return RecordLayout.encode(previous, draft, rest);
     }
 }
 
