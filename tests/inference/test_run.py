@@ -225,8 +225,8 @@ def test_a_parent_that_is_killed_leaves_no_process(gguf: Path, how: signal.Signa
         "from citrate.core.records import Format; from citrate.inference.run import generate;"
         "child = lambda: psutil.Process().children()[0];"
         "listen = lambda _: (child().suspend(), print(child().pid, flush=True), time.sleep(60));"
-        f"generate(Path({str(gguf)!r}), Format.GGUF, 'One day', chat=False, on_text=listen, temperature=50., max_tokens=450"
-        ")"
+        "long = dict(chat=False, temperature=50.0, max_tokens=450);"
+        f"generate(Path({str(gguf)!r}), Format.GGUF, 'One day', on_text=listen, **long)"
     )
     # The child is stopped in the middle of its answer, so that it cannot simply have come to its end.
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
