@@ -208,6 +208,8 @@ def test_a_devnet_that_is_down_says_how_to_start_it(home: Path) -> None:
 def test_a_devnet_that_hangs_is_told_and_stopped(home: Path) -> None:
     status = Devnet(home).up()
     os.kill(status.pid, signal.SIGSTOP)
+    while psutil.Process(status.pid).status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
     try:
         with pytest.raises(ChainError, match="no answer in time"):
             JsonRpc(status.rpc_url, timeout_s=0.3).call("eth_blockNumber")
