@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from citrate.core.errors import StoreError
 from citrate.core.records import Artifact, FileEntry
 from citrate.registry.cid import DIGEST_BYTES
 from citrate.registry.dag import CHUNK_BYTES, InnerNode
+from citrate.registry.store.layout import file_lock
 
 _VERSION = 1
 _SCHEMA = """
@@ -118,7 +117,7 @@ class Index:
         connection.execute("PRAGMA synchronous = FULL")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            with FileLock(self._path.with_name("index.lock")):  # switching to WAL does not wait for others by itself
+            with file_lock(self._path.with_name("index.lock")):  # switching to WAL does not wait for others by itself
                 self._create(connection)
         elif version != _VERSION:
             raise StoreError(

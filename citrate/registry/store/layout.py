@@ -23,8 +23,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from citrate.core.errors import StoreError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -64,7 +62,7 @@ class Layout:
         """Hold the lock of one object; waits for another process that has it."""
         path = self.root / "locks" / f"{cid}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path):
+        with file_lock(path):
             yield
 
     def sweep_partial(self) -> None:
@@ -74,8 +72,9 @@ class Layout:
         for folder in list((self.root / "partial").iterdir()):
             path = self.root / "locks" / f"{folder.name}.partial.lock"
             path.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(Timeout), FileLock(path, timeout=0):
-                remove_tree(folder)
+            with try_lock(path) as ours:
+                if ours:
+                    remove_tree(folder)
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
@@ -84,7 +83,7 @@ class Layout:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
         name = uuid.uuid4().hex
-        with FileLock(folder / f"{name}.lock"):
+        with file_lock(folder / f"{name}.lock"):
             mine = folder / name
             mine.mkdir()
             try:
@@ -92,6 +91,29 @@ class Layout:
             finally:
                 remove_tree(mine)
                 (folder / f"{name}.lock").unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold a lock among processes; waits for it. It ends with the process, however that ends."""
+    import filelock  # not at the top: reading the store takes no lock, and this takes long to import
+
+    with filelock.FileLock(path):
+        yield
+
+
+@contextlib.contextmanager
+def try_lock(path: Path) -> Iterator[bool]:
+    """As ``file_lock``, but without waiting: says whether the lock is ours."""
+    import filelock
+
+    try:
+        lock = filelock.FileLock(path).acquire(timeout=0)
+    except filelock.Timeout:
+        yield False
+        return
+    with lock:
+        yield True
 
 
 def sweep(staging: Path) -> None:
@@ -102,10 +124,10 @@ def sweep(staging: Path) -> None:
                 if not entry.with_suffix("").exists() and entry.stat().st_mtime < time.time() - _DAY_S:
                     entry.unlink()
             continue
-        lock = FileLock(staging / f"{entry.name}.lock", timeout=0)
-        with contextlib.suppress(Timeout), lock:
-            remove_tree(entry)
-            (staging / f"{entry.name}.lock").unlink(missing_ok=True)
+        with try_lock(staging / f"{entry.name}.lock") as ours:
+            if ours:
+                remove_tree(entry)
+                (staging / f"{entry.name}.lock").unlink(missing_ok=True)
 
 
 def remove_tree(folder: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_sweep_spares_the_writer_that_lives(store: Store, model: Path) -> None
 
 
 LIMITED = """
-import os, resource, sys
+import filelock, os, resource, sys  # filelock: whoever the child becomes may not be able to read this environment
 from pathlib import Path
 from citrate.core.errors import StoreError
 from citrate.registry.store import Store
