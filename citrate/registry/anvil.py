@@ -68,7 +68,8 @@ def install(home: Path) -> Path:
     )
     found = find(home)
     if done.returncode or found is None:
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or ["it installed nothing"]
+        lines = [line for line in done.stderr.splitlines() if "error" in line and " code " not in line]
+        lines = lines or ["it installed nothing"]
         raise UnavailableError(
             f"npm could not install Anvil: {lines[0][:200]}", hint="put `anvil` (getfoundry.sh) on PATH"
         )
