@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 
 import pytest
 from eth_keys.datatypes import PrivateKey
 
-from citrate.core.errors import IntegrityError, NotPermittedError
+from citrate.core.errors import CitrateError, IntegrityError, NotPermittedError
 from citrate.registry import signatures
 from citrate.registry.chain import Chain
 from citrate.registry.ethereum import Account, encode_typed_data
+from citrate.registry.ids import model_id
+from citrate.registry.rpc import quantity
 from citrate.registry.signatures import Domain, manifest_digest, recover, require_valid, sign, sign_release
 from citrate.registry.signer import Signer
 from tests.fixtures_anvil import release_of, sha256_of, signer_of
@@ -111,6 +114,38 @@ def test_a_stranger_publishes_what_the_owner_signed(chain: Chain, publisher: Sig
     record = chain.resolve(publisher.address, "tiny", "prod")
     assert record.signers == (publisher.address,) and record.publisher == publisher.address
     assert chain.nonce_of(publisher.address, "tiny") == 1
+
+
+@pytest.mark.servers
+def test_of_two_relayers_in_one_block_the_second_is_told_why_it_failed(
+    chain: Chain, publisher: Signer, stranger: Signer
+) -> None:
+    release, deadline = release_of(publisher.address), int(time.time()) + 3600
+    signed = sign_release(publisher, release, "", nonce=0, deadline=deadline, registry_address=chain.registry_address)
+    results: list[object] = []
+
+    def relay(relayer: Signer) -> None:
+        try:
+            results.append(chain.publish_by_sig(relayer, release, deadline, signed))
+        except CitrateError as error:
+            results.append(error)
+
+    chain.rpc.call("evm_setAutomine", False)
+    try:
+        threads = [threading.Thread(target=relay, args=(relayer,)) for relayer in (stranger, signer_of("validator"))]
+        for thread in threads:
+            thread.start()
+        give_up = time.monotonic() + 60
+        while quantity(chain.rpc.call("eth_getBlockTransactionCountByNumber", "pending")) < 2:
+            assert time.monotonic() < give_up
+            time.sleep(0.02)
+        chain.rpc.call("evm_mine")
+        for thread in threads:
+            thread.join(60)
+    finally:
+        chain.rpc.call("evm_setAutomine", True)
+    assert sorted(type(result).__name__ for result in results) == ["NotPermittedError", "Receipt"]
+    assert len(chain.versions(model_id(publisher.address, "tiny"))) == 1
 
 
 @pytest.mark.servers
