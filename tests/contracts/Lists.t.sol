@@ -123,6 +123,7 @@ contract ListsTest is RegistryTest {
         _refuse(forged);
         (address newest,) = registry.head();
         _refuse(address(new Forgery(newest.code)));
+        _refuse(address(new Forgery(registry.getVersion(versionIdOf("1.1.0")).record.code)));
         // records of another model, and an addition, are no versions of this one
         (IModelRegistry.Item[] memory items,) = registry.records(address(0), 10);
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.UnknownRecord.selector, items[2].record));
@@ -134,6 +135,8 @@ contract ListsTest is RegistryTest {
     function _refuse(address cursor) private {
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.UnknownRecord.selector, cursor));
         registry.records(cursor, 10);
+        vm.expectRevert(abi.encodeWithSelector(IModelRegistry.UnknownRecord.selector, cursor));
+        registry.models(cursor, 10);
         vm.expectRevert(abi.encodeWithSelector(IModelRegistry.UnknownRecord.selector, cursor));
         registry.versions(modelId, cursor, 10);
     }
@@ -158,7 +161,8 @@ contract ListsTest is RegistryTest {
         address cursor;
         IModelRegistry.Item[] memory page;
         do {
-            (page, cursor) = registry.versions(modelId, cursor, 10_000);
+            // a node's usual limit for a call is 50 million
+            (page, cursor) = registry.versions{gas: 20_000_000}(modelId, cursor, 10_000);
             require(page.length <= 500, "a page without a bound");
             seen += page.length;
         } while (cursor != address(0));
