@@ -85,7 +85,20 @@ def read_optional(root: Path, name: str, limit: int = CONFIG_MAX_BYTES) -> dict[
 
 def pretty(document: Mapping[str, Json]) -> bytes:
     """The one spelling in which we write JSON for people: sorted keys, two spaces, a newline at the end."""
-    return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    return encoded(text)
+
+
+def encoded(text: str) -> bytes:
+    """``text`` in UTF-8.
+
+    Raises:
+        FormatError: it holds half of a surrogate pair, which JSON can spell and UTF-8 cannot.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise FormatError(f"{text[error.start : error.start + 20]!r} is no valid Unicode") from error
 
 
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:

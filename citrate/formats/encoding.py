@@ -13,6 +13,7 @@ from citrate.formats import ggml
 from citrate.formats.dtypes import Raw, all_finite, to_bfloat16, to_float32
 from citrate.formats.gguf_file import NUMBERS, TYPES
 from citrate.formats.measure import BlockErrors, compare
+from citrate.formats.safetensors_file import Tensor
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,13 @@ class Encoded:
     source_bytes: int
 
 
-def encode(values: Raw, dtype: str, type_name: str) -> Encoded:
-    """Encode flat weights of safetensors type ``dtype`` (BF16, F16 or F32), whole blocks of ``type_name``.
+def encode(values: Raw, tensor: Tensor, type_name: str) -> Encoded:
+    """Encode flat weights of ``tensor`` (BF16, F16 or F32), whole blocks of ``type_name``.
 
     Raises:
         FormatError: a weight is too large for the type.
     """
+    dtype = tensor.dtype
     if dtype == type_name:
         return Encoded(values.view(np.uint8), None, values.nbytes)
     source: Raw = values if dtype == "BF16" else to_float32(values, dtype)
@@ -38,12 +40,14 @@ def encode(values: Raw, dtype: str, type_name: str) -> Encoded:
     if type_name == "BF16":
         halves = to_bfloat16(to_float32(values, dtype))
         if not all_finite(halves, "BF16"):
-            raise FormatError("a weight is too large for BF16")
+            raise FormatError(f"tensor {tensor.name!r} holds a weight too large for BF16")
         data = halves.view(np.uint8)
     else:
         data = _kernels().run(type_name, source)
         if type_name == "F16" and not all_finite(data.view(np.uint16), "F16"):
-            raise FormatError("a weight is too large for F16", hint="use gguf:BF16 or a quantized variant")
+            raise FormatError(
+                f"tensor {tensor.name!r} holds a weight too large for F16", hint="use gguf:BF16 or a quantized variant"
+            )
     return Encoded(data, compare(source, ggml.decode(type_name, data, source.size)), values.nbytes)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from citrate.core.errors import FormatError, UnsupportedConversionError
+from citrate.core.errors import UnsupportedConversionError
 from citrate.core.sink import SinkFile
 from citrate.formats.checks import llama
 from citrate.formats.checks.reference import Logits, positions
@@ -155,18 +156,18 @@ def _metadata(request: Request, family: Family, mixture: Mixture) -> Mapping[str
 def _write_tensors(request: Request, jobs: Sequence[_Job], file: SinkFile) -> TensorErrors:
     """Write the data of every tensor and judge each when its last piece is out."""
     checks, done = TensorErrors(), 0
-    pieces = in_order(_pieces(jobs, request.model), request.threads)
-    for job in jobs:
-        errors: list[BlockErrors] = []
-        for _ in _ranges(job, request.model):
-            encoded = next(pieces)
-            file.write(buffer(encoded.data))
-            if encoded.errors:
-                errors.append(encoded.errors)
-            done += encoded.source_bytes
-            request.report(done)
-        file.write(bytes(padded(job.target.size_bytes) - job.target.size_bytes))
-        checks.judge(job.target.name, job.target.type_name, errors)
+    with closing(in_order(_pieces(jobs, request.model), request.threads)) as pieces:
+        for job in jobs:
+            errors: list[BlockErrors] = []
+            for _ in _ranges(job, request.model):
+                encoded = next(pieces)
+                file.write(buffer(encoded.data))
+                if encoded.errors:
+                    errors.append(encoded.errors)
+                done += encoded.source_bytes
+                request.report(done)
+            file.write(bytes(padded(job.target.size_bytes) - job.target.size_bytes))
+            checks.judge(job.target.name, job.target.type_name, errors)
     return checks
 
 
@@ -189,10 +190,7 @@ def _encode(job: _Job, first: int, last: int) -> Encoded:
     values = read_rows(job.source, first, last)
     if job.heads:
         values = _permuted(values, last - first, job.source.shape[0] // job.heads)
-    try:
-        return encode(values, job.source.dtype, job.target.type_name)
-    except FormatError as error:
-        raise FormatError(f"tensor {job.source.name!r}: {error.message}", hint=error.hint) from error
+    return encode(values, job.source, job.target.type_name)
 
 
 def _permuted(values: Raw, rows: int, head_dim: int) -> Raw:

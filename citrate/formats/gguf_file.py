@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
 from citrate.core.errors import FormatError
+from citrate.formats.documents import encoded
 
 ALIGNMENT = 32
 _MAGIC = b"GGUF"
@@ -299,7 +300,7 @@ class _Reader:
 
 
 def _string(text: str) -> bytes:
-    data = text.encode()
+    data = encoded(text)
     return struct.pack("<Q", len(data)) + data
 
 

@@ -6,6 +6,7 @@ Written without MLX, which need not be installed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -140,11 +141,11 @@ def _write_shard(request: Request, name: str, tensors: Sequence[Tensor], checks:
     header = header_bytes(planned, {"format": "mlx"})
     file = request.sink.open(name, len(header) + sum(entry.size_bytes for entry in planned))
     file.write(header)
-    pieces = in_order(_pieces(tensors), request.threads)
-    for tensor in tensors:
-        _write_tensor(tensor, pieces, file, checks)
-        done += tensor.size_bytes
-        request.report(done)
+    with closing(in_order(_pieces(tensors), request.threads)) as pieces:
+        for tensor in tensors:
+            _write_tensor(tensor, pieces, file, checks)
+            done += tensor.size_bytes
+            request.report(done)
     file.close()
     return done
 

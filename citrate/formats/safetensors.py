@@ -6,6 +6,7 @@ Works for every architecture, with nothing installed but numpy.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -96,10 +97,11 @@ def _write_shard(request: Request, name: str, tensors: Sequence[Tensor], done: i
     header = header_bytes([Planned(t.name, t.dtype, t.shape) for t in tensors], {"format": "pt"})
     file = request.sink.open(name, len(header) + sum(tensor.size_bytes for tensor in tensors))
     file.write(header)
-    for values in in_order(_pieces(tensors), request.threads):
-        file.write(buffer(values))
-        done += values.nbytes
-        request.report(done)
+    with closing(in_order(_pieces(tensors), request.threads)) as pieces:
+        for values in pieces:
+            file.write(buffer(values))
+            done += values.nbytes
+            request.report(done)
     file.close()
     return done
 

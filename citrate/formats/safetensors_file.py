@@ -7,6 +7,7 @@ Layout (https://github.com/huggingface/safetensors#format): 8 bytes little-endia
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,9 +66,12 @@ def read_header(path: Path) -> tuple[Tensor, ...]:
     Raises:
         FormatError: any deviation from the format.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start, entries = _header_object(file, path.name, size)
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            start, entries = _header_object(file, path.name, size)
+    except OSError as error:
+        raise FormatError(f"{path.name} cannot be read: {error.strerror}") from error
     tensors = sorted((_tensor(path, start, name, entry) for name, entry in entries.items()), key=_by_offset)
     at = start
     for tensor in tensors:

@@ -92,7 +92,10 @@ def open_model(path: Path | str) -> SourceModel:
 
 
 def _require_model(root: Path) -> None:
-    names = sorted(entry.name for entry in root.iterdir())
+    try:
+        names = sorted(entry.name for entry in root.iterdir())
+    except OSError as error:
+        raise FormatError(f"{root} cannot be read: {error.strerror}") from error
     if "adapter_config.json" in names and "config.json" not in names:
         raise FormatError(f"{root} is a LoRA adapter, not a model", hint="citrate register-lora --help")
     if "model_index.json" in names:

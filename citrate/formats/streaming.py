@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -28,7 +28,7 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_order(jobs: Iterable[Callable[[], T]], threads: int | None) -> Iterator[T]:
+def in_order(jobs: Iterable[Callable[[], T]], threads: int | None) -> Generator[T, None, None]:
     """Run ``jobs`` on ``threads`` threads (None: all cores) and yield their results in the order of the jobs.
 
     The first exception of a job is raised in its turn; jobs that have not started by then never do.
@@ -78,14 +78,17 @@ def read_bytes(tensor: Tensor, start: int, size: int) -> Raw:
     """Read ``size`` bytes at ``start`` of the tensor's data; raises as ``read_rows`` does."""
     values = np.empty(size // width(tensor.dtype), STORAGE[tensor.dtype])
     view = values.view(np.uint8).data
-    with tensor.path.open("rb", buffering=0) as file:
-        file.seek(tensor.offset + start)
-        at = 0
-        while at < size:
-            got = file.readinto(view[at:])  # one call may stop short of 2 GiB or at a signal
-            if not got:
-                raise FormatError(f"{tensor.path.name} became shorter while it was read")
-            at += got
+    try:
+        with tensor.path.open("rb", buffering=0) as file:
+            file.seek(tensor.offset + start)
+            at = 0
+            while at < size:
+                got = file.readinto(view[at:])  # one call may stop short of 2 GiB or at a signal
+                if not got:
+                    raise FormatError(f"{tensor.path.name} became shorter while it was read")
+                at += got
+    except OSError as error:
+        raise FormatError(f"{tensor.path.name} cannot be read: {error.strerror}") from error
     if not all_finite(values, tensor.dtype):
         raise FormatError(
             f"tensor {tensor.name!r} holds NaN or infinite weights", hint="the model is damaged; download it again"

@@ -83,9 +83,12 @@ def torch_logits(config: Config, rows: Rows, sequences: Sequence[Sequence[int]])
     document = parse_object(canonical_config(config), "config.json")
     for key in ("quantization", "quantization_config", "model_type", "dtype", "torch_dtype"):
         document.pop(key, None)
-    settings = AutoConfig.for_model(config.model_type, **document)
     build: Callable[..., torch.nn.Module] = AutoModelForCausalLM.from_config
-    network = build(settings, dtype=torch.float32, attn_implementation="eager")
+    try:
+        settings = AutoConfig.for_model(config.model_type, **document)
+        network = build(settings, dtype=torch.float32, attn_implementation="eager")
+    except Exception as error:
+        raise FormatError(f"transformers cannot build this config.json: {str(error).splitlines()[0]:.200}") from error
     _fill(network, rows)
     return _evaluate(network.eval(), sequences)
 

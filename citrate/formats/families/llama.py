@@ -86,6 +86,8 @@ def unsupported(config: Config) -> str:
             return f"{key} is set, and llama.cpp's Llama has none"
     if document.get("quantization_config") or document.get("quantization"):
         return "its weights are quantised already"
+    if config.model_type != "llama":
+        return f"its model_type is {config.model_type!r:.40}, not llama"
     if document.get("hidden_act", "silu") != "silu":
         return f"hidden_act is {document['hidden_act']!r:.40}, not silu"
     if config.heads < 1 or config.kv_heads < 1 or config.heads % config.kv_heads or config.head_dim % 2:
@@ -99,7 +101,7 @@ def gguf_metadata(config: Config) -> Mapping[str, int | float | str]:
     rope = config.rope
     metadata: dict[str, int | float | str] = {
         "block_count": config.layers,
-        "context_length": config.context_length,
+        "context_length": config.context_length or 2048,  # transformers' default
         "embedding_length": config.hidden_size,
         "feed_forward_length": _intermediate(config),
         "attention.head_count": config.heads,

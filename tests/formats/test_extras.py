@@ -1,0 +1,65 @@
+"""A missing extra is an error that names it; what needs no extra works without."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_RUN = """
+import sys
+for name in sys.argv[3].split(","):
+    sys.modules[name] = None
+from pathlib import Path
+sys.path.insert(0, sys.argv[4])
+from tiny_models import FolderSink
+from citrate.core.errors import BackendMissingError
+from citrate.core.records import Variant
+from citrate.formats import check, convert, inspect, open_model
+model, variant, root = open_model(sys.argv[1]), Variant.parse(sys.argv[2]), Path(sys.argv[5])
+inspect(sys.argv[1])
+try:
+    bare = convert(model, variant, FolderSink(root)).bare
+    check(model, variant, next(root.iterdir()) if bare else root)
+except BackendMissingError as error:
+    print(error.message, "|", error.hint)
+"""
+
+
+def run(source: Path, variant: str, missing: str, out: Path) -> str:
+    command = [sys.executable, "-c", _RUN, str(source), variant, missing, str(Path(__file__).parent), str(out)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("variant", "missing", "said"),
+    [
+        ("gguf:Q4_K_M", "numba", "GGUF needs numba | pip install 'citrate[gguf]'"),
+        ("gguf:F16", "llama_cpp", "GGUF needs llama-cpp-python | pip install 'citrate[gguf]'"),
+        ("mlx:4bit", "numba", "MLX needs numba | pip install 'citrate[mlx]'"),
+        ("safetensors", "tokenizers", "comparing tokens needs tokenizers | pip install 'citrate[gguf]'"),
+        (
+            "safetensors",
+            "torch",
+            "the logit check needs torch | pip install 'citrate[training]', or use --checks tensors",
+        ),
+    ],
+)
+def test_a_missing_extra_is_named(variant: str, missing: str, said: str, llama: Path, tmp_path: Path) -> None:
+    assert run(llama, variant, missing, tmp_path / "out") == said
+
+
+def test_safetensors_are_written_with_no_extra_installed(llama: Path, tmp_path: Path) -> None:
+    missing = "numba,llvmlite,llama_cpp,torch,transformers,mlx,gguf,safetensors,tokenizers"
+    assert "comparing tokens" in run(llama, "safetensors", missing, tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_importing_formats_loads_nothing_heavy() -> None:
+    code = "import sys, citrate.formats; print(*sorted(set(sys.modules)))"
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert not loaded & {"torch", "transformers", "numba", "llvmlite", "mlx", "llama_cpp", "gguf", "tokenizers", "web3"}
