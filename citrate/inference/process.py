@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 from citrate.core import errors
 from citrate.core.errors import CitrateError, ConfigError, FormatError, UnavailableError
@@ -35,16 +38,27 @@ _ERROR_WORDS = ("error", "failed", "invalid")
 _OUT_OF_MEMORY = ("bad_alloc", "cannot allocate", "failed to allocate", "out of memory", "unable to allocate")
 
 
+@dataclass(frozen=True)
+class ModelProcess:
+    """A child that has its request."""
+
+    process: subprocess.Popen[bytes]
+    scratch: Path
+    """Its folder for temporary files, which only the loading of libraries needs."""
+
+    def drop_scratch(self) -> None:
+        """Remove the folder early, so that not even a parent that is killed leaves it behind."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
 @contextmanager
-def model_process(request: Request) -> Iterator[subprocess.Popen[bytes]]:
+def model_process(request: Request) -> Iterator[ModelProcess]:
     """Start the child and hand it the request; kill it at the end, whatever the end is."""
     # -P: a folder that happens to be the working one must not be searched for modules.
     command = [sys.executable, "-P", "-m", "citrate.inference.worker"]
-    if request.sandbox:
-        command = sandbox.wrap(command)
-    with tempfile.TemporaryDirectory(prefix="citrate-run-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="citrate-run-", ignore_cleanup_errors=True) as scratch:
         process = subprocess.Popen(
-            command,
+            sandbox.wrap(command, Path(scratch)) if request.sandbox else command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -52,17 +66,17 @@ def model_process(request: Request) -> Iterator[subprocess.Popen[bytes]]:
             start_new_session=True,  # Ctrl-C is for us: we end it
         )
         try:
-            yield _with_request(process, request)
+            _hand_over(process, request)
+            yield ModelProcess(process, Path(scratch))
         finally:
             _end(process)
 
 
-def _with_request(process: subprocess.Popen[bytes], request: Request) -> subprocess.Popen[bytes]:
+def _hand_over(process: subprocess.Popen[bytes], request: Request) -> None:
     assert process.stdin is not None
     with suppress(BrokenPipeError):  # it died at once: the reader says why
         process.stdin.write(encode_request(request))
         process.stdin.flush()
-    return process
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -81,8 +95,9 @@ def _environment(ours: Mapping[str, str], scratch: str) -> dict[str, str]:
     return {**kept, **_SET_ENVIRONMENT, **caches}
 
 
-def events(process: subprocess.Popen[bytes], timeout_s: float) -> Iterator[Event]:
+def events(running: ModelProcess, timeout_s: float) -> Iterator[Event]:
     """Yield what the child says; a failure, a crash or silence becomes the error it means."""
+    process = running.process
     assert process.stdout is not None and process.stderr is not None
     said, talk = b"", b""
     with selectors.DefaultSelector() as selector:

@@ -112,10 +112,12 @@ def generate(
         parent_pid=os.getpid(),
     )
     started, load_s, parts = time.monotonic(), 0.0, []
-    with model_process(request) as process:
-        for event in events(process, timeout_s):
+    with model_process(request) as running:
+        for event in events(running, timeout_s):
             if isinstance(event, Ready):
                 load_s = time.monotonic() - started
+                if sandbox:
+                    running.drop_scratch()
             elif isinstance(event, Text):
                 parts.append(event.text)
                 if on_text is not None:

@@ -24,12 +24,15 @@ NO_SANDBOX_HINT = "run it without one, if you trust the model: --no-sandbox"
 _PR_SET_PDEATHSIG = 1
 _OPEN_FILES = 512
 _SANDBOX_EXEC = Path("/usr/bin/sandbox-exec")
-_PROFILE = '(version 1)(allow default)(deny network*)(deny file-write*)(allow file-write* (literal "/dev/null"))'
+_PROFILE = (
+    "(version 1)(allow default)(deny network*)(deny file-write*)"
+    '(allow file-write* (literal "/dev/null") (subpath (param "SCRATCH")))'
+)
 _GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dri")
 
 
-def wrap(command: Sequence[str]) -> list[str]:
-    """The command that starts ``command`` inside the platform's sandbox.
+def wrap(command: Sequence[str], scratch: Path) -> list[str]:
+    """The command that starts ``command`` inside the platform's sandbox, where ``scratch`` is the one folder to write.
 
     Raises:
         UnavailableError: this platform has none that we can use.
@@ -37,7 +40,7 @@ def wrap(command: Sequence[str]) -> list[str]:
     if platform.system() == "Linux":
         return list(command)  # it locks itself in: see `lock_down`
     if platform.system() == "Darwin" and _SANDBOX_EXEC.exists():
-        return [str(_SANDBOX_EXEC), "-p", _PROFILE, *command]
+        return [str(_SANDBOX_EXEC), "-D", f"SCRATCH={scratch.resolve()}", "-p", _PROFILE, *command]
     raise UnavailableError(f"no sandbox for a model process on {platform.system()}", hint=NO_SANDBOX_HINT)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -44,7 +43,7 @@ def main() -> int:
     send = partial(_send, answers)
     try:
         if request.sandbox:
-            sandbox.restrict_files(Path(request.path), Path(tempfile.gettempdir()))
+            sandbox.restrict_files(Path(request.path), Path(os.environ["TMPDIR"]))
         threading.Thread(target=_end_with_stdin, daemon=True).start()
         load = loader(request.format)
         if request.sandbox:

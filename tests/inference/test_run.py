@@ -10,6 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -228,6 +229,7 @@ def test_a_parent_that_is_killed_leaves_no_process(gguf: Path, how: signal.Signa
         "long = dict(chat=False, temperature=50.0, max_tokens=450);"
         f"generate(Path({str(gguf)!r}), Format.GGUF, 'One day', on_text=listen, **long)"
     )
+    before = set(Path(tempfile.gettempdir()).glob("citrate-run-*"))
     # The child is stopped in the middle of its answer, so that it cannot simply have come to its end.
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
@@ -238,6 +240,7 @@ def test_a_parent_that_is_killed_leaves_no_process(gguf: Path, how: signal.Signa
     while child.is_running() and child.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    assert set(Path(tempfile.gettempdir()).glob("citrate-run-*")) <= before
 
 
 def test_the_model_process_learns_no_secret(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:

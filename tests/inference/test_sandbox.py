@@ -197,7 +197,7 @@ return str(libc.prctl(39, 0, 0, 0, 0))  # PR_GET_NO_NEW_PRIVS
 def test_a_platform_without_a_sandbox_says_so_and_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "system", lambda: "FreeBSD")
     with pytest.raises(UnavailableError) as caught:
-        sandbox.wrap(["python"])
+        sandbox.wrap(["python"], Path("scratch"))
     assert caught.value.exit_code == 5 and "--no-sandbox" in caught.value.hint
 
 
@@ -207,8 +207,9 @@ def test_an_architecture_without_a_filter_is_refused_before_anything_is_read(mon
         seccomp.install(devices=False)
 
 
-def test_macos_starts_the_process_inside_sandbox_exec(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_macos_starts_the_process_inside_sandbox_exec(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     monkeypatch.setattr(sandbox, "_SANDBOX_EXEC", Path(sys.executable))
-    command = sandbox.wrap(["python", "-m", "x"])
-    assert command[1] == "-p" and "(deny network*)" in command[2] and command[3:] == ["python", "-m", "x"]
+    command = sandbox.wrap(["python", "-m", "x"], tmp_path)
+    assert command[1:4] == ["-D", f"SCRATCH={tmp_path.resolve()}", "-p"]
+    assert "(deny network*)" in command[4] and command[5:] == ["python", "-m", "x"]
