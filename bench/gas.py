@@ -191,6 +191,7 @@ def measure(web3: Web3) -> dict[str, int]:
     version_id = Web3.keccak(web3.codec.encode(["bytes32", "string"], [model_id, "1.0.4"]))
     bench.call("deprecate, with replacement", functions.deprecate(publisher, NAME, "1.0.2", version_id))
     bench.read("read getVersion", functions.getVersion(version_id))
+    bench.read("read termsOf", functions.termsOf(version_id))
     bench.read("read getVariants, 4 variants", functions.getVariants(version_id))
     bench.read("read resolve, a version", functions.resolve(publisher, NAME, "1.0.4"))
     bench.read("read resolve, an alias", functions.resolve(publisher, NAME, "prod"))

@@ -95,7 +95,7 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         bytes32 versionId = Ids.nameId(modelId, bytes(version));
         _requireVersion(versionId);
         if (replacement == versionId) revert InvalidReplacement(versionId);
-        if (replacement != 0) _requireVersion(replacement);
+        if (replacement != 0) _readRelease(replacement);
         _replacements[versionId] = replacement == 0 ? NO_REPLACEMENT : replacement;
         emit Deprecated(modelId, versionId, replacement);
     }
@@ -136,8 +136,8 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
 
     /// @inheritdoc IModelRegistry
     function getVersion(bytes32 versionId) external view returns (Version memory v) {
+        RecordLayout.Record memory release = _readRelease(versionId);
         address[] memory accounts = _recordsOf(versionId);
-        RecordLayout.Record memory release = RecordLayout.read(accounts[0]);
         (v.modelId, v.publisher, v.name) = _modelOf(release);
         v.owner = _owner(v.modelId, v.publisher, _models[v.modelId]);
         v.version = release.version;
@@ -158,7 +158,20 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
     }
 
     /// @inheritdoc IModelRegistry
+    function termsOf(bytes32 versionId)
+        external
+        view
+        returns (bytes32 modelId, address owner, uint256 priceWei, bool deprecated)
+    {
+        RecordLayout.Record memory release = _readRelease(versionId);
+        (modelId, owner,) = _modelOf(release);
+        owner = _owner(modelId, owner, _models[modelId]);
+        return (modelId, owner, release.priceWei, _replacements[versionId] != 0);
+    }
+
+    /// @inheritdoc IModelRegistry
     function getVariants(bytes32 versionId) external view returns (Variant[] memory) {
+        _readRelease(versionId);
         return RecordLayout.readVariants(_recordsOf(versionId));
     }
 
@@ -327,6 +340,12 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
     function _requireVersion(bytes32 versionId) private view returns (address release) {
         release = _recordAccount(versionId);
         if (release.code.length == 0) revert UnknownVersion(versionId);
+    }
+
+    /// @dev An id from outside may be the salt of an addition: there is a record, but no version.
+    function _readRelease(bytes32 versionId) private view returns (RecordLayout.Record memory release) {
+        release = RecordLayout.read(_requireVersion(versionId));
+        if (release.kind == Kind.Addition) revert UnknownVersion(versionId);
     }
 
     /// @dev A cursor comes from outside: what is not a record of this registry must not be read as one.

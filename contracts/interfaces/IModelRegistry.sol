@@ -245,7 +245,7 @@ interface IModelRegistry {
     function acceptModel(bytes32 modelId) external;
 
     // --------------------------------------------------------------------------------------------------- reading
-    // Reading from a contract: `getVersion` and `ownerOf` cost the same after any number of releases. `resolve` of
+    // Reading from a contract: `termsOf`, `getVersion` and `ownerOf` cost the same after any number of releases. `resolve` of
     // `latest` walks back over deprecated releases; the paginated views are for `eth_call`.
 
     /// @notice The version behind a version's name or an alias. `latest` is the newest release that is not
@@ -258,6 +258,12 @@ interface IModelRegistry {
 
     /// @notice One version.
     function getVersion(bytes32 versionId) external view returns (Version memory);
+
+    /// @notice What other contracts need of a version, at two thirds of the cost of `getVersion`.
+    function termsOf(bytes32 versionId)
+        external
+        view
+        returns (bytes32 modelId, address owner, uint256 priceWei, bool deprecated);
 
     /// @notice Every variant of a version, in the order of its records.
     function getVariants(bytes32 versionId) external view returns (Variant[] memory);

@@ -96,6 +96,22 @@ contract AddVariantsTest is RegistryTest {
         eq(registry.getVariants(versionIdOf("1.0.0")).length, 19);
     }
 
+    /// The account of an addition has a salt of its own, which somebody may take for a version's id.
+    function testAdditionIsNoVersion() public {
+        add("two", variant(2, "Q8_0", "", 100));
+        bytes32 salt = keccak256(abi.encode(versionIdOf("1.0.0"), uint256(1)));
+        bytes memory failure = fail(IModelRegistry.UnknownVersion.selector, salt);
+        vm.expectRevert(failure);
+        registry.getVersion(salt);
+        vm.expectRevert(failure);
+        registry.getVariants(salt);
+        vm.expectRevert(failure);
+        registry.termsOf(salt);
+        vm.prank(publisher);
+        vm.expectRevert(failure);
+        registry.deprecate(publisher, NAME, "1.0.0", salt);
+    }
+
     function testOnlyTheOwnerAddsAndOnlyToAVersionThatStands() public {
         bytes memory payload = addition("x", variant(2, "Q8_0", "", 9));
         vm.prank(stranger);

@@ -82,6 +82,25 @@ contract PublishTest is RegistryTest {
         }
     }
 
+    function testTermsForOtherContracts() public {
+        publish("1.0.0");
+        bytes memory priced = release(NAME, "m", 0x00000110, "1.1.0", four(1));
+        vm.prank(publisher);
+        bytes32 id = registry.publish(publisher, priced, "");
+        transfer();
+        vm.prank(buyer);
+        registry.deprecate(publisher, NAME, "1.1.0", 0);
+        (bytes32 model, address owner, uint256 priceWei, bool deprecated) = registry.termsOf(id);
+        eq(model, modelId);
+        eq(owner, buyer);
+        eq(priceWei, 1e16);
+        require(deprecated);
+        (,, priceWei, deprecated) = registry.termsOf(versionIdOf("1.0.0"));
+        require(priceWei == 0 && !deprecated);
+        vm.expectRevert(fail(IModelRegistry.UnknownVersion.selector, versionIdOf("9")));
+        registry.termsOf(versionIdOf("9"));
+    }
+
     function testEmitsPublishedWithTheRecord() public {
         publish("1.0.0");
         address second = address(uint160(uint256(keccak256(abi.encodePacked(
