@@ -33,6 +33,7 @@ contracts: setup-demo ## Solidity unit and fuzz tests; committed artifacts and g
 	@$(PY) bench/gas.py --check
 
 python: setup    ## the Python tests, with real Anvil, Kubo and llama.cpp
+	@$(PY) -m compileall -q citrate  # the tests start hundreds of processes, also where Python may write no cache
 	@$(PY) -m pytest -q -n 2 --dist loadgroup
 
 package: setup-demo ## build the wheel and run it outside the checkout
@@ -55,7 +56,7 @@ $(UV): | .setup/tools
 .setup/venv: requirements.lock pyproject.toml tools/llama/lean.cmake | $(UV)
 	$(call say,"Python packages into .venv/ (first time: 5 GB; llama.cpp is compiled: about 3 minutes)")
 	@test -x $(PY) || $(UV) venv -q --python 3.11 .venv
-	@$(UV) pip sync --require-hashes --python $(PY) "--config-settings-package=llama-cpp-python:cmake.args=$(LLAMA)" requirements.lock
+	@$(UV) pip sync --compile-bytecode --require-hashes --python $(PY) "--config-settings-package=llama-cpp-python:cmake.args=$(LLAMA)" requirements.lock
 	@$(UV) pip install -q --python $(PY) --no-deps --no-build-isolation -e .
 	@touch $@
 
