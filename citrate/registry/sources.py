@@ -134,9 +134,8 @@ class GatewaySource:
             raise self._refused(response)
         buffer = bytearray(BLOCK_MAX_BYTES + 1)
         body = _Body(response, self._drop)
-        length = fill(body, memoryview(buffer))
-        if length > BLOCK_MAX_BYTES:  # no block: the piece of it that we return will not match its CID
-            body.close()
+        length = fill(body, memoryview(buffer))  # if it is too long, the piece of it that we return is not its CID's
+        body.close()
         return bytes(buffer[:length])
 
     def stream(self, cid: str, offset: int, size_bytes: int) -> ByteStream:
@@ -202,15 +201,25 @@ class _Body:
     def __init__(self, response: http.client.HTTPResponse, drop: Callable[[], None]) -> None:
         self._response = response
         self._drop = drop
+        self._left = response.length  # None: chunked, or until the connection ends
+        self._count(0)
 
     def readinto(self, buffer: memoryview) -> int:
+        wanted = len(buffer) if self._left is None else min(len(buffer), self._left)
         try:
-            piece = self._response.read1(len(buffer))  # one receive; readinto would wait until the buffer is full
+            piece = self._response.read1(wanted) if wanted else b""  # one receive; readinto would wait for all
         except (OSError, http.client.HTTPException) as error:
             self._drop()
             raise UnansweredError(_reason(error)) from error
         buffer[: len(piece)] = piece
+        self._count(len(piece))
         return len(piece)
+
+    def _count(self, length: int) -> None:
+        if self._left is not None:
+            self._left -= length
+            if self._left == 0:
+                self._response.close()  # all has come: the connection may be used again
 
     def close(self) -> None:
         if not self._response.isclosed():  # bytes are left: the connection is of no further use

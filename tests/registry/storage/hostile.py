@@ -36,6 +36,7 @@ class Hostile:
     url: str = ""
     requests: list[tuple[str, str]] = field(default_factory=list)
     """Path and Range header of every request."""
+    connections: set[int] = field(default_factory=set)
 
 
 @contextmanager
@@ -48,6 +49,7 @@ def hostile_gateway(upstream: str, hook: Hook) -> Iterator[Hostile]:
         def do_GET(self) -> None:
             asked = self.headers.get("Range", "")
             seen.requests.append((self.path, asked))
+            seen.connections.add(self.client_address[1])
             request = urllib.request.Request(upstream + self.path, headers={"Range": asked} if asked else {})
             try:
                 with urllib.request.urlopen(request, timeout=10) as response:

@@ -105,6 +105,8 @@ def test_a_gateway_that_serves_blocks_only(store: Store, artifact: Artifact, url
     with hostile_gateway(url, refuse_files) as gateway:
         fetched = fetch_artifact(artifact, store, [GatewaySource(gateway.url)])
     assert fetched.source == gateway.url
+    files = [path for path, _ in gateway.requests if "format=raw" not in path]
+    assert len(gateway.connections) <= len(files) + 1 < len(gateway.requests)  # blocks share a connection
 
 
 @pytest.mark.servers
