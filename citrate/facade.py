@@ -86,16 +86,19 @@ class Registry(Session):
         memory_gb: float | None,
         task: Task,
         gateways: Iterable[str],
+        runnable: frozenset[Format] | None = None,
     ) -> Selection:
         from citrate.inference.device import parse_device, probe
         from citrate.inference.select import select
 
-        machine = parse_device(device, arch, memory_gb) if device else probe()
+        asked = device or arch or memory_gb is not None
+        machine = parse_device(device or probe().kind, arch, memory_gb) if asked else probe()
         try:
             architecture = self.manifest(record, gateways).architecture
         except UnavailableError:
             architecture = None  # `select` says in its reason that the KV cache is not counted
-        return select(record.variants, machine, task, architecture=architecture)
+        variants = [v for v in record.variants if runnable is None or v.variant.format in runnable]
+        return select(variants, machine, task, architecture=architecture)
 
     def _require_allowed(self, record: VersionRecord, allow: frozenset[str]) -> None:
         if record.price_wei:
@@ -121,8 +124,11 @@ class Registry(Session):
         gateways: Iterable[str] = (),
         allow: frozenset[str] = frozenset(),
         progress: Progress | None = None,
+        runnable: frozenset[Format] | None = None,
     ) -> Pulled:
         """Fetch a variant and verify every byte; without ``#variant`` the one for this machine.
+
+        ``runnable``: choose among these formats only, where one is chosen.
 
         Raises:
             IntegrityError: a byte is not what the chain says; nothing of it is kept.
@@ -134,7 +140,7 @@ class Registry(Session):
         record = self.resolve(named)
         self._require_allowed(record, allow)
         gateways = tuple(gateways)
-        variant = named.variant or self._select(record, None, "", None, Task.INFERENCE, gateways).variant
+        variant = named.variant or self._select(record, None, "", None, Task.INFERENCE, gateways, runnable).variant
         retrieve.variant_of(record, variant)
         manifest = self.manifest(record, gateways)
         pulled = retrieve.pull(record, manifest, variant, self.store, self.sources(gateways), progress)
@@ -171,11 +177,12 @@ class Registry(Session):
     ) -> tuple[Path, Format, str]:
         """The files of a model that is a path here, or a reference that is pulled: path, format, variant's name."""
         from citrate import formats
+        from citrate.inference.run import RUNNABLE
 
         path = Path(model)
         if path.exists():
             return path, Format(formats.inspect(path).format), ""
-        pulled = self.pull(model, gateways=gateways, allow=allow, progress=progress)
+        pulled = self.pull(model, gateways=gateways, allow=allow, progress=progress, runnable=RUNNABLE)
         return pulled.path, pulled.variant.variant.format, str(pulled.variant.variant)
 
     def run(

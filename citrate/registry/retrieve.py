@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -48,8 +48,12 @@ class FileVerdict:
     actual: str
 
 
-def read_manifest(record: VersionRecord, chain: Chain, store: Store, sources: Sequence[Source]) -> Manifest:
+def read_manifest(
+    record: VersionRecord, chain: Chain, store: Store, sources: Sequence[Source], warn: Callable[[str], None]
+) -> Manifest:
     """The newest manifest of a version: fetched where it is not stored, and held against the chain.
+
+    ``warn`` is told of a contract wallet that no longer confirms its signature: then the chain's record decides.
 
     Raises:
         IntegrityError: other bytes than the chain commits to, lists that differ from it, or a wrong signature.
@@ -62,14 +66,16 @@ def read_manifest(record: VersionRecord, chain: Chain, store: Store, sources: Se
         data, _ = fetch_block(block_cid, sources)
     manifest = manifests.parse(data, record.manifest_sha256)
     manifests.check_against(manifest, record)
-    require_signature(manifest, record, chain)
+    warning = require_signature(manifest, record, chain)
+    if warning:
+        warn(warning)
     if not store.has(block_cid):
         store.put_block(data)
     return manifest
 
 
-def require_signature(manifest: Manifest, record: VersionRecord, chain: Chain) -> None:
-    """Check that who owned the model when the manifest was recorded signed it.
+def require_signature(manifest: Manifest, record: VersionRecord, chain: Chain) -> str:
+    """Check that who owned the model when the manifest was recorded signed it; returns a warning, or nothing.
 
     Raises:
         IntegrityError: no signature, another signer, or a signature that does not fit.
@@ -86,7 +92,7 @@ def require_signature(manifest: Manifest, record: VersionRecord, chain: Chain) -
             expected=owner,
             actual=signature.signer,
         )
-    signatures.require_valid(chain, owner, manifest.unsigned_sha256(), signature.kind, signature.value)
+    return signatures.require_valid(chain, owner, manifest.unsigned_sha256(), signature.kind, signature.value)
 
 
 def pull(

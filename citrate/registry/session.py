@@ -184,7 +184,7 @@ class Session:
         """The manifest of a version, verified against the chain and its signature."""
         from citrate.registry.retrieve import read_manifest
 
-        return read_manifest(record, self.chain, self.store, self.sources(gateways))
+        return read_manifest(record, self.chain, self.store, self.sources(gateways), self.notify)
 
     def deploy_contracts(self) -> Mapping[str, str]:
         """Deploy what the chain lacks; returns contract name -> address. Starting a devnet has done so already.
