@@ -117,7 +117,7 @@ def main() -> None:
         size = sum(path.stat().st_size for path in source.iterdir())
         timings = race(contestants(source, work), rounds=options.rounds)
         notes = [f"source: {size / 1e6:.0f} MB, bfloat16, two shards", *_versions()]
-        report("converting a 2.2 GB Llama", timings, timings[0], notes)
+        report(f"converting a Llama of {size / 1e9:.1f} GB", timings, timings[0], notes)
         if options.checks:
             measure_checks(source, work, options.rounds)
 

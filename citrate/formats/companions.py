@@ -11,7 +11,7 @@ from citrate.formats.documents import CONFIG_MAX_BYTES, TOKENIZER_MAX_BYTES, ins
 
 _VERBATIM = re.compile(
     r"tokenizer\.(json|model)|added_tokens\.json|vocab\.(json|txt)|merges\.txt|spiece\.model|sentencepiece\.bpe\.model"
-    r"|chat_template\.(jinja|json)|README\.md|(LICEN[CS]E|NOTICE|USE_POLICY)(\.md|\.txt)?"
+    r"|chat_template\.(jinja|json)|README\.md|(LICEN[CS]E|COPYING|NOTICE|USE_POLICY)(\.md|\.txt)?"
 )
 _CLEANED = re.compile(
     r"(generation|tokenizer|preprocessor|processor|image_processor|video_preprocessor)_config\.json"

@@ -12,7 +12,7 @@ import yaml
 from citrate.core.errors import FormatError, NotFoundError
 from citrate.formats.documents import inside, read_bounded
 
-_FILES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "LICENCE", "LICENCE.md", "LICENCE.txt")
+_FILES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "LICENCE", "LICENCE.md", "LICENCE.txt", "COPYING")
 _TEXT_MAX_BYTES = 4 << 20
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\s*(\r?\n|\Z)", re.DOTALL)
 _FRONT_MATTER_MAX = 64 << 10

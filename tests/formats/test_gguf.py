@@ -155,3 +155,18 @@ def test_an_unknown_quantization_lists_what_is_possible(llama: Path, tmp_path: P
             convert(model, Variant.parse(variant), sink)
         assert "gguf:Q4_K_M" in raised.value.hint
     assert not sink.root.exists()
+
+
+def test_an_output_matrix_that_a_tied_model_stores_is_left_out(
+    tied_llama: Path, tmp_path: Path, converted: Convert
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = {name: tensor for path in tied_llama.glob("*.safetensors") for name, tensor in load_file(path).items()}
+    root = edited(tied_llama, tmp_path / "m")
+    for path in (*root.glob("*.safetensors"), root / "model.safetensors.index.json"):
+        path.unlink()
+    save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}, root / "model.safetensors")
+    stored, _ = converted(open_model(root), "gguf:Q8_0", threads=1)
+    plain, _ = converted(open_model(tied_llama), "gguf:Q8_0", threads=2)
+    assert stored.read_bytes() == plain.read_bytes()
