@@ -25,6 +25,7 @@ from citrate.registry import dag
 from citrate.registry.attempts import Attempts, mismatch
 from citrate.registry.cid import DAG_PB, DIGEST_BYTES, RAW
 from citrate.registry.dag import CHUNK_BYTES
+from citrate.registry.doublehash import DoubleHash, double_hash
 from citrate.registry.sources import ByteStream, NoStreamError, Source, SourceError, StoreSource, UnansweredError, fill
 from citrate.registry.store import Store
 from citrate.registry.store.index import StagedFile
@@ -242,7 +243,7 @@ class _ArtifactFetch:
     def _continue(self, source: Source, file: FileEntry, leaves: bytes, arrived: _Arrived) -> None:
         at = arrived.hashed.size_bytes
         incoming = self._open(source, file, leaves, at)
-        stream = arrived.stream(leaves)
+        stream = arrived.stream()
         try:
             while at < file.size_bytes:
                 piece = memoryview(stream.slot())[: min(CHUNK_BYTES, file.size_bytes - at)]
@@ -309,33 +310,30 @@ class _Arrived:
     def __init__(self, disk: DiskFile, size_bytes: int) -> None:
         self._disk = disk
         self._size_bytes = size_bytes
-        self._whole = hashlib.sha256()
-        self.hashed = HashedFile(0, self._whole.hexdigest(), b"")
+        self._hashes = DoubleHash()
+        self.hashed = HashedFile(0, self._hashes.hexdigest(), b"")
 
     def recheck(self, leaves: bytes) -> HashedFile:
         """Hash what stands on disk, up to the first leaf that differs; what follows is cut off."""
-        self._whole = hashlib.sha256()
-        length = right = 0
+        self._hashes = double_hash(self._size_bytes, leaves)
+        length = 0
         self._disk.seek(0)
-        while right < dag.leaf_count(self._size_bytes):
-            leaf = self._disk.read(min(CHUNK_BYTES, self._size_bytes - length))
-            if hashlib.sha256(leaf).digest() != leaves[right * DIGEST_BYTES : (right + 1) * DIGEST_BYTES]:
+        while len(self._hashes.leaves) < len(leaves):
+            at = len(self._hashes.leaves)
+            leaf = bytearray(self._disk.read(min(CHUNK_BYTES, self._size_bytes - length)))
+            if hashlib.sha256(leaf).digest() != leaves[at : at + DIGEST_BYTES]:
                 break
-            self._whole.update(leaf)
+            self._hashes.update(memoryview(leaf))
             length += len(leaf)
-            right += 1
-        self.hashed = HashedFile(length, self._whole.hexdigest(), leaves[: right * DIGEST_BYTES])
+        self.hashed = HashedFile(length, self._hashes.hexdigest(), bytes(self._hashes.leaves))
         self._disk.cut(length)
         return self.hashed
 
-    def stream(self, leaves: bytes) -> Stream:
+    def stream(self) -> Stream:
         """A stream that continues the file, comparing each leaf."""
         self._disk.seek(self.hashed.size_bytes)
-        stream = Stream(write=self._disk.write, expected=leaves, slot_bytes=CHUNK_BYTES)
-        stream.seed(self.hashed, self._whole.copy())
-        return stream
+        return Stream(write=self._disk.write, hashes=self._hashes, slot_bytes=CHUNK_BYTES)
 
     def take(self, stream: Stream) -> None:
         """Wait for what was pushed; all of it is right, or this raises IntegrityError."""
         self.hashed = stream.finish()
-        self._whole = stream.whole

@@ -1,9 +1,9 @@
-"""Hash a stream of bytes twice at once: as one SHA-256 and leaf by leaf, each on a thread of its own.
+"""Hash a stream of bytes twice while it is read and written: as one SHA-256 and leaf by leaf.
 
 The SHA-256 of a whole file is serial by nature, so the thread that computes it sets the pace and must never wait:
-the bytes come in a ring of reused buffers that is filled ahead of it, the leaves (and the writing to disk, where the
-stream has a ``write``) are done by other threads from the same buffers. ``hashlib`` releases the interpreter's lock
-for all but the shortest inputs.
+the bytes come in a ring of reused buffers that is filled ahead of it, and other threads do the rest (the leaves, where
+``doublehash`` needs a thread for them, and the writing to disk) from the same buffers. Hashing does not hold the
+interpreter's lock.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from citrate.core.errors import CitrateError, IntegrityError
+from citrate.core.errors import CitrateError
 from citrate.core.sink import Buffer
-from citrate.registry import cid as cids
 from citrate.registry import dag as dags
 from citrate.registry.cid import DIGEST_BYTES
 from citrate.registry.dag import CHUNK_BYTES
+from citrate.registry.doublehash import DoubleHash
 
 SLOT_BYTES = 2 * CHUNK_BYTES
 _SLOTS = 8
@@ -59,7 +59,7 @@ class Stream:
     Args:
         write: called with each piece in order, on a thread of its own (of the caller for small files); it sees
             exactly the bytes that are hashed.
-        expected: digests of the leaves that must come; the first that differs ends the stream.
+        hashes: takes every byte; it may have taken a file's first leaves (all of them full) before.
         slot_bytes: size of a buffer, a multiple of the leaf's size.
     """
 
@@ -67,37 +67,21 @@ class Stream:
         self,
         *,
         write: Callable[[memoryview], None] | None = None,
-        expected: bytes | None = None,
+        hashes: DoubleHash | None = None,
         slot_bytes: int = SLOT_BYTES,
     ) -> None:
         assert slot_bytes % CHUNK_BYTES == 0
-        self._whole = hashlib.sha256()
-        self._leaves = bytearray()
-        self._expected = expected
-        self._size_bytes = 0
+        self._hashes = hashes or DoubleHash()
+        self._size_bytes = len(self._hashes.leaves) // DIGEST_BYTES * CHUNK_BYTES
+        self._write = write
         self._slot_bytes = slot_bytes
         self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         self._made = 0
         self._first: _Slot | None = None
-        self._tasks = [self._whole.update, self._hash_leaves]
-        if write is not None:
-            self._tasks.append(write)
         self._queues: list[queue.SimpleQueue[_Slot | None]] = []
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._failure: BaseException | None = None
-
-    def seed(self, prefix: HashedFile, whole: hashlib._Hash) -> None:
-        """Continue a file whose first leaves (all of them full) were hashed before."""
-        assert prefix.size_bytes % CHUNK_BYTES == 0
-        self._tasks[0] = whole.update
-        self._whole, self._size_bytes = whole, prefix.size_bytes
-        self._leaves += prefix.leaves
-
-    @property
-    def whole(self) -> hashlib._Hash:
-        """The state of the SHA-256 of all bytes, after ``finish``: another stream can go on from it."""
-        return self._whole
 
     def slot(self) -> bytearray:
         """An empty buffer; waits while all are being hashed.
@@ -137,12 +121,15 @@ class Stream:
         if self._threads:
             self._join()
         elif self._first is not None:
-            self._run_inline(self._first)
-        if not self._leaves and self._expected is None:  # an empty file has one empty leaf
-            self._leaves += hashlib.sha256().digest()
+            for task in (self._hashes.update, self._write):
+                if task is not None:
+                    task(self._first.filled)
         self._check()
         self._release()
-        return HashedFile(self._size_bytes, self._whole.hexdigest(), bytes(self._leaves))
+        leaves = bytes(self._hashes.leaves)
+        if not leaves and self._hashes.expected is None:  # an empty file has one empty leaf
+            leaves = hashlib.sha256().digest()
+        return HashedFile(self._size_bytes, self._hashes.hexdigest(), leaves)
 
     def abort(self) -> None:
         """Stop, wait for the threads, forget everything. Does nothing after ``finish``."""
@@ -168,37 +155,9 @@ class Stream:
         if self._slot_bytes == SLOT_BYTES:
             _SPARE.extend(slot.buffer for slot in slots if slot)
 
-    def _run_inline(self, slot: _Slot) -> None:
-        if slot.length <= CHUNK_BYTES and not self._leaves and self._expected is None:
-            self._whole.update(slot.filled)  # the only leaf is the whole file
-            self._leaves += self._whole.digest()
-            tasks = self._tasks[2:]
-        else:
-            tasks = self._tasks
-        for task in tasks:
-            task(slot.filled)
-
-    def _hash_leaves(self, filled: memoryview) -> None:
-        for at in range(0, len(filled), CHUNK_BYTES):
-            digest = hashlib.sha256(filled[at : at + CHUNK_BYTES]).digest()
-            if self._expected is not None:
-                self._compare(digest)
-            self._leaves += digest
-
-    def _compare(self, digest: bytes) -> None:
-        assert self._expected is not None
-        at = len(self._leaves)
-        wanted = self._expected[at : at + DIGEST_BYTES]
-        if digest != wanted:
-            raise IntegrityError(
-                f"block {at // DIGEST_BYTES} is not what its CID says",
-                path="",
-                expected=cids.encode(cids.RAW, wanted) if wanted else "end of file",
-                actual=cids.encode(cids.RAW, digest),
-            )
-
     def _start(self) -> None:
-        for task in self._tasks:
+        write = [self._write] if self._write is not None else []
+        for task in [*self._hashes.tasks, *write]:
             tasks: queue.SimpleQueue[_Slot | None] = queue.SimpleQueue()
             thread = threading.Thread(target=self._work, args=(task, tasks), daemon=True)
             self._queues.append(tasks)

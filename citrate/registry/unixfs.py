@@ -15,6 +15,7 @@ from citrate.core.errors import FormatError, NotFoundError, StoreError
 from citrate.core.records import Artifact, FileEntry
 from citrate.core.sink import Progress
 from citrate.registry import dag
+from citrate.registry.doublehash import double_hash
 from citrate.registry.stream import SLOT_BYTES, HashedFile, Stream
 
 _SIDE_BY_SIDE_BYTES = 32 * SLOT_BYTES
@@ -93,7 +94,7 @@ def hash_file(
         before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise StoreError(f"{path} is not a regular file")
-        stream = Stream(write=write)
+        stream = Stream(write=write, hashes=double_hash(before.st_size))
         try:
             _read_all(path, descriptor, stream, progress)
             hashed = stream.finish()

@@ -13,6 +13,7 @@ from citrate.core.errors import FormatError
 from citrate.core.records import Artifact, FileEntry
 from citrate.core.sink import Buffer
 from citrate.registry import unixfs
+from citrate.registry.doublehash import double_hash
 from citrate.registry.store.index import Receipt, StagedFile
 from citrate.registry.store.layout import Layout, disk_errors
 from citrate.registry.stream import Feeder, HashedFile, Stream
@@ -105,11 +106,11 @@ class DiskFile:
 class SinkFile:
     """One file of an object, written in order (``core.sink.SinkFile``)."""
 
-    def __init__(self, disk: DiskFile, path: str, done: Callable[[StagedFile], None]) -> None:
+    def __init__(self, disk: DiskFile, path: str, size_bytes: int | None, done: Callable[[StagedFile], None]) -> None:
         self._disk = disk
         self._path = path
         self._done = done
-        self._stream = Stream(write=disk.write)
+        self._stream = Stream(write=disk.write, hashes=double_hash(size_bytes))
         self._feeder = Feeder(self._stream)
         self._open = True
 
@@ -187,7 +188,7 @@ class ObjectWriter:
             if path.startswith(other + "/") or other.startswith(path + "/"):
                 raise FormatError(f"{min(path, other, key=len)!r} is both a file and a folder")
         disk = DiskFile.create(self._layout.root, self._folder / path, size_bytes)
-        self._open[path] = SinkFile(disk, path, self._staged.append)
+        self._open[path] = SinkFile(disk, path, size_bytes, self._staged.append)
         return self._open[path]
 
     def place(self, staged: StagedFile) -> None:

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from citrate.core.records import FileEntry
 from citrate.registry import cid, dag
+from citrate.registry.doublehash import DoubleHash, double_hash
 from citrate.registry.stream import Feeder, Stream
 
 MIB = 1 << 20
@@ -24,8 +25,8 @@ def _cipher(seed: str):
     return Cipher(algorithms.ChaCha20(key, bytes(16)), None).encryptor()
 
 
-def streamed(size: int, seed: str) -> str:
-    cipher, feeder, zeros, left = _cipher(seed), Feeder(Stream()), bytes(8 * MIB), size
+def streamed(size: int, seed: str, hashes: DoubleHash) -> str:
+    cipher, feeder, zeros, left = _cipher(seed), Feeder(Stream(hashes=hashes)), bytes(8 * MIB), size
     while left:
         piece = cipher.update(zeros[: min(left, len(zeros))])
         feeder.write(piece)
@@ -53,7 +54,8 @@ def test_a_literal() -> None:
     ],
 )
 def test_a_file(size: int, seed: str, expected: str) -> None:
-    assert streamed(size, seed) == expected
+    hashes = DoubleHash() if size == 1024 * MIB else double_hash(size)  # one of the large ones each way
+    assert streamed(size, seed, hashes) == expected
 
 
 @pytest.mark.parametrize(
