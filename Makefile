@@ -30,6 +30,7 @@ types: setup-demo ## mypy, strict
 contracts: setup-demo ## Solidity unit and fuzz tests; committed artifacts and gas equal a fresh build
 	@PATH="$(NODE):$$PATH" node scripts/build_contracts.mjs --check
 	@$(HARDHAT) test solidity
+	@$(HARDHAT) --build-profile legacy test solidity
 	@$(PY) bench/gas.py --check
 
 python: setup    ## the Python tests, with real Anvil, Kubo and llama.cpp

@@ -10,7 +10,6 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -220,7 +219,7 @@ def test_a_caller_who_stops_listening_leaves_no_process(gguf: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_parent_that_is_killed_leaves_no_process(gguf: Path, how: signal.Signals) -> None:
+def test_a_parent_that_is_killed_leaves_no_process(gguf: Path, how: signal.Signals, tmp_path: Path) -> None:
     code = (
         "import time; from pathlib import Path; import psutil;"
         "from citrate.core.records import Format; from citrate.inference.run import generate;"
@@ -229,9 +228,9 @@ def test_a_parent_that_is_killed_leaves_no_process(gguf: Path, how: signal.Signa
         "long = dict(chat=False, temperature=50.0, max_tokens=450);"
         f"generate(Path({str(gguf)!r}), Format.GGUF, 'One day', on_text=listen, **long)"
     )
-    before = set(Path(tempfile.gettempdir()).glob("citrate-run-*"))
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
     # The child is stopped in the middle of its answer, so that it cannot simply have come to its end.
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env=environment) as parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         parent.send_signal(how)
@@ -240,7 +239,7 @@ def test_a_parent_that_is_killed_leaves_no_process(gguf: Path, how: signal.Signa
     while child.is_running() and child.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
-    assert set(Path(tempfile.gettempdir()).glob("citrate-run-*")) <= before
+    assert list(tmp_path.glob("citrate-run-*")) == []
 
 
 def test_the_model_process_learns_no_secret(gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
