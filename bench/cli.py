@@ -1,7 +1,7 @@
 """What a command costs before it does anything: `citrate --help` (goal 150 ms) and `resolve` (goal 250 ms + the RPC).
 
-The floor is `python -c pass`; `hf --help` stands beside as what users of the field know. `resolve` includes its RPC, to an
-Anvil on this machine (five requests, some milliseconds).
+The floor is `python -c pass`; `hf --help` stands beside as what users of the field know. `resolve` includes its RPC, to
+an Anvil on this machine (five requests, some milliseconds).
 """
 
 from __future__ import annotations
