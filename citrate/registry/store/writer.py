@@ -15,11 +15,12 @@ from citrate.core.sink import Buffer
 from citrate.registry import unixfs
 from citrate.registry.doublehash import double_hash
 from citrate.registry.store.index import Receipt, StagedFile
-from citrate.registry.store.layout import Layout, disk_errors
+from citrate.registry.store.layout import Layout, disk_errors, start_write_back
 from citrate.registry.stream import Feeder, HashedFile, Stream
 
 FILE_MODE = 0o444
 _PREALLOCATE_FROM_BYTES = 1 << 20
+_WRITE_BACK_BYTES = 32 << 20
 
 
 class DiskFile:
@@ -29,6 +30,7 @@ class DiskFile:
         self.path = path
         self._root = root
         self._descriptor = descriptor
+        self._unsent = 0
 
     @classmethod
     def create(cls, root: Path, path: Path, size_bytes: int | None = None) -> DiskFile:
@@ -81,7 +83,13 @@ class DiskFile:
         """Append ``data``."""
         with disk_errors(self._root):
             while len(data):
-                data = data[os.write(self._descriptor, data) :]
+                count = os.write(self._descriptor, data)
+                data = data[count:]
+                self._unsent += count
+        if self._unsent >= _WRITE_BACK_BYTES:
+            end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
+            start_write_back(self._descriptor, end - self._unsent, self._unsent)
+            self._unsent = 0
 
     def seal(self, path: str, hashed: HashedFile) -> StagedFile:
         """Make the bytes durable and read-only, and describe the file."""
