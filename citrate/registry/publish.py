@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from citrate import __version__, formats
+from citrate import formats
 from citrate.core.digests import listing_sha256
 from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError, FormatError, UnsupportedConversionError
 from citrate.core.records import (
@@ -290,7 +290,7 @@ def convert_one(
         undo()
         raise
     record = VariantRecord(variant, artifact.cid, artifact.sha256, artifact.size_bytes)
-    converter = Converter(name="citrate", version=__version__, arguments=dict(conversion.arguments))
+    converter = Converter(name=conversion.converter, version=conversion.version, arguments=dict(conversion.arguments))
     return manifests.entry_of(record, artifact, conversion.source_dtype, converter, checks), undo
 
 
