@@ -70,7 +70,7 @@ def torch_logits(config: Config, rows: Rows, sequences: Sequence[Sequence[int]])
     """Build transformers' class for ``config``, fill it with ``rows`` and evaluate ``sequences``.
 
     Raises:
-        FormatError: rows do not fill the model exactly.
+        FormatError: rows do not fill the model exactly, or transformers cannot build or run it.
         BackendMissingError: torch or transformers is not installed.
     """
     try:
@@ -88,9 +88,12 @@ def torch_logits(config: Config, rows: Rows, sequences: Sequence[Sequence[int]])
         settings = AutoConfig.for_model(config.model_type, **document)
         network = build(settings, dtype=torch.float32, attn_implementation="eager")
     except Exception as error:
-        raise FormatError(f"transformers cannot build this config.json: {str(error).splitlines()[0]:.200}") from error
+        raise FormatError(f"transformers cannot build this config.json: {_first_line(error)}") from error
     _fill(network, rows)
-    return _evaluate(network.eval(), sequences)
+    try:
+        return _evaluate(network.eval(), sequences)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise FormatError(f"transformers cannot run this model: {_first_line(error)}") from error
 
 
 def _fill(network: torch.nn.Module, rows: Rows) -> None:
@@ -121,3 +124,7 @@ def _evaluate(network: Callable[..., object], sequences: Sequence[Sequence[int]]
             logits = getattr(output, "logits")[0]  # noqa: B009 - transformers' output classes are untyped
             parts.append(logits.to(torch.float32).numpy())
     return np.concatenate(parts)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
