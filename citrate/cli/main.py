@@ -38,7 +38,7 @@ COMMANDS = {
     "run": ("run", "generate text with a verified model"),
     "add": ("add", "content-address a file or folder into the store"),
     "cat": ("cat", "print a file of the store, verified"),
-    "store": ("store", "the embedded store: ls, verify, where, export, import"),
+    "store": ("store", "the embedded store: ls, verify, where, export, pin, gc"),
     "push": ("push", "copy a version to Kubo"),
     "gateway": ("gateway", "serve the embedded store as a trustless IPFS gateway"),
     "convert": ("convert", "one conversion, checked"),

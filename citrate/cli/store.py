@@ -95,6 +95,54 @@ def export(
 
 
 @app.command()
+def pin(cid: Cid, reason: Annotated[str, typer.Option(help="Who needs it.")] = "by hand") -> None:
+    """Keep an object, and serve it from this home's gateway.
+
+    Example: citrate store pin bafybei... --reason demo
+    """
+    store = context.registry().store
+    store.pin(cid, reason)
+    _show_pins(cid, store.pins(cid))
+
+
+@app.command()
+def unpin(cid: Cid) -> None:
+    """Drop every reason to keep an object; the next gc deletes it.
+
+    Example: citrate store unpin bafybei...
+    """
+    store = context.registry().store
+    store.artifact(cid)
+    for reason in store.pins(cid):
+        store.unpin(cid, reason)
+    _show_pins(cid, [])
+
+
+def _show_pins(cid: str, reasons: list[str]) -> None:
+    def human() -> None:
+        context.table([(reason, cid) for reason in reasons] or [("no pins", cid)])
+
+    context.emit({"cid": cid, "pins": reasons}, human)
+
+
+@app.command()
+def gc(dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False) -> None:
+    """Delete what nothing pins, and what interrupted fetches left.
+
+    Example: citrate store gc --dry-run
+    """
+    gone = context.registry().store.gc(dry_run=dry_run)
+    rows = [{"cid": o.cid, "sha256": o.sha256, "size_bytes": o.size_bytes} for o in gone]
+
+    def human() -> None:
+        context.table([(human_size(o.size_bytes), o.cid) for o in gone])
+        total = human_size(sum(o.size_bytes for o in gone))
+        context.talk(f"{'would free' if dry_run else 'freed'} {total} in {len(gone)} objects")
+
+    context.emit({"dry_run": dry_run, "objects": rows}, human)
+
+
+@app.command()
 def rm(cid: Cid) -> None:
     """Delete an object that is not pinned.
 

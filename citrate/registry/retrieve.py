@@ -103,7 +103,8 @@ def pull(
     sources: Sequence[Source],
     progress: Progress | None = None,
 ) -> Pulled:
-    """Fetch one variant into the store, verified block by block and file by file.
+    """Fetch one variant into the store, verified block by block and file by file; what is there already is kept,
+    and mended where it was damaged.
 
     Raises:
         NotFoundError: the version has no such variant.
@@ -112,10 +113,9 @@ def pull(
     """
     on_chain = variant_of(record, variant)
     expected = manifest.entry(variant).artifact()
-    if store.has(expected.cid):
-        path = store.get(expected.cid)
-        return Pulled(model_path(path, expected), on_chain, "store", 0)
     fetched = fetch_artifact(expected, store, sources, progress)
+    for cid in (expected.cid, manifests.cid_of(record.manifest_sha256)):
+        store.pin(cid, f"pulled {record.ref}")
     return Pulled(model_path(fetched.path, expected), on_chain, fetched.source, fetched.fetched_bytes)
 
 

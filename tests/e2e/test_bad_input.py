@@ -285,15 +285,17 @@ def test_a_store_that_answers_other_bytes_is_exit_3_and_nothing_stays(
     assert honest["source"] == release.gateway, "the liar is dropped, the next source is asked"
 
 
-def test_a_file_changed_in_the_store_is_never_used(release: Release, reader: Machine) -> None:
+def test_a_file_changed_in_the_store_is_never_used_but_mended(release: Release, reader: Machine) -> None:
     path = Path(str(reader.gets("pull", f"{release.ref}#gguf:Q8_0")["path"]))
+    original = path.read_bytes()
     path.chmod(0o644)
-    damaged = bytearray(path.read_bytes())
-    damaged[-1] ^= 1
-    path.write_bytes(damaged)
-    refuses(reader.types("run", f"{release.ref}#gguf:Q8_0", "Hello", "--json"), 3, "IntegrityError")
+    path.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
     assert reader.types("store", "verify", "--json").code == 3
     assert reader.types("verify", release.ref, "--json").code == 3
+    refuses(reader.types("run", f"{release.ref}#gguf:Q8_0", "Hello", "--offline", "--json"), 3, "IntegrityError")
+    told = reader.gets("run", f"{release.ref}#gguf:Q8_0", "What is the capital of France?")
+    assert "Paris" in str(told["text"]), "with a source at hand the object is fetched again"
+    assert path.read_bytes() == original
 
 
 def test_a_manifest_changed_on_the_way_is_refused(release: Release, tmp_path: Path) -> None:
