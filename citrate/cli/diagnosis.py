@@ -16,8 +16,8 @@ from citrate.registry import anvil
 from citrate.registry.session import Session
 
 _EXTRAS = (
-    ("gguf", ("gguf", "numba", "llama_cpp")),
-    ("mlx", ("mlx", "mlx_lm")),
+    ("gguf", ("numba", "llama_cpp")),
+    ("mlx", ("mlx", "mlx_lm", "numba")),
     ("training", ("torch", "transformers")),
 )
 
