@@ -55,7 +55,7 @@ $(UV): | .setup/tools
 	@$$(command -v python3.11 || command -v python3) -m venv .boot && .boot/bin/pip install -q --disable-pip-version-check uv==0.13.8
 
 .setup/venv: requirements.lock pyproject.toml tools/llama/lean.cmake | $(UV)
-	$(call say,"Python packages into .venv/ (first time: 5 GB; llama.cpp is compiled: about 3 minutes)")
+	$(call say,"Python packages into .venv/ (first time: 5 GB and llama.cpp is compiled: about 3 minutes)")
 	@test -x $(PY) || $(UV) venv -q --python 3.11 .venv
 	@$(UV) pip sync --compile-bytecode --require-hashes --python $(PY) "--config-settings-package=llama-cpp-python:cmake.args=$(LLAMA)" requirements.lock
 	@$(UV) pip install -q --python $(PY) --no-deps --no-build-isolation -e .
@@ -66,7 +66,7 @@ $(UV): | .setup/tools
 	@npm ci --prefix tools/node --silent && touch $@
 
 .setup/npm: package-lock.json .setup/node
-	$(call say,"Hardhat, solc, Anvil and OpenZeppelin into node_modules/")
+	$(call say,"Hardhat with solc and Anvil and OpenZeppelin into node_modules/")
 	@PATH="$(NODE):$$PATH" npm ci --silent && touch $@
 
 bin/ipfs: tools/kubo/go.mod tools/kubo/go.sum
