@@ -129,6 +129,7 @@ def say(text: str = "") -> None:
 def talk(text: str) -> None:
     """A line of talk on stderr."""
     if not _state.quiet:
+        sys.stdout.flush()  # on a terminal the two streams keep their order
         print(_printable(text), file=sys.stderr)  # noqa: T201
 
 
