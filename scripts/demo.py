@@ -115,8 +115,7 @@ def read(reader: Machine, ref: str, url: str) -> None:
     for who, flags in DEVICES:
         say(f"Which variant for {who}?")
         reader.types("select", f"{ref}:prod", *flags)
-    say(
-        say("Pull: the owner's signature first, then every block as it arrives, and every file's SHA-256 as it streams.")
+    say("Pull: the owner's signature first, then every block as it arrives, every file's SHA-256 as it streams.")
     reader.types("pull", f"{ref}:prod#gguf:Q4_K_M")
     reader.types("verify", f"{ref}:prod")
     say("Run it, in a child process without network.")
