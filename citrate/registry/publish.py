@@ -33,7 +33,7 @@ from citrate.registry import manifest as manifests
 from citrate.registry.conversions import Conversions
 from citrate.registry.manifest import Converter, Licence, Lineage, Manifest, VariantEntry
 from citrate.registry.store import Store
-from citrate.registry.unixfs import hash_file
+from citrate.registry.unixfs import Counter, hash_file
 
 NOBODY = "0x" + "0" * 40
 """The publisher of a manifest until a key is chosen."""
@@ -104,7 +104,7 @@ def prepare(request: Request, store: Store, conversions: Conversions, progress: 
     licence = choose_licence(request)
     wanted, skipped = choose_variants(model, request.variants)
     require_room(model, licence, len(wanted))
-    source_sha256 = source_digest(model)
+    source_sha256 = source_digest(model, progress)
     entries = convert_all(model, request, wanted, source_sha256, store, conversions, progress)
     manifest = Manifest(
         schema="citrate.manifest/1",
@@ -147,7 +147,7 @@ def extend(
     for variant in wanted:
         if str(variant) in taken:
             raise AlreadyExistsError(f"{base.name}@{base.version} has {variant}", hint="variants are never changed")
-    source_sha256 = source_digest(model)
+    source_sha256 = source_digest(model, progress)
     if not own_source and source_sha256 != base.lineage.source_sha256:
         raise ConfigError(
             f"this source (SHA-256 {source_sha256[:16]}…) is not what {base.name}@{base.version} was made from",
@@ -161,7 +161,7 @@ def extend(
     return Release(manifest, tuple(map(record_of, entries)), (), "", 0)
 
 
-def source_digest(model: formats.SourceModel) -> str:
+def source_digest(model: formats.SourceModel, progress: Progress) -> str:
     """SHA-256 of the listing of the source's files that count: configuration, weights, and what is published beside.
 
     Files that are never published (a download's cache, custom code) do not change it.
@@ -169,7 +169,8 @@ def source_digest(model: formats.SourceModel) -> str:
     paths = {"config.json": model.root / "config.json"}
     paths |= {name: model.root / name for name in model.shards}
     paths |= {companion.name: companion.path for companion in model.companions}
-    hashed = {name: hash_file(path) for name, path in paths.items()}
+    counter = Counter("source", sum(path.stat().st_size for path in paths.values()), progress)
+    hashed = {name: hash_file(path, progress=counter.add) for name, path in paths.items()}
     return listing_sha256(FileEntry(name, found.size_bytes, found.sha256, "") for name, found in hashed.items())
 
 
