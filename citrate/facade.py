@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from citrate.core.errors import NotPermittedError, UnavailableError
-from citrate.core.records import Format, Reference, Selection, Task, Variant, VersionRecord
+from citrate.core.errors import NotFoundError, NotPermittedError, UnavailableError
+from citrate.core.records import Format, Reference, Selection, Task, Variant, VariantRecord, VersionRecord, variant_of
 from citrate.core.settings import Settings
 from citrate.core.sink import Progress
-from citrate.registry.session import Session
+from citrate.registry.session import ME, Session
 
 if TYPE_CHECKING:
     from citrate.inference.run import Generation
@@ -74,19 +74,21 @@ class Registry(Session):
             NotPermittedError: the version is deprecated and ``allow`` does not say so.
             NoCompatibleVariantError: nothing suits; a reason for each variant.
         """
-        record = self.resolve(ref)
+        named = self.reference(ref)
+        record = self.resolve(named)
         self._require_allowed(record, allow)
-        return self._select(record, device, arch, memory_gb, Task(task), gateways)
+        among = [variant_of(record, named.variant)] if named.variant else record.variants
+        return self._select(record, among, device, arch, memory_gb, Task(task), gateways)
 
     def _select(
         self,
         record: VersionRecord,
+        among: Sequence[VariantRecord],
         device: str | None,
         arch: str,
         memory_gb: float | None,
         task: Task,
         gateways: Iterable[str],
-        runnable: frozenset[Format] | None = None,
     ) -> Selection:
         from citrate.inference.device import parse_device, probe
         from citrate.inference.select import select
@@ -97,8 +99,7 @@ class Registry(Session):
             architecture = self.manifest(record, gateways).architecture
         except UnavailableError:
             architecture = None  # `select` says in its reason that the KV cache is not counted
-        variants = [v for v in record.variants if runnable is None or v.variant.format in runnable]
-        return select(variants, machine, task, architecture=architecture)
+        return select(among, machine, task, architecture=architecture)
 
     def _require_allowed(self, record: VersionRecord, allow: frozenset[str]) -> None:
         if record.price_wei:
@@ -140,8 +141,9 @@ class Registry(Session):
         record = self.resolve(named)
         self._require_allowed(record, allow)
         gateways = tuple(gateways)
-        variant = named.variant or self._select(record, None, "", None, Task.INFERENCE, gateways, runnable).variant
-        retrieve.variant_of(record, variant)
+        among = [v for v in record.variants if runnable is None or v.variant.format in runnable]
+        variant = named.variant or self._select(record, among, None, "", None, Task.INFERENCE, gateways).variant
+        variant_of(record, variant)
         manifest = self.manifest(record, gateways)
         pulled = retrieve.pull(record, manifest, variant, self.store, self.sources(gateways), progress)
         if out is None:
@@ -180,6 +182,10 @@ class Registry(Session):
         from citrate.inference.run import RUNNABLE
 
         path = Path(model)
+        if not path.exists() and (
+            model.startswith(("/", "./", "../", "~")) or path.suffix in (".gguf", ".safetensors")
+        ):
+            raise NotFoundError(f"no such file or folder: {model}")
         if path.exists():
             return path, Format(formats.inspect(path).format), ""
         pulled = self.pull(model, gateways=gateways, allow=allow, progress=progress, runnable=RUNNABLE)
@@ -242,7 +248,6 @@ class Registry(Session):
         """
         from citrate.registry.kubo import Kubo
         from citrate.registry.manifest import cid_of
-        from citrate.registry.retrieve import variant_of
 
         named = self.reference(ref)
         record = self.resolve(named)
@@ -273,8 +278,9 @@ class Registry(Session):
     ) -> Published:
         """Convert, check and store a model, and record it with all its variants in one transaction.
 
-        The same bytes again are ``unchanged`` and send nothing. A dry run converts, tells the exact CIDs and what
-        publishing would cost, sends nothing and starts nothing.
+        ``name`` is that of a model under the signing key's own address, or ``publisher/name`` of one that was
+        taken over. The same bytes again are ``unchanged`` and send nothing. A dry run converts, tells the exact CIDs
+        and what publishing would cost, sends nothing and starts nothing.
 
         Raises:
             AlreadyExistsError: the version stands with other bytes.
@@ -284,7 +290,9 @@ class Registry(Session):
         from citrate.registry import publish, publishing
 
         wanted = _variants(variants)
-        request = publish.Request(Path(source), name, version, licence, wanted, alias, price_wei, checks)
+        publisher, _, name = name.rpartition("/")
+        owner = self.address_of(publisher) if publisher and publisher != ME else ""
+        request = publish.Request(Path(source), name, version, licence, wanted, alias, price_wei, owner, checks)
         return publishing.register(self, request, dry_run=dry_run, progress=progress or _unwatched)
 
     def add_variants(
@@ -318,7 +326,7 @@ class Registry(Session):
     def deprecate(self, ref: str | Reference, replacement: str | Reference | None = None) -> Receipt:
         """Mark a version as superseded; it stays readable."""
         record = self.resolve(self.reference(ref))
-        other = self.resolve(self.reference(replacement)).version_id if replacement else ""
+        other = self.resolve(self.reference(replacement)).version_id if replacement else record.replacement
         return self.chain.deprecate(self.signer(), record.publisher, record.name, record.version, other)
 
     def offer(self, ref: str | Reference, to: str) -> Receipt:

@@ -3,7 +3,7 @@
 Run it from a service manager; it ends on SIGTERM between two variants at the latest, and the next start goes on where
 this one stopped. The settings are citrate's own (CITRATE_HOME, CITRATE_RPC_URL, CITRATE_GATEWAYS, citrate.toml).
 
-    python scripts/sync_node.py --formats gguf,safetensors --max-total-gb 500
+    python scripts/sync_node.py --formats gguf safetensors --max-total-gb 500
     python scripts/sync_node.py --once
 """
 
@@ -25,13 +25,14 @@ from citrate.registry.sync import Event, Mirror, Policy
 def main() -> int:
     """Mirror until told to stop; returns the exit code of the last pass."""
     options = _options()
-    formats = frozenset(Format(name) for name in options.formats.split(","))
-    mirror = Mirror(Registry.open(), Policy(formats=formats, max_total_gb=options.max_total_gb))
+    policy = Policy(formats=frozenset(map(Format, options.formats)), max_total_gb=options.max_total_gb)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    mirror: Mirror | None = None
     while not stop.is_set():
         try:
+            mirror = mirror or Mirror(Registry.open(), policy)
             done = mirror.run_once(_tell)
         except UnavailableError as error:  # the chain comes back; a mirror that runs for a year waits for it
             _print({"event": "waiting", "message": error.message})
@@ -47,7 +48,7 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--formats", default=",".join(Format), help="variants of these formats")
+    parser.add_argument("--formats", nargs="+", choices=list(Format), default=list(Format), help="these variants only")
     parser.add_argument("--max-total-gb", type=float, default=float("inf"), help="decimal GB of the mirror's objects")
     parser.add_argument("--every-s", type=float, default=12.0, help="seconds between passes")
     parser.add_argument("--once", action="store_true", help="one pass, then stop")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from citrate.cli import context
+from citrate.registry.rpc import redacted
 
 app = context.new_app(no_args_is_help=True)
 
@@ -19,6 +20,8 @@ def show() -> None:
     Example: citrate config show --network base
     """
     rows = context.settings().shown()
+    value, origin = rows["rpc_url"]
+    rows["rpc_url"] = (redacted(value) if value else "", origin)  # providers put their keys into the URL
     document = {name: {"value": value, "origin": origin} for name, (value, origin) in rows.items()}
 
     def human() -> None:

@@ -136,7 +136,7 @@ def talk(text: str) -> None:
 def stream(text: str) -> None:
     """A piece of generated text on stdout, at once; nothing with ``--json``."""
     if not _state.json:
-        sys.stdout.write(_printable(text))
+        sys.stdout.write(_printable(text, keep="\n\t"))
         sys.stdout.flush()
 
 
@@ -161,8 +161,8 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
         print("  ".join([*cells, _printable(line[-1])]).rstrip())  # noqa: T201
 
 
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+def _printable(text: str, keep: str = "") -> str:
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
 # ---------------------------------------------------------------- errors
@@ -175,7 +175,7 @@ def fail(state: State, error: CitrateError) -> NoReturn:
     name = type(error).__name__
     if state.json:
         body = {"type": name, "message": error.message, "hint": error.hint, "details": dict(error.details)}
-        print(json.dumps({"error": body}, ensure_ascii=False, default=str))  # noqa: T201
+        _last_words({"error": body})
     else:
         print(f"error: {_printable(error.message)}", file=sys.stderr)  # noqa: T201
         if error.hint:
@@ -201,12 +201,18 @@ def fail_unexpected(state: State, error: Exception) -> NoReturn:
         raise error
     if state.json:
         body = {"type": kind, "message": failure.message, "hint": failure.hint, "details": {}}
-        print(json.dumps({"error": body}, ensure_ascii=False))  # noqa: T201
+        _last_words({"error": body})
     else:
         print(f"error: {_printable(failure.message)}", file=sys.stderr)  # noqa: T201
         if failure.hint:
             print(f"hint:  {failure.hint}", file=sys.stderr)  # noqa: T201
     _leave(int(exit_code))
+
+
+def _last_words(document: Mapping[str, object]) -> None:
+    """Print an error's JSON; stdout itself may be what failed."""
+    with suppress(OSError):
+        print(json.dumps(document, ensure_ascii=False, default=str), flush=True)  # noqa: T201
 
 
 def _leave(code: int) -> NoReturn:

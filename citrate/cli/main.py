@@ -10,11 +10,12 @@ import importlib
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+import citrate
 from citrate.cli import context
 from citrate.core.errors import CitrateError
 
@@ -79,11 +80,20 @@ app = typer.Typer(cls=_Commands, rich_markup_mode=None, add_completion=False, pr
 
 
 @app.callback(
+    invoke_without_command=True,
     epilog="A reference is publisher/name[@version|:alias][#variant]; publisher is an address, a name from "
-    "[addresses] in citrate.toml, or 'me'. Start with: citrate register-model DIR --name NAME"
+    "[addresses] in citrate.toml, or 'me'. Start with: citrate register-model DIR --name NAME",
 )
-def root() -> None:
+def root(
+    ctx: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
     """An on-chain model registry with IPFS storage: publish once, fetch anywhere, verify every byte."""
+    if version:
+        context.say(citrate.__version__)
+    elif ctx.invoked_subcommand is None:
+        for line in ctx.get_help().splitlines():
+            context.say(line)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from citrate.cli import context, records
+from citrate.core.records import variant_of
 
 app = context.new_app()
 
@@ -17,5 +19,9 @@ def resolve(ref: Annotated[str, typer.Argument(metavar="REF", help="publisher/na
 
     Example: citrate resolve me/tiny-llama:prod
     """
-    record = context.registry().resolve(ref)
+    registry = context.registry()
+    named = registry.reference(ref)
+    record = registry.resolve(named)
+    if named.variant is not None:
+        record = replace(record, variants=(variant_of(record, named.variant),))
     context.emit(records.version_document(record), lambda: records.show_version(record))

@@ -35,6 +35,10 @@ def run(
     text = prompt if prompt is not None else (sys.stdin.read() if not sys.stdin.isatty() else "")
     if not text.strip():
         raise ConfigError("no prompt", hint='citrate run REF "a prompt", or a prompt on stdin')
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError("the prompt is not UTF-8", hint="convert it first, for example with iconv") from None
     registry = context.registry(offline=offline)
     with progress.bars() as on_progress:
         path, format_, variant = registry.locate(

@@ -50,7 +50,7 @@ def verify() -> None:
     def human() -> None:
         for damage in damages:
             context.say(f"DAMAGED  {damage.message}")
-        context.say("ok" if not damages else f"{len(damages)} damaged; citrate store rm CID, then pull again")
+        context.say("ok" if not damages else f"{len(damages)} damaged; citrate pull REF mends from another source")
 
     context.emit({"ok": not damages, "damaged": rows}, human)
     if damages:
@@ -83,6 +83,11 @@ def export(
             raise ConfigError("a CAR is binary", hint="--out FILE")
         for piece in registry.store.export_car(cid):
             sys.stdout.buffer.write(piece)
+        return
+    if out.exists() and not out.is_file():  # a device or a pipe is written to, never replaced
+        with out.open("wb") as file:
+            size = sum(file.write(piece) for piece in registry.store.export_car(cid))
+        context.emit({"cid": cid, "path": str(out), "size_bytes": size}, lambda: context.say(str(out)))
         return
     partial = out.with_name(f".{out.name}.partial")
     try:

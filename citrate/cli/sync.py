@@ -34,12 +34,17 @@ def sync(
         done = _pass(mirror, _tell)
         context.emit(asdict(done), lambda: context.say(_sentence(done)))
         if done.failed:
-            raise UnavailableError(f"{done.failed} variants could not be mirrored", hint="citrate sync --once, again")
+            context.talk(f"{done.failed} variants are missing; the next pass tries them again")
+            raise typer.Exit(UnavailableError.exit_code)
         return
     while True:  # until stopped; one JSON line an event
-        done = _pass(mirror, _line if context.wants_json() else _tell)
-        if context.wants_json():
-            print(json.dumps({"event": "pass", **asdict(done)}), flush=True)  # noqa: T201
+        try:
+            done = _pass(mirror, _line if context.wants_json() else _tell)
+        except UnavailableError as error:  # it comes back; a mirror that runs for a year waits for it
+            context.talk(f"waiting: {error.message}")
+        else:
+            if context.wants_json():
+                print(json.dumps({"event": "pass", **asdict(done)}), flush=True)  # noqa: T201
         time.sleep(every_s)
 
 
@@ -49,7 +54,7 @@ def _pass(mirror: Mirror, on_event: object) -> Pass:
 
 
 def _tell(event: Event) -> None:
-    context.talk(f"{event.status:8} {event.ref}#{event.variant} {event.reason}".rstrip())
+    context.talk(f"{event.status:8} {event.ref} {event.variant} {event.reason}".rstrip())
 
 
 def _line(event: Event) -> None:

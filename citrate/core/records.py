@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from citrate.core.errors import ConfigError
+from citrate.core.errors import ConfigError, NotFoundError
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION_PATTERN = re.compile(r"[a-z0-9][a-z0-9._+-]{0,31}")
@@ -185,6 +185,19 @@ class VersionRecord:
     def ref(self) -> str:
         """The full reference, ``publisher/name@version``."""
         return f"{self.publisher}/{self.name}@{self.version}"
+
+
+def variant_of(record: VersionRecord, variant: Variant) -> VariantRecord:
+    """The chain's record of ``variant``.
+
+    Raises:
+        NotFoundError: the version does not have it; the hint lists those it has.
+    """
+    for candidate in record.variants:
+        if candidate.variant == variant:
+            return candidate
+    listed = ", ".join(str(v.variant) for v in record.variants)
+    raise NotFoundError(f"{record.ref} has no variant {variant}", hint=f"it has: {listed}")
 
 
 @dataclass(frozen=True)

@@ -125,12 +125,23 @@ class Devnet:
     def reset(self) -> DevnetStatus:
         """Throw the chain away and start a new one."""
         with self._locked():
-            kept = self._kept()
-            if self._serves(kept):
-                self._stop(kept)
+            with contextlib.suppress(CitrateError):  # a damaged record is no reason to keep it
+                kept = self._kept()
+                if self._serves(kept):
+                    self._stop(kept)
+            self._end_strays()
             for name in _KEPT:
                 (self._folder / name).unlink(missing_ok=True)
         return self.up()
+
+    def _end_strays(self) -> None:
+        """End an Anvil of this folder that no record knows any more; its command line names the folder."""
+        mark = str(self._folder / "exit.json")
+        for process in psutil.process_iter(["cmdline"]):
+            if mark in (process.info["cmdline"] or ()):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+                    process.wait(_STOP_TIMEOUT_S)
 
     def fund(self, address: str) -> int:
         """Top ``address`` up to ``FUNDED_WEI``; returns its balance in wei.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from citrate import formats
 from citrate.core.digests import listing_sha256
-from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError, FormatError, UnsupportedConversionError
+from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError, FormatError
 from citrate.core.records import (
     ALIAS_PATTERN,
     LATEST,
@@ -32,6 +32,7 @@ from citrate.formats.tokenizer_files import chat_template, chat_template_sha256
 from citrate.registry import manifest as manifests
 from citrate.registry.conversions import Conversions
 from citrate.registry.manifest import Converter, Licence, Lineage, Manifest, VariantEntry
+from citrate.registry.payload import encode_price
 from citrate.registry.store import Store
 from citrate.registry.unixfs import Counter, hash_file
 
@@ -54,6 +55,9 @@ class Request:
     variants: tuple[Variant, ...] | None = None
     alias: str = ""
     price_wei: int = 0
+    publisher: str = ""
+    """The address under which the model is named; empty for the signer's own. Another one is for who took a model
+    over."""
     checks: str | None = None
     """``full``, ``tensors``, or None for the default of the model's size."""
 
@@ -70,6 +74,9 @@ class Request:
                 )
         if LATEST in (self.version, self.alias):
             raise ConfigError(f"{LATEST!r} is reserved: it is the newest version", hint="choose another name")
+        encode_price(self.price_wei)
+        if self.licence is not None and not self.licence.strip():
+            raise ConfigError("the licence is empty", hint="--license SPDX, for example --license apache-2.0")
         if self.alias == self.version:
             raise ConfigError("an alias may not equal the version's name", hint="choose another alias")
 
@@ -170,7 +177,8 @@ def source_digest(model: formats.SourceModel, progress: Progress) -> str:
     paths |= {name: model.root / name for name in model.shards}
     paths |= {companion.name: companion.path for companion in model.companions}
     counter = Counter("source", sum(path.stat().st_size for path in paths.values()), progress)
-    hashed = {name: hash_file(path, progress=counter.add) for name, path in paths.items()}
+    # a Hugging Face cache holds links into its own blobs; `open_model` has looked at where they lead
+    hashed = {name: hash_file(path.resolve(), progress=counter.add) for name, path in paths.items()}
     return listing_sha256(FileEntry(name, found.size_bytes, found.sha256, "") for name, found in hashed.items())
 
 
@@ -218,12 +226,11 @@ def choose_variants(
         if len(set(named)) != len(named) or not named:
             raise ConfigError("--variants is empty or names a variant twice", hint=f"possible for {what}: {listed}")
         for variant in named:
-            if variant not in possible:
-                raise UnsupportedConversionError(f"{what} cannot be written as {variant}", hint=f"possible: {listed}")
+            formats.require_possible(model, variant)
         return named, ()
     wanted = tuple(v for v in formats.DEFAULT_VARIANTS if v in possible)
-    reason = f"{what} cannot be written in this format yet"
-    return wanted, tuple((v, reason) for v in formats.DEFAULT_VARIANTS if v not in possible)
+    left_out = [v for v in formats.DEFAULT_VARIANTS if v not in possible]
+    return wanted, tuple((v, formats.why_impossible(model, v)) for v in left_out)
 
 
 def require_room(model: formats.SourceModel, licence: Licence, variants: int) -> None:
@@ -303,6 +310,11 @@ def require_same(record: VersionRecord, release: Release) -> None:
     """
     standing = {v.variant: v for v in record.variants}
     spdx = release.manifest.licence.spdx
+    if record.price_wei != release.price_wei:
+        raise AlreadyExistsError(
+            f"{record.ref} stands with the price {record.price_wei} wei, not {release.price_wei}",
+            hint=_next_version_hint(record.version),
+        )
     if record.licence != spdx:
         raise AlreadyExistsError(
             f"{record.ref} stands with licence {record.licence}, not {spdx}", hint=_next_version_hint(record.version)

@@ -6,11 +6,13 @@ says so, and a run that dies at any point is finished by running it again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from citrate.core.errors import ConfigError, NotFoundError
+from citrate.core.errors import AlreadyExistsError, ChainError, CitrateError, ConfigError, NotFoundError
 from citrate.core.records import Format, Reference, Variant, VersionRecord
 from citrate.core.sink import Progress
 from citrate.registry import ids, signatures
@@ -59,15 +61,21 @@ def register(session: Session, request: Request, *, dry_run: bool, progress: Pro
         session.require_writable()
     release = prepare(request, session.store, _conversions(session), progress)
     if dry_run:
-        return _dry_run(session, release)
+        return _dry_run(session, release, request.publisher)
     signer = session.signer()
-    release = release.by(signer.address)
+    release = release.by(request.publisher or signer.address)
     standing = _standing(session, release)
     if standing is not None:
         return _unchanged(session, standing, release)
     release = _signed(release, signer, session)
-    _keep(session, release)
-    receipt = session.chain.publish(signer, _payload(release), release.alias)
+    with _kept(session, release):
+        try:
+            receipt = session.chain.publish(signer, _payload(release), release.alias)
+        except AlreadyExistsError:
+            standing = _standing(session, release)  # another run of the same came first
+            if standing is None:
+                raise
+            return _unchanged(session, standing, release)
     return _told(session, release, "published", receipt)
 
 
@@ -105,24 +113,50 @@ def add(
         return _told(session, release, "dry_run", Cost(gas, fee))
     signer = session.signer()
     release = _signed(release, signer, session)
-    _keep(session, release)
-    receipt = session.chain.add_variants(signer, record, release.manifest.sha256(), release.variants)
+    with _kept(session, release):
+        receipt = session.chain.add_variants(signer, record, release.manifest.sha256(), release.variants)
     return _told(session, release, "published", receipt)
 
 
 def _standing(session: Session, release: Release) -> VersionRecord | None:
     manifest = release.manifest
     try:
-        return session.chain.resolve(manifest.publisher, manifest.name, manifest.version)
+        record = session.chain.resolve(manifest.publisher, manifest.name, manifest.version)
     except NotFoundError:
         return None
+    if record.version != manifest.version:
+        raise AlreadyExistsError(
+            f"{manifest.version!r} is an alias of {record.ref}", hint="choose a version that is no alias: --version"
+        )
+    return record
 
 
 def _unchanged(session: Session, record: VersionRecord, release: Release) -> Published:
+    """The chain holds exactly these bytes; nothing is sent.
+
+    Raises:
+        AlreadyExistsError: other bytes or another price stand there, or the alias names something else.
+    """
     require_same(record, release)
+    require_alias(session, record, release.alias)
     standing = replace(release, manifest=session.manifest(record))
     _keep(session, standing)
     return _told(session, standing, "unchanged", Cost(0, 0))
+
+
+def require_alias(session: Session, record: VersionRecord, alias: str) -> None:
+    """A version that stands gets an alias by `alias set`, not by being published again."""
+    if not alias:
+        return
+    try:
+        target = session.chain.alias_of(record.publisher, record.name, alias).version_id
+    except NotFoundError:
+        target = ""
+    if target != record.version_id:
+        raise AlreadyExistsError(
+            f"{record.ref} stands already, and {alias!r} does not name it",
+            hint=f"citrate alias set {record.ref} {alias}",
+        )
 
 
 # ---------------------------------------------------------------------- signing and storing
@@ -149,10 +183,33 @@ def _payload(release: Release) -> ReleasePayload:
 
 def _keep(session: Session, release: Release) -> None:
     """Store the manifest and pin everything: the bytes are there before the chain says so."""
-    manifest = release.manifest
-    reason = f"published {manifest.name}@{manifest.version}"
-    for cid in (session.store.put_block(manifest.encode()), *(variant.cid for variant in release.variants)):
-        session.store.pin(cid, reason)
+    session.store.put_block(release.manifest.encode())
+    for cid in _objects(release):
+        session.store.pin(cid, _reason(release))
+
+
+@contextmanager
+def _kept(session: Session, release: Release) -> Iterator[None]:
+    """Pinned before the chain says so; unpinned again if the transaction was refused, so that nothing half stays."""
+    before = {cid: session.store.pins(cid) for cid in _objects(release)}
+    _keep(session, release)
+    try:
+        yield
+    except ChainError:
+        raise  # it may still get into a block: the bytes stay
+    except CitrateError:
+        for cid, reasons in before.items():
+            if _reason(release) not in reasons:
+                session.store.unpin(cid, _reason(release))
+        raise
+
+
+def _objects(release: Release) -> list[str]:
+    return [manifests.cid_of(release.manifest.sha256()), *(variant.cid for variant in release.variants)]
+
+
+def _reason(release: Release) -> str:
+    return f"published {release.manifest.name}@{release.manifest.version}"
 
 
 def _conversions(session: Session) -> Conversions:
@@ -209,7 +266,7 @@ def _reach(session: Session, manifest: Manifest) -> str:
     return f"warning: only this machine has the bytes; next: {serve}"
 
 
-def _dry_run(session: Session, release: Release) -> Published:
+def _dry_run(session: Session, release: Release, publisher: str) -> Published:
     """What publishing would record and cost; signs if there is a key, so that the manifest's CID is the real one."""
     try:
         signer = session.signer_at_rest()
@@ -220,13 +277,14 @@ def _dry_run(session: Session, release: Release) -> Published:
         return replace(
             told, ref=ref, model_id="", version_id="", manifest_cid="", manifest_sha256="", manifest_size_bytes=0
         )
-    release = _signed(release.by(signer.address), signer, session)
+    release = _signed(release.by(publisher or signer.address), signer, session)
     if not session.chain_is_up():
         session.notify("no chain runs, so gas and fee are not estimated (citrate devnet up)")
         return _told(session, release, "dry_run", Cost(None, None))
     standing = _standing(session, release)
     if standing is not None:
         require_same(standing, release)
+        require_alias(session, standing, release.alias)
         return _told(session, release, "dry_run", Cost(0, 0))
     gas, fee = session.chain.estimate_publish(signer.address, _payload(release), release.alias)
     return _told(session, release, "dry_run", Cost(gas, fee))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from citrate.core.digests import listing_sha256
 from citrate.core.errors import AlreadyExistsError, CitrateError, IntegrityError, NotFoundError
-from citrate.core.records import Artifact, Variant, VariantRecord, VersionRecord
+from citrate.core.records import Artifact, Variant, VariantRecord, VersionRecord, variant_of
 from citrate.core.sink import Progress
 from citrate.registry import manifest as manifests
 from citrate.registry import signatures
@@ -117,19 +117,6 @@ def pull(
     for cid in (expected.cid, manifests.cid_of(record.manifest_sha256)):
         store.pin(cid, f"pulled {record.ref}")
     return Pulled(model_path(fetched.path, expected), on_chain, fetched.source, fetched.fetched_bytes)
-
-
-def variant_of(record: VersionRecord, variant: Variant) -> VariantRecord:
-    """The chain's record of ``variant``.
-
-    Raises:
-        NotFoundError: the version does not have it; the hint lists those it has.
-    """
-    for candidate in record.variants:
-        if candidate.variant == variant:
-            return candidate
-    listed = ", ".join(str(v.variant) for v in record.variants)
-    raise NotFoundError(f"{record.ref} has no variant {variant}", hint=f"it has: {listed}")
 
 
 def model_path(path: Path, artifact: Artifact) -> Path:

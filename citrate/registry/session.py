@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from citrate.core.errors import ConfigError, UnavailableError
 from citrate.core.records import ADDRESS_PATTERN, Reference, VersionRecord
 from citrate.core.settings import DEVNET_CHAIN_ID, Settings
-from citrate.registry import deploy
+from citrate.registry import deploy, ids
 from citrate.registry.devnet import Devnet
 from citrate.registry.keys import AskPassword, Keys
 
@@ -166,6 +166,10 @@ class Session:
             raise ConfigError(
                 f"publisher {who!r} is neither an address nor in the address book",
                 hint=f"known: {known}; others: [addresses] in citrate.toml",
+            )
+        if address not in (address.lower(), ids.checksum(address)):
+            raise ConfigError(
+                f"the address {address} has a wrong checksum", hint="copy it again, or write it in lower case"
             )
         return address
 

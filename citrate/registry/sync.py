@@ -1,11 +1,13 @@
 """A validator's mirror: follow the registry, fetch what the policy wants, verify it, pin it, remember where we are.
 
 One pass reads every record since the cursor (proved complete by the records' back-references, not by logs), fetches
-and pins, and moves the cursor only over records whose bytes are here. A pass that is killed is finished by the next.
+and pins, and remembers the versions that no source had, to try them again. A pass that is killed is finished by the
+next; a changed policy begins anew, and finds what is here already.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from collections.abc import Callable
@@ -63,6 +65,11 @@ class Policy(BaseModel):
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path} cannot be read: {error}", hint="a policy is TOML") from error
 
+    def fingerprint(self) -> str:
+        """Two policies with the same one want the same."""
+        wanted = f"{sorted(self.formats)} {self.max_total_gb} {self.deprecated}"
+        return hashlib.sha256(wanted.encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Event:
@@ -89,6 +96,14 @@ class Pass:
     """Bytes fetched."""
 
 
+@dataclass(frozen=True)
+class _State:
+    """Where a mirror is: the newest record it has seen, and the versions of which something is not here yet."""
+
+    cursor: Cursor | None = None
+    missing: tuple[str, ...] = ()
+
+
 class Mirror:
     """The mirror of one registry in one home."""
 
@@ -96,44 +111,63 @@ class Mirror:
         self._session = session
         self._policy = policy
         chain = session.chain
-        self._cursor_path = session.settings.home / "sync" / f"{chain.chain_id}-{chain.registry_address.lower()}.cursor"
+        self._path = session.settings.home / "sync" / f"{chain.chain_id}-{chain.registry_address.lower()}.json"
 
     def run_once(self, on_event: Callable[[Event], None], progress: Progress | None = None) -> Pass:
-        """Follow the registry to its head.
+        """Follow the registry to its head, and try again what was missing before.
 
         Raises:
             ChainError: the chain does not answer, or its answer is not complete.
         """
-        new = self._session.chain.records_since(self._cursor())
+        before = self._state()
+        new = self._session.chain.records_since(before.cursor)
         if new.reorganised:
             self._session.notify("the chain was reorganised: following it from its first record")
         events: list[Event] = []
+        missing: list[str] = []
         # a version stands once for its release and once for each addition: its newest state is taken in once
-        for version_id in dict.fromkeys(entry.version_id for entry in new.entries):
-            for event in self._take_in(self._session.chain.version(version_id), progress):
+        for version_id in dict.fromkeys([*before.missing, *(entry.version_id for entry in new.entries)]):
+            found = self._take_in_version(version_id, progress)
+            for event in found:
                 on_event(event)
-                events.append(event)
-        failed = sum(event.status == "failed" for event in events)
-        if not failed:
-            atomic.write_atomic(self._cursor_path, json.dumps(asdict(new.cursor)).encode())
+            events += found
+            if any(event.status == "failed" for event in found):
+                missing.append(version_id)
+        self._keep(_State(new.cursor, tuple(missing)))
         taken = [event for event in events if event.status == "fetched"]
         return Pass(
             cursor_block=new.cursor.block_number,
             fetched=len(taken),
             verified=sum(event.status in ("fetched", "present") for event in events),
-            failed=failed,
+            failed=sum(event.status == "failed" for event in events),
             bytes=sum(event.size_bytes for event in taken),
         )
 
-    def _cursor(self) -> Cursor | None:
+    def _state(self) -> _State:
+        """Where the last pass stopped; the beginning, if the policy has changed since."""
         try:
-            kept = json.loads(self._cursor_path.read_text("utf-8"))
-            return Cursor(str(kept["record"]), int(kept["count"]), int(kept["block_number"]))
+            kept = json.loads(self._path.read_text("utf-8"))
+            if kept["policy"] != self._policy.fingerprint():
+                self._session.notify("the policy has changed: following the chain from its first record")
+                return _State()
+            at = kept["cursor"]
+            cursor = Cursor(str(at["record"]), int(at["count"]), int(at["block_number"]))
+            return _State(cursor, tuple(map(str, kept["missing"])))
         except FileNotFoundError:
-            return None
+            return _State()
         except (OSError, ValueError, KeyError, TypeError):
-            self._session.notify(f"{self._cursor_path} is damaged: following the chain from its first record")
-            return None
+            self._session.notify(f"{self._path} is damaged: following the chain from its first record")
+            return _State()
+
+    def _keep(self, state: _State) -> None:
+        document = {"policy": self._policy.fingerprint(), **asdict(state)}
+        atomic.write_atomic(self._path, json.dumps(document).encode())
+
+    def _take_in_version(self, version_id: str, progress: Progress | None) -> list[Event]:
+        try:
+            return self._take_in(self._session.chain.version(version_id), progress)
+        except NotFoundError:
+            return []  # a reorganised chain no longer has a version that was missing
 
     def _take_in(self, record: VersionRecord, progress: Progress | None) -> list[Event]:
         if record.deprecated and not self._policy.deprecated:

@@ -156,6 +156,48 @@ def test_a_taken_version_with_other_bytes_names_the_next_one(release: Release, m
     assert [item["cid"] for item in machine.gets("store", "ls")["objects"] if item["pinned"]] == pinned
 
 
+def test_a_version_named_like_an_alias_is_refused(release: Release) -> None:
+    command = ("register-model", str(SAMPLE), "--name", "tiny-llama", "--version", "prod", "--checks", "tensors")
+    refuses(release.machine.types(*command, "--json"), 1, "AlreadyExistsError", "alias")
+
+
+def test_what_a_standing_version_cannot_take_is_not_dropped_silently(release: Release) -> None:
+    command = ("register-model", str(SAMPLE), "--name", "tiny-llama")
+    priced = release.machine.types(*command, "--price", "1ether", "--json")
+    refuses(priced, 1, "AlreadyExistsError", "price")
+    named = release.machine.types(*command, "--alias", "another", "--json")
+    refuses(named, 1, "AlreadyExistsError", "another")
+    assert "citrate alias set" in str(named.error["hint"])
+
+
+def test_a_refused_transaction_leaves_no_pins(release: Release, tmp_path: Path) -> None:
+    pauper = Machine(tmp_path / "pauper", CITRATE_RPC_URL=release.rpc_url, CITRATE_KEY_PASSWORD="pw")
+    pauper.gets("key", "new", "--name", "pauper")
+    command = ("register-model", str(SAMPLE), "--name", "x", "--variants", "safetensors", "--checks", "tensors")
+    assert pauper.types(*command).code == 1
+    assert not [item for item in pauper.gets("store", "ls")["objects"] if item["pinned"]]
+
+
+def test_a_wrong_checksum_of_an_address_is_refused(release: Release) -> None:
+    wrong = "0x70997970C51812dc3A010C7d01b50e0d17dC79C8"
+    refuses(release.machine.types("transfer", "offer", "me/tiny-llama", wrong, "--json"), 2, "ConfigError", "checksum")
+
+
+def test_secrets_of_the_rpc_url_are_not_shown(fresh: Machine) -> None:
+    shown = fresh.types("config", "show", "--json", CITRATE_RPC_URL="https://user:secretpw@rpc.example/v3/SECRETKEY")
+    assert shown.code == 0
+    assert "secretpw" not in shown.out
+    assert "SECRETKEY" not in shown.out
+
+
+def test_export_to_a_device_writes_to_it(release: Release, tmp_path: Path) -> None:
+    cid = str(release.result["manifest"]["cid"])
+    assert release.machine.types("store", "export", cid, "--out", "/dev/null").code == 0
+    assert Path("/dev/null").is_char_device()
+    car = tmp_path / "manifest.car"
+    assert release.machine.gets("store", "export", cid, "--out", str(car))["size_bytes"] == car.stat().st_size
+
+
 def test_no_funds_is_told_before_anything_is_sent(release: Release, tmp_path: Path) -> None:
     pauper = Machine(tmp_path / "pauper", CITRATE_RPC_URL=release.rpc_url, CITRATE_KEY_PASSWORD="pw")
     pauper.gets("key", "new", "--name", "pauper")

@@ -167,6 +167,9 @@ def test_a_model_changes_hands_in_two_steps(release: Release, tmp_path: Path) ->
     ref = f"{release.address}/given"
     heir.gets("transfer", "accept", ref)
     assert heir.gets("resolve", ref)["publisher"] == release.address, "the name stays under its publisher"
+    command = ("register-model", str(SAMPLE), "--version", "2.0.0", "--variants", "safetensors", "--checks", "tensors")
+    assert heir.gets(*command, "--name", ref)["ref"] == f"{ref}@2.0.0", "who took it over publishes under its name"
+    assert heir.gets("pull", f"{ref}@2.0.0#safetensors")["source"] == "store"
     refused = owner.types("alias", "set", "me/given@1.0.0", "prod", "--json")
     assert (refused.code, refused.error["type"]) == (1, "NotPermittedError")
 
@@ -198,12 +201,36 @@ def test_sync_once_mirrors_by_policy_and_remembers_where_it_was(
     assert first["failed"] == 0
     assert first["fetched"] >= 2
     again = reader.gets("sync", "--once", "--policy", str(policy))
-    assert (again["fetched"], again["failed"]) == (0, 0)
+    assert (again["fetched"], again["verified"], again["failed"]) == (0, 0, 0)
     pinned = {item["cid"] for item in reader.gets("store", "ls")["objects"] if item["pinned"]}
     wanted = {v["cid"] for v in release.result["variants"] if v["variant"].startswith("gguf")}
     unwanted = {v["cid"] for v in release.result["variants"] if not v["variant"].startswith("gguf")}
     assert wanted <= pinned
     assert not unwanted & pinned
+    widened = reader.gets("sync", "--once")
+    assert widened["fetched"] >= 2, "a changed policy fetches what the old one left out"
+
+
+def test_sync_tells_what_no_source_has_and_tries_it_again(release: Release, tmp_path: Path) -> None:
+    mirror = Machine(tmp_path / "mirror", CITRATE_RPC_URL=release.rpc_url, CITRATE_GATEWAYS="http://127.0.0.1:9")
+    missed = mirror.types("sync", "--once", "--json")
+    assert missed.code == 5
+    assert missed.json["failed"] > 0, "one JSON document, the summary"
+    mirror.env["CITRATE_GATEWAYS"] = release.gateway
+    mended = mirror.gets("sync", "--once")
+    assert (mended["failed"], mended["verified"]) == (0, missed.json["failed"])
+
+
+def test_a_hugging_face_cache_snapshot_is_registered(release: Release, tmp_path: Path) -> None:
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "abc"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    for number, path in enumerate(sorted(SAMPLE.iterdir())):
+        if path.is_file():
+            (blobs / f"{number:064x}").write_bytes(path.read_bytes())
+            (snapshot / path.name).symlink_to(Path("../../blobs") / f"{number:064x}")
+    command = ("register-model", str(snapshot), "--name", "tiny-llama", "--checks", "tensors")
+    assert release.machine.gets(*command)["status"] == "unchanged", "the same bytes as from the plain folder"
 
 
 def test_a_dry_run_tells_what_the_real_run_then_does(release: Release) -> None:

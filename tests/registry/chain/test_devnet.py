@@ -248,3 +248,13 @@ def test_anvil_is_found_on_path_then_in_the_checkout(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     found = binaries.find(tmp_path)
     assert found is not None and found.parts[-4:-2] == tuple(binaries.package().split("/"))
+
+
+def test_reset_ends_what_a_damaged_record_no_longer_names(home: Path) -> None:
+    old = Devnet(home).up()
+    (home / "devnet" / "devnet.json").write_text("{")
+    with pytest.raises(CitrateError, match="cannot be read"):
+        Devnet(home).status()
+    new = Devnet(home).reset()
+    assert new.block == 1
+    assert not psutil.pid_exists(old.pid) or psutil.Process(old.pid).status() == psutil.STATUS_ZOMBIE
