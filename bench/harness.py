@@ -50,16 +50,19 @@ class Timing:
 
 
 def race(contestants: Sequence[Contestant], rounds: int = 5, warm_up: bool = True) -> list[Timing]:
-    """Time the contestants in alternating runs; the first run of each is thrown away."""
+    """Time the contestants in alternating runs.
+
+    The first run of each is not timed: it warms up, and has its memory watched, which costs the watched one time.
+    """
     timings = [Timing(contestant.name) for contestant in contestants]
     for turn in range(-1 if warm_up else 0, rounds):
         for contestant, timing in zip(contestants, timings, strict=True):
-            seconds, cpu_s, peak = _once(contestant)
+            seconds, cpu_s, peak = _once(contestant, watched=turn < 0 or not warm_up)
             contestant.after()
+            timing.private_peak_bytes = max(timing.private_peak_bytes, peak)
             if turn >= 0:
                 timing.seconds.append(seconds)
                 timing.cpu_s.append(cpu_s)
-                timing.private_peak_bytes = max(timing.private_peak_bytes, peak)
     return timings
 
 
@@ -68,18 +71,18 @@ def ratio(timing: Timing, reference: Timing) -> float:
     return statistics.median(a / b for a, b in zip(timing.seconds, reference.seconds, strict=True))
 
 
-def _once(contestant: Contestant) -> tuple[float, float, int]:
+def _once(contestant: Contestant, *, watched: bool) -> tuple[float, float, int]:
     cpu, started = _cpu_s(), time.perf_counter()
     peak = 0
     if contestant.run is not None:
         contestant.run()
     else:
-        peak = run_command(contestant.command, contestant.environment)
+        peak = run_command(contestant.command, contestant.environment, watched=watched)
     return time.perf_counter() - started, _cpu_s() - cpu, peak
 
 
-def run_command(command: Sequence[str], environment: dict[str, str] | None = None) -> int:
-    """Run a command to its successful end; returns the peak of its tree's private memory in bytes."""
+def run_command(command: Sequence[str], environment: dict[str, str] | None = None, *, watched: bool = True) -> int:
+    """Run a command to its successful end; returns the peak of its tree's private memory in bytes, if watched."""
     process = subprocess.Popen(
         list(command), env={**os.environ, **(environment or {})}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
@@ -90,10 +93,12 @@ def run_command(command: Sequence[str], environment: dict[str, str] | None = Non
             peak[0] = max(peak[0], private_bytes(process.pid))
 
     watcher = threading.Thread(target=watch)
-    watcher.start()
+    if watched:
+        watcher.start()
     _, errors = process.communicate()
     done.set()
-    watcher.join()
+    if watched:
+        watcher.join()
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed: {errors.decode()[-2000:]}")
     return peak[0]

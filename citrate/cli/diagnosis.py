@@ -73,7 +73,8 @@ def _chain(session: Session) -> Iterator[Finding]:
         chain = session.chain
         return f"chain {chain.chain_id} at {session.rpc_url}, ModelRegistry {chain.registry_address}"
 
-    yield _asked("chain", connected)
+    # a chain that the settings name must be there; the local one starts by itself
+    yield _asked("chain", connected, required=not session.settings.is_devnet)
 
 
 def _sources(session: Session) -> Iterator[Finding]:
@@ -109,8 +110,8 @@ def _runtime() -> Iterator[Finding]:
     yield _asked("device", machine)
 
 
-def _asked(name: str, ask: Callable[[], str]) -> Finding:
+def _asked(name: str, ask: Callable[[], str], *, required: bool = False) -> Finding:
     try:
-        return Finding(name, True, ask())
+        return Finding(name, True, ask(), required=required)
     except CitrateError as error:
-        return Finding(name, False, error.message, error.hint)
+        return Finding(name, False, error.message, error.hint, required)

@@ -77,8 +77,8 @@ TABLE: Mapping[str, Refusal] = {
         NotPermittedError, "this is no signature of {0} for nonce {1}", "sign the request again with the owner's key"
     ),
     "RecordFailed()": Refusal(ChainError, "the transaction had too little gas to store its record", _AGAIN),
-    "InvalidShortString()": Refusal(ChainError, "the contract is damaged", "citrate verify-contracts"),
-    "StringTooLong(string)": Refusal(ChainError, "the contract is damaged", "citrate verify-contracts"),
+    "InvalidShortString()": Refusal(ChainError, "the contract is damaged", "citrate doctor"),
+    "StringTooLong(string)": Refusal(ChainError, "the contract is damaged", "citrate doctor"),
 }
 
 

@@ -221,6 +221,9 @@ def test_no_key_on_a_chain_that_is_not_the_devnet_exits_4(release: Release, tmp_
 def test_another_chain_id_is_refused(release: Release, tmp_path: Path) -> None:
     machine = Machine(tmp_path / "wrong", CITRATE_RPC_URL=release.rpc_url, CITRATE_CHAIN_ID="1")
     refuses(machine.types("resolve", release.ref, "--json"), 5, "ChainError", "31337")
+    told = machine.types("doctor", "--json")
+    assert told.code == 1
+    assert [check["ok"] for check in told.json["checks"] if check["name"] == "chain"] == [False]
     assert machine.files() == set()
 
 
