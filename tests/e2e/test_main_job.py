@@ -157,21 +157,25 @@ def test_search_and_list_find_the_model(release: Release, reader: Machine) -> No
     assert reader.gets("search", "no such model")["models"] == []
 
 
-def test_a_model_changes_hands_in_two_steps(release: Release, tmp_path: Path) -> None:
-    owner = release.machine
-    owner.gets("register-model", str(SAMPLE), "--name", "given", "--variants", "safetensors", "--checks", "tensors")
-    heir = Machine(tmp_path / "heir", CITRATE_RPC_URL=release.rpc_url, CITRATE_KEY_PASSWORD="correct horse")
-    address = str(heir.gets("key", "new", "--name", "heir")["address"])
-    owner.gets("devnet", "fund", address)
-    owner.gets("transfer", "offer", "me/given", address)
-    ref = f"{release.address}/given"
-    heir.gets("transfer", "accept", ref)
-    assert heir.gets("resolve", ref)["publisher"] == release.address, "the name stays under its publisher"
-    command = ("register-model", str(SAMPLE), "--version", "2.0.0", "--variants", "safetensors", "--checks", "tensors")
-    assert heir.gets(*command, "--name", ref)["ref"] == f"{ref}@2.0.0", "who took it over publishes under its name"
-    assert heir.gets("pull", f"{ref}@2.0.0#safetensors")["source"] == "store"
-    refused = owner.types("alias", "set", "me/given@1.0.0", "prod", "--json")
-    assert (refused.code, refused.error["type"]) == (1, "NotPermittedError")
+def test_a_model_changes_hands_in_two_steps(tmp_path: Path) -> None:
+    command = ("register-model", str(SAMPLE), "--variants", "safetensors", "--checks", "tensors")
+    owner = Machine(tmp_path / "owner")  # with a chain of its own: nobody else could fetch what the heir publishes
+    try:
+        ref = str(owner.gets(*command, "--name", "given")["ref"]).partition("@")[0]
+        rpc_url = str(owner.gets("devnet", "status")["rpc_url"])
+        heir = Machine(tmp_path / "heir", CITRATE_RPC_URL=rpc_url, CITRATE_KEY_PASSWORD="correct horse")
+        address = str(heir.gets("key", "new", "--name", "heir")["address"])
+        owner.gets("devnet", "fund", address)
+        owner.gets("transfer", "offer", "me/given", address)
+        heir.gets("transfer", "accept", ref)
+        assert heir.gets("resolve", ref)["publisher"] == ref.partition("/")[0], "the name stays under its publisher"
+        second = heir.gets(*command, "--version", "2.0.0", "--name", ref)
+        assert second["ref"] == f"{ref}@2.0.0", "who took it over publishes under its name"
+        assert heir.gets("pull", f"{ref}@2.0.0#safetensors")["source"] == "store"
+        refused = owner.types("alias", "set", "me/given@1.0.0", "prod", "--json")
+        assert (refused.code, refused.error["type"]) == (1, "NotPermittedError")
+    finally:
+        owner.types("devnet", "down")
 
 
 def test_push_puts_the_same_cids_on_kubo_and_a_third_machine_pulls_from_it(
