@@ -18,8 +18,8 @@ demo: setup-demo ## run the main job on the sample model, from a model directory
 
 test: setup lint types contracts python package ## everything: lint, types, contracts, real servers, the wheel
 
-unit: setup-demo ## the tests that need neither a network nor a server (under a minute)
-	@$(PY) -m pytest -q -m "not servers" -n 2 --dist loadgroup
+unit: setup-demo ## the tests that need no network, no server and no model's runtime (under a minute)
+	@$(PY) -m pytest -q -m "not servers and not models" -n 2 --dist loadgroup
 
 lint: setup-demo ## ruff
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

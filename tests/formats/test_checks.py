@@ -16,6 +16,8 @@ from citrate.formats import check, default_check_level, gguf, open_model, possib
 from citrate.formats.gguf_file import read_header
 from citrate.formats.measure import BlockErrors, TensorErrors, compare, rounded_up
 
+pytestmark = pytest.mark.models
+
 
 @pytest.fixture(scope="module")
 def sharp(tmp_path_factory: pytest.TempPathFactory) -> Path:

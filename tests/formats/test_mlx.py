@@ -11,6 +11,8 @@ from tiny_models import Convert, make_llama
 
 from citrate.formats import inspect, open_model
 
+pytestmark = pytest.mark.models
+
 
 @pytest.mark.parametrize("fixture", ["llama", "tied_llama"])
 def test_every_array_is_what_mlx_makes(fixture: str, request: pytest.FixtureRequest, converted: Convert) -> None:

@@ -11,6 +11,8 @@ from tiny_models import Convert
 
 from citrate.formats import DEFAULT_VARIANTS, SourceModel, check, find_licence, open_model, possible_variants
 
+pytestmark = pytest.mark.models
+
 SAMPLE = Path(__file__).parents[2] / "examples" / "tiny-llama"
 PROMPT = "The opposite of big is"
 _GENERATE = (

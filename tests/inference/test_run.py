@@ -29,6 +29,8 @@ from citrate.core.records import Format
 from citrate.inference import engines
 from citrate.inference.run import generate
 
+pytestmark = pytest.mark.models
+
 QUESTION = "What is a CID?"
 ANSWER = "A CID is an address that is made from the bytes of a file."
 

@@ -11,6 +11,8 @@ import pytest
 from citrate.core.records import Format
 from citrate.inference.run import generate
 
+pytestmark = pytest.mark.models
+
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
