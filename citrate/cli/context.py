@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -172,15 +171,7 @@ def fail(state: State, error: CitrateError) -> NoReturn:
     """Tell an error that citrate raised on purpose: one line, the next command, its exit code."""
     if state.debug:
         raise error
-    name = type(error).__name__
-    if state.json:
-        body = {"type": name, "message": error.message, "hint": error.hint, "details": dict(error.details)}
-        _last_words({"error": body})
-    else:
-        print(f"error: {_printable(error.message)}", file=sys.stderr)  # noqa: T201
-        if error.hint:
-            print(f"hint:  {_printable(error.hint)}", file=sys.stderr)  # noqa: T201
-    _leave(error.exit_code)
+    _end(state, type(error).__name__, error, error.exit_code)
 
 
 def fail_unexpected(state: State, error: Exception) -> NoReturn:
@@ -199,25 +190,22 @@ def fail_unexpected(state: State, error: Exception) -> NoReturn:
         kind, exit_code = "InternalError", 1
     if state.debug:
         raise error
+    _end(state, kind, failure, int(exit_code))
+
+
+def _end(state: State, kind: str, error: CitrateError, exit_code: int) -> NoReturn:
     if state.json:
-        body = {"type": kind, "message": failure.message, "hint": failure.hint, "details": {}}
+        body = {"type": kind, "message": error.message, "hint": error.hint, "details": dict(error.details)}
         _last_words({"error": body})
     else:
-        print(f"error: {_printable(failure.message)}", file=sys.stderr)  # noqa: T201
-        if failure.hint:
-            print(f"hint:  {failure.hint}", file=sys.stderr)  # noqa: T201
-    _leave(int(exit_code))
+        print(f"error: {_printable(error.message)}", file=sys.stderr)  # noqa: T201
+        print(f"hint:  {_printable(error.hint)}", file=sys.stderr)  # noqa: T201
+    with suppress(OSError):
+        sys.stdout.flush()
+    sys.exit(exit_code)
 
 
 def _last_words(document: Mapping[str, object]) -> None:
     """Print an error's JSON; stdout itself may be what failed."""
     with suppress(OSError):
         print(json.dumps(document, ensure_ascii=False, default=str), flush=True)  # noqa: T201
-
-
-def _leave(code: int) -> NoReturn:
-    with suppress(OSError):
-        sys.stdout.flush()
-    if code == 0:
-        os._exit(1)  # an error never leaves with success
-    sys.exit(code)

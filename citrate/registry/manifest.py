@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from citrate.core import canonical
 from citrate.core.digests import check_path, listing_sha256
-from citrate.core.errors import ConfigError, FormatError, IntegrityError
+from citrate.core.errors import FormatError, IntegrityError
 from citrate.core.records import (
     MANIFEST_MAX_BYTES,
     Architecture,
@@ -26,8 +26,6 @@ from citrate.core.records import (
     VersionRecord,
 )
 from citrate.registry import cid
-
-SCHEMA = "citrate.manifest/1"
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Cid = Annotated[str, StringConstraints(pattern=r"^b[a-z2-7]{58}$")]
@@ -248,15 +246,3 @@ def _same(path: str, expected: str, actual: str) -> None:
         raise IntegrityError(
             f"{path}: the chain says {expected!r}, the manifest {actual!r}", path=path, expected=expected, actual=actual
         )
-
-
-def check_extends(newer: Manifest, older: Manifest) -> None:
-    """Check that ``newer`` holds every entry of ``older`` unchanged, as added variants must.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    kept = {entry.variant: entry for entry in newer.variants}
-    for entry in older.variants:
-        if kept.get(entry.variant) != entry:
-            raise ConfigError(f"added variants may not change {entry.variant}")

@@ -292,7 +292,6 @@ def convert_one(
 
     try:
         path = store.get(artifact.cid)
-        path = path / artifact.files[0].path if path.is_dir() and artifact.bare else path
         checks = (*conversion.checks, *formats.check(model, variant, path, level=level, progress=progress))
     except BaseException:
         undo()

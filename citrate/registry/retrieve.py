@@ -116,12 +116,7 @@ def pull(
     fetched = fetch_artifact(expected, store, sources, progress)
     for cid in (expected.cid, manifests.cid_of(record.manifest_sha256)):
         store.pin(cid, f"pulled {record.ref}")
-    return Pulled(model_path(fetched.path, expected), on_chain, fetched.source, fetched.fetched_bytes)
-
-
-def model_path(path: Path, artifact: Artifact) -> Path:
-    """What a runtime loads: the file of a bare artifact, else the directory."""
-    return path / artifact.files[0].path if artifact.bare and path.is_dir() else path
+    return Pulled(fetched.path, on_chain, fetched.source, fetched.fetched_bytes)
 
 
 def copy_out(source: Path, out: Path, name: str) -> Path:
