@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from citrate.facade import Registry
 
 
+INTERRUPTED = 130
+"""What a command that the user stopped ends with: 128 + SIGINT, as a shell tells it."""
 _JSON = "One JSON document on stdout."
 _QUIET = "No talk on stderr."
 _NETWORK = "The network, from citrate.toml (default: devnet)."
@@ -33,6 +35,8 @@ class State:
     json: bool = False
     quiet: bool = False
     debug: bool = False
+    told: bool = False
+    """Whether the JSON document, or a line of it, is on stdout."""
     flags: dict[str, object] = field(default_factory=dict)
 
 
@@ -115,9 +119,16 @@ def emit(document: Mapping[str, object], human: Callable[[], None]) -> None:
     """Print the result: one JSON document, or what ``human`` prints."""
     if _state.json:
         print(json.dumps(document, ensure_ascii=False, indent=2))  # noqa: T201
+        _state.told = True
     else:
         human()
     sys.stdout.flush()
+
+
+def emit_line(document: Mapping[str, object]) -> None:
+    """One line of JSON at once, for the commands that go on: the document of a gateway, the events of a mirror."""
+    print(json.dumps(document), flush=True)  # noqa: T201
+    _state.told = True
 
 
 def say(text: str = "") -> None:
@@ -191,6 +202,15 @@ def fail_unexpected(state: State, error: Exception) -> NoReturn:
     if state.debug:
         raise error
     _end(state, kind, failure, int(exit_code))
+
+
+def interrupted(state: State) -> NoReturn:
+    """Tell that the user stopped the command, unless its document is out already (a gateway's, say)."""
+    if not state.json or state.told:
+        talk("interrupted")
+        sys.exit(INTERRUPTED)
+    again = CitrateError("interrupted", hint="run it again: what is stored is used again")
+    _end(state, "Interrupted", again, INTERRUPTED)
 
 
 def _end(state: State, kind: str, error: CitrateError, exit_code: int) -> NoReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
@@ -31,7 +30,7 @@ def gateway(
 
     def ready(url: str) -> None:
         if context.wants_json():
-            print(json.dumps({"url": url}), flush=True)  # noqa: T201
+            context.emit_line({"url": url})
         else:
             context.say(url)
             context.talk("serving until Ctrl-C")

@@ -102,13 +102,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     state = context.start(arguments)
     command = context.with_shared_options(typer.main.get_command(app))  # type: ignore[arg-type]
     try:
-        # what a command ends with by `typer.Exit(code)` comes back as the call's value
-        sys.exit(command(list(arguments), prog_name="citrate", standalone_mode=False))
+        # what a command ends with by `typer.Exit(code)` comes back as the call's value; so does an interrupt
+        code = command(list(arguments), prog_name="citrate", standalone_mode=False)
+        if code == context.INTERRUPTED:
+            context.interrupted(state)
+        sys.exit(code)
     except CitrateError as error:
         context.fail(state, error)
     except (KeyboardInterrupt, typer.Abort):
-        context.talk("interrupted")
-        sys.exit(130)
+        context.interrupted(state)
     except BrokenPipeError:
         sys.exit(141)
     except Exception as error:  # noqa: BLE001  # the boundary: usage errors and faults end here, once

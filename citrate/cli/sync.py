@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -44,7 +43,7 @@ def sync(
             context.talk(f"waiting: {error.message}")
         else:
             if context.wants_json():
-                print(json.dumps({"event": "pass", **asdict(done)}), flush=True)  # noqa: T201
+                context.emit_line({"event": "pass", **asdict(done)})
         time.sleep(every_s)
 
 
@@ -58,7 +57,7 @@ def _tell(event: Event) -> None:
 
 
 def _line(event: Event) -> None:
-    print(json.dumps({"event": "variant", **asdict(event)}), flush=True)  # noqa: T201
+    context.emit_line({"event": "variant", **asdict(event)})
 
 
 def _sentence(done: Pass) -> str:

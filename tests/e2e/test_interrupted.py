@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +62,22 @@ def test_a_version_published_by_one_run_is_unchanged_for_the_other(release: Rele
     again = release.machine.gets("register-model", str(SAMPLE), "--name", "tiny-llama", "--checks", "tensors")
     assert again["status"] == "unchanged"
     assert again["manifest"]["sha256"] == before["sha256"]
+
+
+def test_ctrl_c_ends_with_130_and_one_json_document(tmp_path: Path) -> None:
+    arguments = ("register-model", str(SAMPLE), "--name", "stopped", "--dry-run", "--json")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "citrate.cli.main", *arguments],
+        env={**os.environ, "CITRATE_HOME": str(tmp_path / "home")},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "home").exists() and time.monotonic() < deadline:  # it has begun to convert
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert json.loads(out)["error"]["type"] == "Interrupted"
