@@ -1,13 +1,10 @@
-"""Parsing of what several commands take: variants, prices, check levels, sizes."""
+"""Parsing of what several commands take: variants, check levels, what is allowed, tasks."""
 
 from __future__ import annotations
-
-from decimal import Decimal, InvalidOperation
 
 from citrate.core.errors import ConfigError
 from citrate.core.records import Task, Variant
 
-_UNITS = {"wei": 0, "gwei": 9, "ether": 18, "eth": 18}
 ALLOWED = ("deprecated", "quarantined")
 
 
@@ -23,28 +20,6 @@ def variants(text: str | None) -> tuple[Variant, ...] | None:
     if not parts:
         raise ConfigError("--variants is empty", hint="for example --variants safetensors,gguf:Q4_K_M")
     return tuple(map(Variant.parse, parts))
-
-
-def price_wei(text: str) -> int:
-    """Parse ``0``, ``0.01ether``, ``5gwei``, ``1000wei``.
-
-    Raises:
-        ConfigError: no such unit, a negative amount, or a fraction of a wei.
-    """
-    text = text.strip().lower()
-    if text == "0":
-        return 0
-    unit = next((unit for unit in sorted(_UNITS, key=len, reverse=True) if text.endswith(unit)), None)
-    hint = "write it as 0.01ether, 5gwei or 1000wei"
-    if unit is None:
-        raise ConfigError(f"price {text!r} has no unit", hint=hint)
-    try:
-        amount = Decimal(text.removesuffix(unit).strip()).scaleb(_UNITS[unit])
-    except InvalidOperation:
-        raise ConfigError(f"price {text!r} is not an amount", hint=hint) from None
-    if not amount.is_finite() or amount < 0 or amount != amount.to_integral_value():
-        raise ConfigError(f"price {text!r} is not a whole, positive number of wei", hint=hint)
-    return int(amount)
 
 
 def check_level(text: str | None) -> str | None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from citrate.cli import arguments, context, progress, published
+from citrate.core import amounts
 
 app = context.new_app()
 
@@ -36,7 +37,7 @@ def register_model(
             licence=license_,
             variants=arguments.variants(variants),
             alias=alias,
-            price_wei=arguments.price_wei(price),
+            price_wei=amounts.parse(price),
             checks=arguments.check_level(checks),
             dry_run=dry_run,
             progress=on_progress,
