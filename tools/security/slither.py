@@ -91,26 +91,9 @@ def _build(environment: dict[str, str]) -> None:
     HOME.mkdir(parents=True)
     config = HOME / "hardhat.config.js"
     config.write_text(_CONFIG)
-    command = [
-        "npx",
-        "--no",
-        "--",
-        "hardhat",
-        "--config",
-        str(config),
-        "--build-profile",
-        "legacy",
-        "build",
-        "--no-tests",
-    ]
-    run = subprocess.run(
-        [*command, "build", "--no-tests", "--force"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["npx", "--no", "--", "hardhat", "--config", str(config), "--build-profile", "legacy"]
+    command += ["build", "--no-tests", "--force"]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if run.returncode:
         raise SystemExit(f"hardhat build failed:\n{(run.stdout + run.stderr)[-2000:]}")
 
