@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
 import {SignatureChecker} from "@openzeppelin/contracts/utils/cryptography/SignatureChecker.sol";
+import {ChangeLog} from "./ChangeLog.sol";
 import {IModelRegistry} from "./interfaces/IModelRegistry.sol";
 import {Alias} from "./libraries/Alias.sol";
 import {Chain} from "./libraries/Chain.sol";
@@ -14,7 +15,7 @@ import {Text} from "./libraries/Text.sol";
 
 /// @title The registry of models
 /// @notice What it promises stands in IModelRegistry. It has no owner, no settings and no way to be changed.
-contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
+contract ModelRegistry is IModelRegistry, ChangeLog, RecordAccounts, EIP712 {
     bytes32 private constant PUBLISH_TYPEHASH =
         keccak256("Publish(address publisher,bytes release,string aliasName,uint256 nonce,uint256 deadline)");
     bytes32 private constant NO_REPLACEMENT = bytes32(uint256(1));
@@ -97,14 +98,14 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         if (replacement == versionId) revert InvalidReplacement(versionId);
         if (replacement != 0) _readRelease(replacement);
         _replacements[versionId] = replacement == 0 ? NO_REPLACEMENT : replacement;
-        emit Deprecated(modelId, versionId, replacement);
+        _log(Deprecated.selector, modelId, versionId, abi.encode(replacement));
     }
 
     /// @inheritdoc IModelRegistry
     function transferModel(address publisher, string calldata name, address to) external {
         bytes32 modelId = _requireOwner(publisher, name);
         _pendingOwners[modelId] = to;
-        emit TransferStarted(modelId, msg.sender, to);
+        _log(TransferStarted.selector, modelId, _topic(msg.sender), _topic(to), "");
     }
 
     /// @inheritdoc IModelRegistry
@@ -113,7 +114,7 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         delete _pendingOwners[modelId];
         _owners[modelId] = msg.sender;
         _models[modelId] = _models[modelId].mark();
-        emit Transferred(modelId, msg.sender);
+        _log(Transferred.selector, modelId, _topic(msg.sender), "");
     }
 
     // --------------------------------------------------------------------------------------------------- reading
@@ -167,6 +168,18 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         (modelId, owner,) = _modelOf(release);
         owner = _owner(modelId, owner, _models[modelId]);
         return (modelId, owner, release.priceWei, _replacements[versionId] != 0);
+    }
+
+    /// @inheritdoc IModelRegistry
+    function contentOf(bytes32 versionId)
+        external
+        view
+        returns (bytes32 modelId, address owner, bool deprecated, bytes32 contentDigest)
+    {
+        RecordLayout.Record memory release = _readRelease(versionId);
+        (modelId, owner,) = _modelOf(release);
+        owner = _owner(modelId, owner, _models[modelId]);
+        return (modelId, owner, _replacements[versionId] != 0, RecordLayout.firstDigest(_recordAccount(versionId)));
     }
 
     /// @inheritdoc IModelRegistry
@@ -276,7 +289,8 @@ contract ModelRegistry is IModelRegistry, RecordAccounts, EIP712 {
         if (before.changes() == 0 && _exists(aliasId)) revert NameTaken(aliasId);
         Alias moved = before.moveTo(release);
         _aliases[aliasId] = moved;
-        emit AliasSet(modelId, versionId, aliasName, before.changedAtBlock(), moved.changes());
+        bytes memory data = abi.encode(aliasName, before.changedAtBlock(), moved.changes());
+        _log(AliasSet.selector, modelId, versionId, data);
     }
 
     /// @dev What `records`, `models` and `versions` have in common; it looks at which of them was called, because the

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IChangeLog} from "./IChangeLog.sol";
+
 /// @title The registry of models
 /// @notice A publisher names a model, releases versions of it and says for each variant of a version where its bytes
 /// are (CID), what they are (SHA-256) and how many. One transaction a release, one `eth_call` a question, and nothing
@@ -46,7 +48,9 @@ pragma solidity 0.8.37;
 /// comes right after the link. Addresses of records: CREATE2 from this contract, init code
 /// `3d3d3d3d335afa3d5f5f3e3d5ff3`, salt `versionId` for a release and `keccak256(abi.encode(versionId, k))` for its
 /// k-th addition, k = 1..15.
-interface IModelRegistry {
+///
+/// Aliases, deprecations and transfers are covered by `changeRoot` (IChangeLog), releases and additions by `head`.
+interface IModelRegistry is IChangeLog {
     /// @notice What a record holds.
     enum Kind {
         None,
@@ -264,6 +268,17 @@ interface IModelRegistry {
         external
         view
         returns (bytes32 modelId, address owner, uint256 priceWei, bool deprecated);
+
+    /// @notice What a LoRA is bound to, at the same cost after any number of releases.
+    /// @return modelId The version's model.
+    /// @return owner Who may write to it.
+    /// @return deprecated Whether the version is deprecated now.
+    /// @return contentDigest SHA-256 of the first variant in the version's release record: of the safetensors where
+    /// there are any, because variants ascend by format. Variants added later do not change it.
+    function contentOf(bytes32 versionId)
+        external
+        view
+        returns (bytes32 modelId, address owner, bool deprecated, bytes32 contentDigest);
 
     /// @notice Every variant of a version, in the order of its records.
     function getVariants(bytes32 versionId) external view returns (Variant[] memory);

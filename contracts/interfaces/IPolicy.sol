@@ -19,6 +19,8 @@ interface IPolicy is IChangeLog {
     error NotAuthority(address caller);
     /// @notice The fee is above the cap, or is to be paid to nobody.
     error InvalidFee(address recipient, uint256 basisPoints);
+    /// @notice There is no contract at this address, so nobody could ask it.
+    error InvalidModeration(IModeration moderation);
 
     /// @notice Name the contract that moderates; the zero address ends moderation. By the timelock; the first time
     /// also by the authority, at once, because a deployment has to begin somewhere.

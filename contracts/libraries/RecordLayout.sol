@@ -9,6 +9,7 @@ import {Payload} from "./Payload.sol";
 library RecordLayout {
     /// @dev As much of a release record as holds everything before its variants, whatever the lengths of its texts.
     uint256 private constant WITHOUT_VARIANTS = 288;
+    uint256 private constant WITH_FIRST_VARIANT = 384;
     uint256 private constant WHOLE = type(uint256).max;
 
     uint256 private constant HEADER = 47;
@@ -92,6 +93,15 @@ library RecordLayout {
             r.priceWei = (price >> 8) * 10 ** (price & 0xff);
             r.version = _textAt(raw, pos + 36);
             r.licence = _textAt(raw, _afterText(raw, pos + 36));
+        }
+    }
+
+    /// @dev SHA-256 of the first variant of a release.
+    function firstDigest(address release) internal view returns (bytes32) {
+        unchecked {
+            bytes memory raw = _load(release, WITH_FIRST_VARIANT);
+            (, uint256 end) = Payload.variantAt(raw, _variantsAt(raw));
+            return bytes32(_wordAt(raw, end - 32));
         }
     }
 

@@ -6,14 +6,23 @@ import {ModelRegistry} from "../../contracts/ModelRegistry.sol";
 
 /// The part of the test runner's cheat codes that these tests use.
 interface Vm {
+    struct Log {
+        bytes32[] topics;
+        bytes data;
+        address emitter;
+    }
+
     function addr(uint256 key) external pure returns (address);
     function assume(bool condition) external pure;
     function chainId(uint256 id) external;
     function expectEmit(address emitter) external;
     function expectRevert(bytes calldata data) external;
+    function getRecordedLogs() external returns (Log[] memory);
     function prank(address sender) external;
+    function recordLogs() external;
     function roll(uint256 number) external;
     function sign(uint256 key, bytes32 digest) external pure returns (uint8 v, bytes32 r, bytes32 s);
+    function toString(uint256 value) external pure returns (string memory);
     function warp(uint256 time) external;
 }
 
