@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from citrate.cli import context
 from citrate.cli.sizes import human_size
-from citrate.core.records import VariantRecord, VersionRecord
+from citrate.core.records import Status, VariantRecord, VersionRecord
 from citrate.registry import cid
 
 
@@ -37,7 +37,8 @@ def version_document(record: VersionRecord) -> dict[str, object]:
         "created_at": record.created_at,
         "deprecated": record.deprecated,
         "replacement": record.replacement or None,
-        "quarantined": None,  # no moderation contract is configured
+        "quarantined": record.quarantined,
+        "status": record.status,
         "block_number": record.block_number,
     }
 
@@ -45,8 +46,10 @@ def version_document(record: VersionRecord) -> dict[str, object]:
 def show_version(record: VersionRecord) -> None:
     """A version for people."""
     price = f"{record.price_wei / 1e18:g} ether" if record.price_wei else "free"
-    marks = "  DEPRECATED" if record.deprecated else ""
-    context.say(f"{record.ref}{marks}")
+    marks = ["DEPRECATED"] if record.deprecated else []
+    if record.status not in (None, Status.ACTIVE):
+        marks.append(record.status.upper())
+    context.say("  ".join([record.ref, *marks]))
     context.table([("licence", record.licence), ("price", price), ("block", str(record.block_number))])
     rows = [(str(v.variant), human_size(v.size_bytes), v.sha256[:16] + "…", v.cid) for v in record.variants]
     context.table(rows, ("VARIANT", "SIZE", "SHA-256", "CID"))

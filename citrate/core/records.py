@@ -47,6 +47,21 @@ class Task(StrEnum):
     TRAINING = "training"
 
 
+class Status(StrEnum):
+    """How a version or a LoRA stands with moderation, best first; its number on chain is its place here."""
+
+    ACTIVE = "active"
+    FLAGGED = "flagged"
+    """Reported, and nothing is decided: it stops nobody."""
+    QUARANTINED = "quarantined"
+    REMOVED = "removed"
+
+    @property
+    def is_quarantined(self) -> bool:
+        """Whether it is to be refused: quarantined, or removed for ever."""
+        return self in (Status.QUARANTINED, Status.REMOVED)
+
+
 @dataclass(frozen=True, order=True)
 class Variant:
     """One format + quantization + target, written ``format[:quantization][@target]``."""
@@ -180,11 +195,18 @@ class VersionRecord:
     """Version id, or empty."""
     variants: tuple[VariantRecord, ...]
     block_number: int
+    status: Status | None = None
+    """As moderation sees it, the worse of its own and its base's; None where nobody moderates."""
 
     @property
     def ref(self) -> str:
         """The full reference, ``publisher/name@version``."""
         return f"{self.publisher}/{self.name}@{self.version}"
+
+    @property
+    def quarantined(self) -> bool | None:
+        """Whether it is quarantined or removed; None where nobody moderates."""
+        return None if self.status is None else self.status.is_quarantined
 
 
 def variant_of(record: VersionRecord, variant: Variant) -> VariantRecord:

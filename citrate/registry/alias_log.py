@@ -80,7 +80,7 @@ def aliases(contract: Contract, model_id: str) -> tuple[AliasTarget, ...]:
     block = contract.pin()
     found = sorted({event.alias for event in _logs(contract, model_id, 0, block.number)})
     asked = [views.alias_of(model_id, alias) for alias in found]
-    outcomes = contract.outcomes([view.data for view in asked], block)
+    outcomes = contract.outcomes(asked, block)
     return tuple(contract.value(view, outcome) for view, outcome in zip(asked, outcomes, strict=True))
 
 
@@ -128,7 +128,7 @@ def _event(log: Json) -> _Event:
 def _version_names(contract: Contract, events: list[_Event]) -> dict[str, str]:
     """Each version's name; a history has few versions, so one round trip does."""
     wanted = {event.version_id: views.get_version(event.version_id) for event in events}
-    outcomes = contract.outcomes([view.data for view in wanted.values()], contract.pin())
+    outcomes = contract.outcomes(list(wanted.values()), contract.pin())
     found = zip(wanted.items(), outcomes, strict=True)
     return {version_id: contract.value(view, outcome).version for (version_id, view), outcome in found}
 

@@ -1,13 +1,18 @@
-"""One registry on one chain: the connection that is proved to be ours, and questions put to a single block."""
+"""Our contracts on one chain: the connection that is proved to be ours, and questions put to a single block.
+
+ModelRegistry must be there. The others may be missing (an older deployment, or nobody named who governs): what is asked
+of one of them then comes to no answer, which is a value, and what needs one says what to do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cached_property
+from typing import TypeAlias, TypeVar
 
 from citrate.core.canonical import Json
-from citrate.core.errors import ChainError, CitrateError
+from citrate.core.errors import ChainError, CitrateError, ConfigError
 from citrate.registry import artifacts, deployments, ids, reverts, rpc
 from citrate.registry.abi_codec import Frame
 from citrate.registry.rpc import Call, JsonRpc, RpcError
@@ -15,6 +20,11 @@ from citrate.registry.views import View
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+Outcome: TypeAlias = Json | RpcError
+"""What a call came to: its answer's hex, or the node's error."""
+_NO_ANSWER = "0x"
+"""What a call of an address without code comes to; every view of ours answers at least a word."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +37,55 @@ class Block:
 
 
 class Contract:
-    """The registry's contract at an address whose code was compared with ours."""
+    """Our contracts on one chain. ModelRegistry's code was compared with ours when it was opened.
 
-    def __init__(self, node: JsonRpc, chain_id: int, registry_address: str) -> None:
+    Args:
+        node: the chain.
+        chain_id: what it was found to be.
+        registry_address: the ModelRegistry's.
+        authority: who governs the contracts that stand beside it; empty where that is not known.
+    """
+
+    def __init__(self, node: JsonRpc, chain_id: int, registry_address: str, authority: str = "") -> None:
         self.rpc = node
         self.chain_id = chain_id
         self.registry_address = registry_address
+        self.authority = authority
+        self._found: dict[str, str] = {artifacts.MODEL_REGISTRY: registry_address}
+
+    @cached_property
+    def addresses(self) -> Mapping[str, str]:
+        """Contract name -> where it must be; whether it is there is not asked. Without an authority not all of them."""
+        return deployments.addresses_on(self.chain_id, self.authority, self.registry_address)
+
+    def find(self, name: str) -> str:
+        """The address of a contract of the stack (`citrate.registry.artifacts`), its code compared with ours.
+
+        Returns:
+            Its address; empty if it does not stand on this chain, or nobody is known to govern it.
+
+        Raises:
+            ChainError: no answer, or the code there is not this release's.
+        """
+        if not self._found.get(name):
+            address = self.addresses.get(name, "")
+            code = rpc.unhex(self.rpc.call("eth_getCode", address, "latest")) if address else b""
+            if code:
+                _require_code_of(name, code, address, self.chain_id)
+            self._found[name] = address if code else ""
+        return self._found[name]
+
+    def require(self, name: str) -> str:
+        """The address of a contract of the stack that must be there; see ``find``.
+
+        Raises:
+            ConfigError: nobody is known to govern the contracts of this chain.
+            ChainError: it does not stand on this chain.
+        """
+        address = self.find(name)
+        if address:
+            return address
+        raise self._lacks(name)
 
     def pin(self) -> Block:
         """The newest block, from which the next answers come."""
@@ -49,37 +102,63 @@ class Contract:
 
         Raises:
             CitrateError: what the contract's custom error means.
+            ConfigError, ChainError: the chain does not have the contract; see ``require``.
             ChainError: no answer, or not one of our contract's.
         """
-        return self.value(view, self.outcomes([view.data], block)[0])
+        return self.value(view, self.outcomes([view], block)[0])
 
     def read_two(self, one: View[T], other: View[U], block: Block) -> tuple[T, U]:
         """Ask two views at ``block`` in one round trip; see ``read``."""
-        first, second = self.outcomes([one.data, other.data], block)
+        first, second = self.outcomes([one, other], block)
         return self.value(one, first), self.value(other, second)
 
-    def outcomes(self, calls: Iterable[bytes], block: Block) -> list[Json | RpcError]:
-        """Put several calls to ``block`` in one round trip."""
-        batch: list[Call] = [
-            ("eth_call", [{"to": self.registry_address, "data": "0x" + data.hex()}, {"blockHash": block.hash}])
-            for data in calls
-        ]
-        return self.rpc.batch(batch)
+    def read_if_there(self, view: View[T], block: Block) -> T | None:
+        """Ask one view at ``block``; None if the chain does not have its contract. See ``read``."""
+        return self.value_if_there(view, self.outcomes([view], block)[0])
 
-    def value(self, view: View[T], outcome: Json | RpcError) -> T:
+    def outcomes(self, asked: Sequence[View[object]], block: Block) -> list[Outcome]:
+        """Put several views, of any contracts, to ``block`` in one round trip; each comes to one outcome."""
+        there = [view for view in asked if view.contract in self.addresses]
+        batch: list[Call] = [
+            (
+                "eth_call",
+                [{"to": self.addresses[view.contract], "data": "0x" + view.data.hex()}, {"blockHash": block.hash}],
+            )
+            for view in there
+        ]
+        answers = iter(self.rpc.batch(batch))
+        return [next(answers) if view.contract in self.addresses else _NO_ANSWER for view in asked]
+
+    def value(self, view: View[T], outcome: Outcome) -> T:
         """Decode what a view's call came to; see ``read``."""
         if isinstance(outcome, RpcError):
             raise refused(outcome)
+        if outcome == _NO_ANSWER:
+            raise self._lacks(view.contract)
         return view.decode(Frame(rpc.unhex(outcome)))
 
+    def value_if_there(self, view: View[T], outcome: Outcome) -> T | None:
+        """Decode what a view's call came to; None if the chain does not have its contract. See ``read``."""
+        return None if outcome == _NO_ANSWER else self.value(view, outcome)
 
-def connect(rpc_url: str, expected_chain_id: int = 0, registry_address: str = "") -> Contract:
+    def _lacks(self, name: str) -> CitrateError:
+        if name not in self.addresses:
+            return ConfigError(
+                f"which {name} counts on chain {self.chain_id} depends on who governs it, and nobody is named",
+                hint="name who governs: authority = ADDRESS in citrate.toml, or CITRATE_AUTHORITY",
+            )
+        where = self.addresses[name]
+        return ChainError(f"there is no {name} at {where} on chain {self.chain_id}", hint="citrate deploy-contracts")
+
+
+def connect(rpc_url: str, expected_chain_id: int = 0, registry_address: str = "", authority: str = "") -> Contract:
     """Open a chain: it must be the expected one and hold our contract's code.
 
     Args:
         rpc_url: an http(s) JSON-RPC endpoint.
         expected_chain_id: 0 takes the chain that answers.
         registry_address: empty for the one that the package knows.
+        authority: who governs, where the package does not know it (`deployments.authority_on`).
 
     Raises:
         ChainError: no answer, another chain, or no contract of ours at the address.
@@ -88,8 +167,11 @@ def connect(rpc_url: str, expected_chain_id: int = 0, registry_address: str = ""
     address = registry_address or deployments.registry_on(expected_chain_id)
     chain, code = node.batch([("eth_chainId", []), ("eth_getCode", [address, "latest"])])
     chain_id = _expected(node, rpc.quantity(chain), expected_chain_id)
-    _require_our_code(rpc.unhex(code), address, chain_id)
-    return Contract(node, chain_id, ids.checksum(address))
+    found = rpc.unhex(code)
+    if not found:
+        raise ChainError(f"there is no ModelRegistry at {address} on chain {chain_id}", hint="citrate deploy-contracts")
+    _require_code_of(artifacts.MODEL_REGISTRY, found, address, chain_id)
+    return Contract(node, chain_id, ids.checksum(address), deployments.authority_on(chain_id, rpc_url, authority))
 
 
 def require_chain(node: JsonRpc, expected_chain_id: int) -> int:
@@ -119,11 +201,9 @@ def refused(error: RpcError) -> CitrateError:
     return reverts.decode(data) or error
 
 
-def _require_our_code(code: bytes, address: str, chain_id: int) -> None:
-    if not code:
-        raise ChainError(f"there is no ModelRegistry at {address} on chain {chain_id}", hint="citrate deploy-contracts")
-    if not artifacts.load(artifacts.MODEL_REGISTRY).is_code_of(code):
+def _require_code_of(name: str, code: bytes, address: str, chain_id: int) -> None:
+    if not artifacts.load(name).is_code_of(code):
         raise ChainError(
-            f"the contract at {address} on chain {chain_id} is not this release's ModelRegistry",
+            f"the contract at {address} on chain {chain_id} is not this release's {name}",
             hint="check model_registry (citrate config show); on a devnet of an older build: citrate devnet reset",
         )

@@ -6,14 +6,17 @@ Nothing here imports an Ethereum library: that alone would take longer than a wh
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from citrate.core.errors import ChainError, NotFoundError
 from citrate.core.records import VariantRecord, VersionRecord
 from citrate.registry import ids, rpc, views
 from citrate.registry.abi_codec import encode_call
 from citrate.registry.alias_log import AliasChange, alias_log, aliases
-from citrate.registry.contract import Block, Contract
+from citrate.registry.contract import Block, Contract, Outcome
+from citrate.registry.lora_views import Standing, standing_of
 from citrate.registry.rpc import RpcError
 from citrate.registry.views import NOWHERE, AliasTarget, Head, RecordItem, VersionRow, View
 
@@ -69,15 +72,15 @@ class ChainReader(Contract):
         block = self.pin()
         # Most references name a version, whose id follows from its name: ask for it before knowing what the name is.
         guess = ids.version_id(ids.model_id(publisher, name), version_or_alias)
-        named, row, variants = views.resolve(publisher, name, version_or_alias), *_version_views(guess)
-        found, row_found, variants_found = self.outcomes([named.data, row.data, variants.data], block)
+        named, asked = views.resolve(publisher, name, version_or_alias), _Asked.of(guess)
+        found, *outcomes = self.outcomes([named, *asked], block)
         try:
             version_id = self.value(named, found)
         except NotFoundError as error:
             raise self._with_suggestions(error, publisher, name, version_or_alias, block) from None
         if version_id != guess:  # an alias
             return self.version(version_id, block)
-        return _record(guess, self.value(row, row_found), self.value(variants, variants_found), block)
+        return self._record(guess, asked, outcomes, block)
 
     def version(self, version_id: str, block: Block | None = None) -> VersionRecord:
         """The record of a version id.
@@ -86,8 +89,13 @@ class ChainReader(Contract):
             NotFoundError: there is none.
         """
         block = block or self.pin()
-        row, variants = self.read_two(*_version_views(version_id), block)
-        return _record(version_id, row, variants, block)
+        asked = _Asked.of(version_id)
+        return self._record(version_id, asked, self.outcomes(asked, block), block)
+
+    def _record(self, version_id: str, asked: _Asked, outcomes: Sequence[Outcome], block: Block) -> VersionRecord:
+        row, variants = self.value(asked.row, outcomes[0]), self.value(asked.variants, outcomes[1])
+        standing = self.value_if_there(asked.standing, outcomes[2])
+        return _record(version_id, row, variants, standing, block)
 
     # ------------------------------------------------------------------ lists
 
@@ -215,11 +223,21 @@ class ChainReader(Contract):
         return NotFoundError(f"{publisher}/{name} has neither a version nor an alias {version!r}", hint=hint)
 
 
-def _version_views(version_id: str) -> tuple[View[VersionRow], View[tuple[VariantRecord, ...]]]:
-    return views.get_version(version_id), views.get_variants(version_id)
+class _Asked(NamedTuple):
+    """What makes up a version's record, asked of two contracts in one round trip."""
+
+    row: View[VersionRow]
+    variants: View[tuple[VariantRecord, ...]]
+    standing: View[Standing]
+
+    @classmethod
+    def of(cls, version_id: str) -> _Asked:
+        return cls(views.get_version(version_id), views.get_variants(version_id), standing_of(version_id))
 
 
-def _record(version_id: str, row: VersionRow, variants: tuple[VariantRecord, ...], block: Block) -> VersionRecord:
+def _record(
+    version_id: str, row: VersionRow, variants: tuple[VariantRecord, ...], standing: Standing | None, block: Block
+) -> VersionRecord:
     if ids.version_id(ids.model_id(row.publisher, row.name), row.version) != version_id:
         raise ChainError(f"the node answered another version than {version_id}", hint="check rpc_url")
     return VersionRecord(
@@ -238,6 +256,7 @@ def _record(version_id: str, row: VersionRow, variants: tuple[VariantRecord, ...
         replacement=row.replacement,
         variants=variants,
         block_number=block.number,
+        status=standing.status if standing else None,
     )
 
 

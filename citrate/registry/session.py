@@ -65,7 +65,8 @@ class Session:
         from citrate.registry.chain import Chain
 
         settings = self.settings
-        return Chain.connect(self.rpc_url, settings.chain_id, settings.model_registry, home=settings.home)
+        at = (settings.chain_id, settings.model_registry, settings.authority)
+        return Chain.connect(self.rpc_url, *at, home=settings.home)
 
     @property
     def rpc_url(self) -> str:

@@ -1,7 +1,7 @@
-"""The contract's views: how each is called, and what its answer becomes.
+"""Views: how a contract is asked, and what its answer becomes; and those of ModelRegistry.
 
-A ``View`` is a call and its decoder. Texts that an answer holds are checked against the registry's own rules before
-anybody uses them as a path or prints them.
+A ``View`` is a contract's name, a call and its decoder. Texts that an answer holds are checked against the registry's
+own rules before anybody uses them as a path or prints them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Generic, TypeVar
 from citrate.core.errors import ChainError, FormatError
 from citrate.core.records import NAME_PATTERN, VERSION_PATTERN, Format, Variant, VariantRecord
 from citrate.registry import cid
-from citrate.registry.abi_codec import Frame, encode_call
+from citrate.registry.abi_codec import Argument, Frame, encode_call
+from citrate.registry.artifacts import MODEL_REGISTRY
 from citrate.registry.ids import checksum
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 PAGE = 500
 """The longest page that the contract gives."""
@@ -30,11 +32,13 @@ _KINDS = ("", FIRST_RELEASE, RELEASE, ADDITION)
 
 
 @dataclass(frozen=True)
-class View(Generic[T]):
-    """One call, and what turns its answer into a value."""
+class View(Generic[T_co]):
+    """One call of a contract, and what turns its answer into a value."""
 
+    contract: str
+    """The contract's name; where it is, the chain's connection knows."""
     data: bytes
-    decode: Callable[[Frame], T]
+    decode: Callable[[Frame], T_co]
 
 
 @dataclass(frozen=True)
@@ -104,62 +108,67 @@ class Page:
 
 def resolve(publisher: str, name: str, alias_or_version: str) -> View[str]:
     """The version id behind a version's name, an alias or ``latest``."""
-    data = encode_call("resolve(address,string,string)", publisher, name, alias_or_version)
-    return View(data, lambda frame: frame.word(0))
+    return _view(lambda frame: frame.word(0), "resolve(address,string,string)", publisher, name, alias_or_version)
 
 
 def get_version(version_id: str) -> View[VersionRow]:
     """A version, all of it but its variants."""
-    return View(encode_call("getVersion(bytes32)", version_id), lambda frame: _version_row(frame.frame(0)))
+    return _view(lambda frame: _version_row(frame.frame(0)), "getVersion(bytes32)", version_id)
 
 
 def get_variants(version_id: str) -> View[tuple[VariantRecord, ...]]:
     """Every variant of a version."""
-    return View(
-        encode_call("getVariants(bytes32)", version_id),
-        lambda frame: tuple(_variant(row) for row in frame.frames(0)),
-    )
+    return _view(lambda frame: tuple(_variant(row) for row in frame.frames(0)), "getVariants(bytes32)", version_id)
 
 
 def alias_of(model_id: str, alias: str) -> View[AliasTarget]:
     """Where an alias points."""
-    return View(
-        encode_call("aliasOf(bytes32,string)", model_id, alias),
+    return _view(
         lambda frame: AliasTarget(
             alias, frame.word(0), checked(VERSION_PATTERN, frame.text(1)), frame.number(2), frame.number(3)
         ),
+        "aliasOf(bytes32,string)",
+        model_id,
+        alias,
     )
 
 
 def owner_of(model_id: str) -> View[str]:
     """Who may write to a model."""
-    return View(encode_call("ownerOf(bytes32)", model_id), lambda frame: checksum(frame.address(0)))
+    return _view(lambda frame: checksum(frame.address(0)), "ownerOf(bytes32)", model_id)
 
 
 def pending_owner_of(model_id: str) -> View[str]:
     """To whom a model is offered; empty if to nobody."""
-    data = encode_call("pendingOwnerOf(bytes32)", model_id)
-    return View(data, lambda frame: "" if frame.address(0) == NOWHERE else checksum(frame.address(0)))
+    return _view(
+        lambda frame: "" if frame.address(0) == NOWHERE else checksum(frame.address(0)),
+        "pendingOwnerOf(bytes32)",
+        model_id,
+    )
 
 
 def nonce_of(model_id: str) -> View[int]:
     """How many versions a model has."""
-    return View(encode_call("nonceOf(bytes32)", model_id), lambda frame: frame.number(0))
+    return _view(lambda frame: frame.number(0), "nonceOf(bytes32)", model_id)
 
 
 def head() -> View[Head]:
     """The newest record and how many there are."""
-    return View(encode_call("head()"), lambda frame: Head(frame.address(0), frame.number(1)))
+    return _view(lambda frame: Head(frame.address(0), frame.number(1)), "head()")
 
 
 def records(cursor: str) -> View[Page]:
     """A page of all records, newest first."""
-    return View(encode_call("records(address,uint256)", cursor, PAGE), _page)
+    return _view(_page, "records(address,uint256)", cursor, PAGE)
 
 
 def versions(model_id: str, cursor: str) -> View[Page]:
     """A page of a model's releases, newest first."""
-    return View(encode_call("versions(bytes32,address,uint256)", model_id, cursor, PAGE), _page)
+    return _view(_page, "versions(bytes32,address,uint256)", model_id, cursor, PAGE)
+
+
+def _view(decode: Callable[[Frame], T], signature: str, *arguments: Argument) -> View[T]:
+    return View(MODEL_REGISTRY, encode_call(signature, *arguments), decode)
 
 
 def checked(pattern: re.Pattern[str], text: str) -> str:
