@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IChangeLog} from "./IChangeLog.sol";
+import {ICredits} from "./ICredits.sol";
 import {IModelRegistry} from "./IModelRegistry.sol";
 import {IPolicy} from "./IPolicy.sol";
 
@@ -16,20 +17,19 @@ import {IPolicy} from "./IPolicy.sol";
 /// It hides nothing, and nobody who has the CID needs it. Keep bytes secret by encrypting them before publication.
 /// @custom:security Warning: access once bought stays, whatever the owner does with price or model later. It belongs to
 /// an address and cannot be passed on.
-interface IModelAccess is IChangeLog {
+interface IModelAccess is IChangeLog, ICredits {
     /// @notice The owner asks another price.
     event PriceSet(bytes32 indexed id, uint256 priceWei);
     /// @notice An account has access from now on.
     /// @param payer Who paid, or the owner who gave it.
     /// @param priceWei What was paid in all, the fee included; 0 for what the owner gave.
-    /// @param seller Who was credited with the price less the fee.
+    /// @param seller Who was credited with the price less the fee; zero for what the owner gave.
     event AccessGranted(
         bytes32 indexed id, address indexed account, address indexed payer, uint256 priceWei, uint256 feeWei, address seller
     );
-    /// @notice Credit was paid out.
-    event Withdrawn(address indexed account, address indexed to, uint256 amountWei);
 
-    // NotOwner, UnknownModel and UnknownVersion are those of IModelRegistry.
+    // NotOwner is that of IModelRegistry; the rest of the errors of money are in ICredits. An amount that is too large to
+    // be kept is OpenZeppelin's SafeCastOverflowedUintDowncast.
 
     /// @notice There is neither a model nor a version of this id.
     error UnknownId(bytes32 id);
@@ -39,15 +39,11 @@ interface IModelAccess is IChangeLog {
     error PriceAboveMaximum(uint256 priceWei, uint256 maxPriceWei);
     /// @notice Less was sent than the price.
     error Underpaid(uint256 priceWei, uint256 sentWei);
-    /// @notice The account has access already; nothing is paid twice.
+    /// @notice The account was granted access to this, or to the model it is a version of; nothing is paid twice.
     error AlreadyGranted(bytes32 id, address account);
-    /// @notice Access or money for the zero address.
-    error InvalidAccount();
-    /// @notice There is nothing to pay out.
-    error NothingToWithdraw(address account);
 
     /// @notice Ask a price from now on. By the model's owner.
-    /// @param priceWei Of a version: 0 makes it free. Of a model: 0 takes it off sale as a whole.
+    /// @param priceWei Of a version: 0 makes it free. Of a model: 0 takes it off sale as a whole. Below 2^248.
     function setPrice(bytes32 id, uint256 priceWei) external;
 
     /// @notice Buy access. What is sent above the price is credited to the sender.
@@ -59,10 +55,6 @@ interface IModelAccess is IChangeLog {
 
     /// @notice Give access for nothing. By the model's owner.
     function grant(bytes32 id, address to) external;
-
-    /// @notice Pay out all of the caller's credit.
-    /// @param to Where to; the caller's own address as a rule.
-    function withdraw(address payable to) external;
 
     /// @notice What access costs now.
     /// @return priceWei 0: the version is free, or the model is not for sale as a whole.
@@ -76,9 +68,6 @@ interface IModelAccess is IChangeLog {
 
     /// @notice When an account got access to just this id, in Unix seconds; 0 if it did not.
     function grantedAt(bytes32 id, address account) external view returns (uint256);
-
-    /// @notice What an account can withdraw.
-    function creditOf(address account) external view returns (uint256 amountWei);
 
     /// @notice The sum of all credits; the contract never holds less.
     function totalCredit() external view returns (uint256 amountWei);

@@ -2,6 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IChangeLog} from "./IChangeLog.sol";
+import {ICredits} from "./ICredits.sol";
 import {ILoRARegistry} from "./ILoRARegistry.sol";
 import {IModelRegistry} from "./IModelRegistry.sol";
 
@@ -25,7 +26,7 @@ import {IModelRegistry} from "./IModelRegistry.sol";
 /// @custom:security Warning: stake can be bought, and votes with it. Weight is linear because anything else is beaten by
 /// splitting an account. The guardian (a timelock) can end a case before its deadline, and can neither begin nor
 /// prolong one, nor undo a removal.
-interface IModeration is IChangeLog {
+interface IModeration is IChangeLog, ICredits {
     /// @notice How a subject stands, best first.
     enum Status {
         Active,
@@ -84,9 +85,9 @@ interface IModeration is IChangeLog {
     /// @notice The case is paid out.
     /// @param beneficiary Who was credited with the bond.
     event Closed(uint256 indexed caseId, bytes32 indexed subject, Outcome outcome, address beneficiary);
-    event Withdrawn(address indexed account, address indexed to, uint256 amountWei);
 
-    // UnknownId and NothingToWithdraw are those of IModelAccess.
+    // UnknownId is that of IModelAccess. A stake that is too large to be kept is OpenZeppelin's
+    // SafeCastOverflowedUintDowncast.
 
     /// @notice There is no such case.
     error UnknownCase(uint256 caseId);
@@ -98,7 +99,7 @@ interface IModeration is IChangeLog {
     error WrongBond(uint256 requiredWei, uint256 sentWei);
     /// @notice The evidence's codec is not raw or dag-pb, or its digest is zero.
     error InvalidEvidence();
-    /// @notice The same evidence was brought before.
+    /// @notice The same evidence was brought against this subject before.
     error EvidenceUsed(bytes32 evidenceDigest);
     /// @notice The case has ended.
     error CaseEnded(uint256 caseId);
@@ -114,6 +115,8 @@ interface IModeration is IChangeLog {
     error StakeLocked(address account, uint256 until);
     /// @notice More is asked for than is staked.
     error InsufficientStake(address account, uint256 stakedWei);
+    /// @notice What is staked at the end of that block is not certain yet.
+    error BlockNotOver(uint256 blockNumber);
     /// @notice An amount of zero.
     error InvalidAmount();
     /// @notice Only the guardian lifts.
@@ -142,9 +145,6 @@ interface IModeration is IChangeLog {
     /// @notice End a case before its deadline. By the guardian.
     function lift(uint256 caseId) external;
 
-    /// @notice Pay out all of the caller's credit.
-    function withdraw(address payable to) external;
-
     /// @notice How a subject itself stands. `LoRARegistry.statusOf` also looks at its base.
     function statusOf(bytes32 subject) external view returns (Status);
 
@@ -171,9 +171,6 @@ interface IModeration is IChangeLog {
 
     /// @notice All stake, all bonds of cases that are not closed, and all credits; the contract never holds less.
     function totals() external view returns (uint256 stakedWei, uint256 bondedWei, uint256 creditWei);
-
-    /// @notice What an account can withdraw.
-    function creditOf(address account) external view returns (uint256 amountWei);
 
     /// @notice Who may lift.
     function guardian() external view returns (address);
