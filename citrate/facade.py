@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,9 @@ from citrate.registry.session import ME, Session
 
 if TYPE_CHECKING:
     from citrate.inference.run import Generation
+    from citrate.registry.access import Access
     from citrate.registry.chain import AliasChange, Receipt
+    from citrate.registry.moderation import Moderation
     from citrate.registry.publishing import Published
     from citrate.registry.queries import ModelSummary
     from citrate.registry.retrieve import FileVerdict, Pulled
@@ -33,6 +36,22 @@ class Registry(Session):
     def open(cls, **settings: object) -> Registry:
         """A registry with the given settings; what is not given comes from the environment and `citrate.toml`."""
         return cls(Settings.load(settings))
+
+    # ------------------------------------------------------------------ access and moderation
+
+    @cached_property
+    def access(self) -> Access:
+        """Prices, purchases, and what sellers are owed."""
+        from citrate.registry.access import Access
+
+        return Access(self)
+
+    @cached_property
+    def moderation(self) -> Moderation:
+        """Reports, votes, stakes and bonds, with the contract that is appointed."""
+        from citrate.registry.moderation import Moderation
+
+        return Moderation(self)
 
     # ------------------------------------------------------------------ reading
 

@@ -104,8 +104,17 @@ def registry(**flags: object) -> Registry:
     """The facade over this run's settings; it asks for a key's password on a terminal."""
     from citrate.facade import Registry
 
-    terminal = sys.stdin.isatty() and sys.stderr.isatty()
-    return Registry(settings(**flags), ask_password=_ask_password if terminal else None, notify=talk)
+    return Registry(settings(**flags), ask_password=_ask_password if on_terminal() else None, notify=talk)
+
+
+def on_terminal() -> bool:
+    """Whether somebody is there to be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def confirmed(question: str) -> bool:
+    """Ask on the terminal; no is the default."""
+    return typer.confirm(question, default=False, err=True)
 
 
 def _ask_password(question: str, confirm: bool) -> str:

@@ -188,6 +188,7 @@ class VersionRecord:
     signers: tuple[str, ...]
     """Who owned the model when each of those manifests was recorded."""
     price_wei: int
+    """What it was published with; see ``price_now_wei``."""
     created_at: int
     """Unix seconds of the block."""
     deprecated: bool
@@ -197,11 +198,18 @@ class VersionRecord:
     block_number: int
     status: Status | None = None
     """As moderation sees it, the worse of its own and its base's; None where nobody moderates."""
+    asked_price_wei: int | None = None
+    """What access costs now; None where no contract sells it."""
 
     @property
     def ref(self) -> str:
         """The full reference, ``publisher/name@version``."""
         return f"{self.publisher}/{self.name}@{self.version}"
+
+    @property
+    def price_now_wei(self) -> int:
+        """What access costs now, or what the version was published with where no contract sells it."""
+        return self.price_wei if self.asked_price_wei is None else self.asked_price_wei
 
     @property
     def quarantined(self) -> bool | None:

@@ -6,10 +6,11 @@ of one of them then comes to no answer, which is a value, and what needs one say
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias, TypeVar
+from typing import Self, TypeAlias, TypeVar
 
 from citrate.core.canonical import Json
 from citrate.core.errors import ChainError, CitrateError, ConfigError
@@ -86,6 +87,19 @@ class Contract:
         if address:
             return address
         raise self._lacks(name)
+
+    def with_contract(self, name: str, address: str) -> Self:
+        """The same chain, whose contract of that name is the one at ``address``, whoever wrote its code.
+
+        Raises:
+            ChainError: there is no contract at that address.
+        """
+        if not rpc.unhex(self.rpc.call("eth_getCode", address, "latest")):
+            raise ChainError(f"there is no contract at {address} on chain {self.chain_id}", hint="check the address")
+        other = copy.copy(self)
+        other.addresses = {**self.addresses, name: address}
+        other._found = {**self._found, name: address}
+        return other
 
     def pin(self) -> Block:
         """The newest block, from which the next answers come."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from citrate.core.errors import ChainError, NotFoundError
 from citrate.core.records import VariantRecord, VersionRecord
 from citrate.registry import ids, rpc, views
 from citrate.registry.abi_codec import encode_call
+from citrate.registry.access_views import Quote, quote
 from citrate.registry.alias_log import AliasChange, alias_log, aliases
 from citrate.registry.contract import Block, Contract, Outcome
 from citrate.registry.lora_views import Standing, standing_of
@@ -95,7 +96,12 @@ class ChainReader(Contract):
     def _record(self, version_id: str, asked: _Asked, outcomes: Sequence[Outcome], block: Block) -> VersionRecord:
         row, variants = self.value(asked.row, outcomes[0]), self.value(asked.variants, outcomes[1])
         standing = self.value_if_there(asked.standing, outcomes[2])
-        return _record(version_id, row, variants, standing, block)
+        price = self.value_if_there(asked.price, outcomes[3])
+        return replace(
+            _record(version_id, row, variants, block),
+            status=standing.status if standing else None,
+            asked_price_wei=price.price_wei if price else None,
+        )
 
     # ------------------------------------------------------------------ lists
 
@@ -224,20 +230,20 @@ class ChainReader(Contract):
 
 
 class _Asked(NamedTuple):
-    """What makes up a version's record, asked of two contracts in one round trip."""
+    """What makes up a version's record, asked of three contracts in one round trip."""
 
     row: View[VersionRow]
     variants: View[tuple[VariantRecord, ...]]
     standing: View[Standing]
+    price: View[Quote]
 
     @classmethod
     def of(cls, version_id: str) -> _Asked:
-        return cls(views.get_version(version_id), views.get_variants(version_id), standing_of(version_id))
+        of_registry = views.get_version(version_id), views.get_variants(version_id)
+        return cls(*of_registry, standing_of(version_id), quote(version_id))
 
 
-def _record(
-    version_id: str, row: VersionRow, variants: tuple[VariantRecord, ...], standing: Standing | None, block: Block
-) -> VersionRecord:
+def _record(version_id: str, row: VersionRow, variants: tuple[VariantRecord, ...], block: Block) -> VersionRecord:
     if ids.version_id(ids.model_id(row.publisher, row.name), row.version) != version_id:
         raise ChainError(f"the node answered another version than {version_id}", hint="check rpc_url")
     return VersionRecord(
@@ -256,7 +262,6 @@ def _record(
         replacement=row.replacement,
         variants=variants,
         block_number=block.number,
-        status=standing.status if standing else None,
     )
 
 
