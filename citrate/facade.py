@@ -12,10 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from citrate.core.errors import NotFoundError, NotPermittedError, UnavailableError
+from citrate.core.errors import NotFoundError, UnavailableError
 from citrate.core.records import Format, Reference, Selection, Task, Variant, VariantRecord, VersionRecord, variant_of
 from citrate.core.settings import Settings
 from citrate.core.sink import Progress
+from citrate.registry import permission
 from citrate.registry.session import ME, Session
 
 if TYPE_CHECKING:
@@ -90,12 +91,12 @@ class Registry(Session):
         """The variant of a version for a device (default: this machine) and task, and why.
 
         Raises:
-            NotPermittedError: the version is deprecated and ``allow`` does not say so.
+            NotPermittedError: the version is deprecated or quarantined, and ``allow`` does not say so.
             NoCompatibleVariantError: nothing suits; a reason for each variant.
         """
         named = self.reference(ref)
         record = self.resolve(named)
-        self._require_allowed(record, allow)
+        permission.require_usable(self, record, allow)
         among = [variant_of(record, named.variant)] if named.variant else record.variants
         return self._select(record, among, device, arch, memory_gb, Task(task), gateways)
 
@@ -120,20 +121,6 @@ class Registry(Session):
             architecture = None  # `select` says in its reason that the KV cache is not counted
         return select(among, machine, task, architecture=architecture)
 
-    def _require_allowed(self, record: VersionRecord, allow: frozenset[str]) -> None:
-        if record.price_wei:
-            price = f"{record.price_wei / 1e18:g} ether"
-            self.notify(f"note: {record.ref} asks {price}; no access contract takes it yet, so nothing is enforced")
-        if not record.deprecated:
-            return
-        if "deprecated" in allow:
-            self.notify(f"warning: {record.ref} is deprecated")
-            return
-        instead = ""
-        if record.replacement:
-            instead = f"; its replacement is {self.chain.version(record.replacement).ref}"
-        raise NotPermittedError(f"{record.ref} is deprecated{instead}", hint="--allow deprecated to use it anyway")
-
     # ------------------------------------------------------------------ fetching and running
 
     def pull(
@@ -151,6 +138,7 @@ class Registry(Session):
         ``runnable``: choose among these formats only, where one is chosen.
 
         Raises:
+            NotPermittedError: as ``select``; or the version has a price and the active key no access.
             IntegrityError: a byte is not what the chain says; nothing of it is kept.
             StoreError: no source has it.
         """
@@ -158,7 +146,8 @@ class Registry(Session):
 
         named = self.reference(ref)
         record = self.resolve(named)
-        self._require_allowed(record, allow)
+        permission.require_usable(self, record, allow)
+        permission.require_access(self, record)
         gateways = tuple(gateways)
         among = [v for v in record.variants if runnable is None or v.variant.format in runnable]
         variant = named.variant or self._select(record, among, None, "", None, Task.INFERENCE, gateways).variant
@@ -322,9 +311,14 @@ class Registry(Session):
         source: Path | str | None = None,
         checks: str | None = None,
         dry_run: bool = False,
+        allow: frozenset[str] = frozenset(),
         progress: Progress | None = None,
     ) -> Published:
-        """Convert more variants for a version that stands, from ``source`` or its own safetensors variant."""
+        """Convert more variants for a version that stands, from ``source`` or its own safetensors variant.
+
+        Raises:
+            NotPermittedError: the version is quarantined, and ``allow`` does not say so; or the key does not own it.
+        """
         from citrate.registry import publishing
 
         return publishing.add(
@@ -335,6 +329,7 @@ class Registry(Session):
             checks=checks,
             dry_run=dry_run,
             progress=progress or _unwatched,
+            allow=allow,
         )
 
     def set_alias(self, ref: str | Reference, alias: str) -> Receipt:

@@ -20,6 +20,7 @@ def add_variant(
     source: Annotated[Path | None, typer.Option(help="The model directory; default: the safetensors variant.")] = None,
     checks: Annotated[str | None, typer.Option(help="full or tensors; default: by the model's size.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Convert and tell; send nothing.")] = False,
+    allow: Annotated[str | None, typer.Option(help="quarantined")] = None,
 ) -> None:
     """Convert more variants for a version and record them; those that stand are never changed.
 
@@ -35,6 +36,7 @@ def add_variant(
             source=source,
             checks=arguments.check_level(checks),
             dry_run=dry_run,
+            allow=arguments.allowed(allow),
             progress=on_progress,
         )
     published.show(result)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from citrate.core.errors import ConfigError
 from citrate.core.records import Task, Variant
-
-ALLOWED = ("deprecated", "quarantined")
+from citrate.registry.permission import ALLOWED
 
 
 def variants(text: str | None) -> tuple[Variant, ...] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from citrate.cli import context
 from citrate.cli.sizes import human_size
+from citrate.core.amounts import ether
 from citrate.core.records import Status, VariantRecord, VersionRecord
 from citrate.registry import cid
 
@@ -33,7 +34,7 @@ def version_document(record: VersionRecord) -> dict[str, object]:
         },
         "variants": [variant_document(variant) for variant in record.variants],
         "licence": record.licence,
-        "price_wei": record.price_wei,
+        "price_wei": record.price_now_wei,
         "created_at": record.created_at,
         "deprecated": record.deprecated,
         "replacement": record.replacement or None,
@@ -45,7 +46,7 @@ def version_document(record: VersionRecord) -> dict[str, object]:
 
 def show_version(record: VersionRecord) -> None:
     """A version for people."""
-    price = f"{record.price_wei / 1e18:g} ether" if record.price_wei else "free"
+    price = ether(record.price_now_wei) if record.price_now_wei else "free"
     marks = ["DEPRECATED"] if record.deprecated else []
     if record.status not in (None, Status.ACTIVE):
         marks.append(record.status.upper())

@@ -115,7 +115,7 @@ class Access:
         Raises:
             NotPermittedError: the active key does not own the model.
         """
-        id_, label = self._subject(ref, model)
+        id_, label = _subject(self._session.resolve(ref), model)
         return label, self._send(encode_call("setPrice(bytes32,uint256)", id_, price_wei))
 
     def buy(self, ref: str | Reference, max_price_wei: int, *, model: bool = False) -> Purchase:
@@ -137,16 +137,19 @@ class Access:
         Raises:
             NotPermittedError: the active key does not own the model.
         """
-        id_, label = self._subject(ref, model)
-        account = self._session.address_of(to)
-        if self._stands(id_, account):
+        record = self._session.resolve(ref)
+        id_, label = _subject(record, model)
+        account, chain = self._session.address_of(to), self._session.chain
+        # not `hasAccess`: who may use a version that is free today is to keep it when it is sold
+        times = chain.read_two(granted_at(id_, account), granted_at(record.model_id, account), chain.pin())
+        if any(times):
             return Purchase(id_, label, account, 0, 0, None)
         receipt = self._send(encode_call("grant(bytes32,address)", id_, account))
         return Purchase(id_, label, account, 0, 0, receipt)
 
     def quote(self, ref: str | Reference, *, model: bool = False) -> tuple[str, Quote]:
         """What access costs now: what it is for (see ``Purchase.label``) and the price."""
-        id_, label = self._subject(ref, model)
+        id_, label = _subject(self._session.resolve(ref), model)
         return label, self._session.chain.read(quote(id_), self._session.chain.pin())
 
     def withdraw(self, to: str = "") -> Withdrawal:
@@ -166,16 +169,8 @@ class Access:
 
     # ------------------------------------------------------------------ parts
 
-    def _subject(self, ref: str | Reference, model: bool) -> tuple[str, str]:
-        record = self._session.resolve(ref)
-        return (record.model_id, f"{record.publisher}/{record.name}") if model else (record.version_id, record.ref)
-
-    def _stands(self, id_: str, account: str) -> bool:
-        chain = self._session.chain
-        return chain.read(has_access(id_, account), chain.pin())
-
     def _buy(self, ref: str | Reference, to: str, max_price_wei: int, model: bool) -> Purchase:
-        id_, label = self._subject(ref, model)
+        id_, label = _subject(self._session.resolve(ref), model)
         signer = self._session.signer()
         account, chain = to or signer.address, self._session.chain
         asked, has = chain.read_two(quote(id_), has_access(id_, account), chain.pin())
@@ -199,6 +194,11 @@ class Access:
         """Price and fee as they were in the block: the price may have fallen since it was read."""
         granted = event(self._session.chain, receipt, MODEL_ACCESS, _GRANTED).data
         return granted.number(0), granted.number(1)
+
+
+def _subject(record: VersionRecord, model: bool) -> tuple[str, str]:
+    """The id that is sold, and its label."""
+    return (record.model_id, f"{record.publisher}/{record.name}") if model else (record.version_id, record.ref)
 
 
 def require_price(label: str, asked: Quote, max_price_wei: int, model: bool) -> None:

@@ -120,10 +120,15 @@ class Moderation:
         if text.isdecimal():
             return self.case(_number(text))
         subject = self.subject(text)
-        newest = self._chain.read(cases.case_of(subject.id), self._chain.pin())
-        if not newest.number:
+        case = self.newest(subject.id)
+        if case is None:
             raise NotFoundError(f"{subject.label} has no case", hint="citrate case list")
-        return self.case(newest.number)
+        return case
+
+    def newest(self, id_: str) -> Case | None:
+        """The newest case of a version or LoRA; None if it never had one."""
+        number = self._chain.read(cases.case_of(id_), self._chain.pin()).number
+        return self.case(number) if number else None
 
     def cases(self, limit: int = _NEWEST) -> tuple[Case, ...]:
         """The newest cases, newest first, from one block."""

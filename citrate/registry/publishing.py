@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from citrate.core.errors import AlreadyExistsError, ChainError, CitrateError, ConfigError, NotFoundError
 from citrate.core.records import Format, Reference, Variant, VersionRecord
 from citrate.core.sink import Progress
-from citrate.registry import ids, signatures
+from citrate.registry import ids, permission, signatures
 from citrate.registry import manifest as manifests
 from citrate.registry.conversions import Conversions
 from citrate.registry.manifest import Manifest, Signature, VariantEntry
@@ -88,14 +88,17 @@ def add(
     checks: str | None,
     dry_run: bool,
     progress: Progress,
+    allow: frozenset[str] = frozenset(),
 ) -> Published:
     """Convert and record more variants for a version that stands.
 
     Raises:
+        NotPermittedError: the version is quarantined, and ``allow`` does not say so.
         AlreadyExistsError: the version has one of them.
         ConfigError: no source given, and the version has no safetensors variant to convert from.
     """
     record = session.resolve(ref)
+    permission.require_standing(session, record.version_id, record.ref, record.status, allow)
     base = session.manifest(record)
     folder = source or _own_source(session, record, base, progress)
     request = Request(folder, record.name, record.version, None, variants, checks=checks)
