@@ -15,20 +15,19 @@ from citrate.core.errors import ConfigError, FormatError
 from citrate.core.records import (
     LATEST,
     NAME_PATTERN,
-    SHA256_PATTERN,
     VERSION_PATTERN,
     Format,
     Variant,
     VariantRecord,
 )
 from citrate.registry import cid
+from citrate.registry.packing import Reader, digest, require, require_licence, split_cid, text
 
 MAX_VARIANTS = 64
 MAX_MANTISSA = (1 << 24) - 1
 MAX_EXPONENT = 60
 MAX_SIZE_BYTES = (1 << 48) - 1
 
-_LICENCE = re.compile(r"[ -~]{1,64}")
 _LABEL = re.compile(r"([A-Za-z0-9][A-Za-z0-9._+-]{0,14})?")
 _FIRST_RELEASE, _RELEASE, _ADDITION = 1, 2, 3
 _BY_OTHER = 0x80
@@ -52,21 +51,17 @@ class ReleasePayload:
         Raises:
             ConfigError: something that the contract would refuse.
         """
-        _require(NAME_PATTERN, self.name, "name")
-        _require(VERSION_PATTERN, self.version, "version")
+        require(NAME_PATTERN, self.name, "name")
+        require(VERSION_PATTERN, self.version, "version")
         if self.version == LATEST:
             raise ConfigError(f"{LATEST!r} cannot name a version", hint="it always names the newest release")
-        if not _LICENCE.fullmatch(self.licence):
-            raise ConfigError(
-                f"the licence {self.licence!r} cannot stand on chain",
-                hint="1 to 64 plain characters, such as apache-2.0",
-            )
+        require_licence(self.licence)
         return (
-            _text(self.name)
-            + _digest(self.manifest_sha256, "manifest")
+            text(self.name)
+            + digest(self.manifest_sha256, "manifest")
             + encode_price(self.price_wei)
-            + _text(self.version)
-            + _text(self.licence)
+            + text(self.version)
+            + text(self.licence)
             + _encode_variants(self.variants)
         )
 
@@ -84,7 +79,7 @@ class AdditionPayload:
         Raises:
             ConfigError: something that the contract would refuse.
         """
-        return _digest(self.manifest_sha256, "manifest") + _encode_variants(self.variants)
+        return digest(self.manifest_sha256, "manifest") + _encode_variants(self.variants)
 
 
 @dataclass(frozen=True)
@@ -146,7 +141,7 @@ def decode_record(code: bytes) -> Record:
     Raises:
         FormatError: it is no record of this layout.
     """
-    read = _Reader(code)
+    read = Reader(code)
     if read.take(1) != b"\0":
         raise FormatError("not a record: it does not begin with STOP")
     kind_byte = read.number(1)
@@ -163,49 +158,18 @@ def decode_record(code: bytes) -> Record:
         price_wei, version, licence = decode_price(read.take(4)), read.text(), read.text()
     variants = []
     while not read.done:
-        variants.append(read.variant())
+        variants.append(_read_variant(read))
     texts = (sender, version_before, name, version, licence)
     return Record(kind, created_at, previous, link, *texts, price_wei, manifest, tuple(variants))
 
 
-class _Reader:
-    """Takes fields from the front of bytes, never past their end."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._at = 0
-
-    @property
-    def done(self) -> bool:
-        return self._at == len(self._data)
-
-    def take(self, count: int) -> bytes:
-        if self._at + count > len(self._data):
-            raise FormatError(f"not a record: it ends at byte {len(self._data)}, inside a field")
-        self._at += count
-        return self._data[self._at - count : self._at]
-
-    def number(self, count: int) -> int:
-        return int.from_bytes(self.take(count), "big")
-
-    def address(self) -> str:
-        return "0x" + self.take(20).hex()
-
-    def text(self, length: int | None = None) -> str:
-        try:
-            return self.take(self.number(1) if length is None else length).decode("ascii")
-        except UnicodeDecodeError as error:
-            raise FormatError("not a record: a text is not ASCII") from error
-
-    def variant(self) -> VariantRecord:
-        number, lengths = self.number(1), self.number(1)
-        if not 1 <= number <= len(Format):
-            raise FormatError(f"not a record: unknown format {number}")
-        variant = Variant(list(Format)[number - 1], self.text(lengths >> 4), self.text(lengths & 15))
-        codec, size_bytes = self.number(1), self.number(6)
-        if codec not in (cid.RAW, cid.DAG_PB):
-            raise FormatError(f"not a record: unknown codec {codec:#x}")
-        return VariantRecord(variant, cid.encode(codec, self.take(32)), self.take(32).hex(), size_bytes)
+def _read_variant(read: Reader) -> VariantRecord:
+    number, lengths = read.number(1), read.number(1)
+    if not 1 <= number <= len(Format):
+        raise FormatError(f"not a record: unknown format {number}")
+    variant = Variant(list(Format)[number - 1], read.text(lengths >> 4), read.text(lengths & 15))
+    codec, size_bytes = read.number(1), read.number(6)
+    return VariantRecord(variant, read.cid(codec, read.take(32)), read.take(32).hex(), size_bytes)
 
 
 def _encode_variants(variants: Iterable[VariantRecord]) -> bytes:
@@ -219,9 +183,9 @@ def _encode_variants(variants: Iterable[VariantRecord]) -> bytes:
 
 
 def _encode_variant(entry: VariantRecord) -> bytes:
-    codec, digest = cid.decode(entry.cid)
+    codec, found = cid.decode(entry.cid)
     size = entry.size_bytes.to_bytes(6, "big")
-    return sort_key(entry.variant) + bytes([codec]) + size + digest + bytes.fromhex(entry.sha256)
+    return sort_key(entry.variant) + bytes([codec]) + size + found + bytes.fromhex(entry.sha256)
 
 
 def _checked(entry: VariantRecord) -> VariantRecord:
@@ -231,25 +195,9 @@ def _checked(entry: VariantRecord) -> VariantRecord:
             raise ConfigError(f"the variant {variant} cannot stand on chain", hint="at most 15 of A-Z a-z 0-9 . _ + -")
     if not 0 < entry.size_bytes <= MAX_SIZE_BYTES:
         raise ConfigError(f"the variant {variant} has {entry.size_bytes} bytes", hint="it must have 1 to 2^48 - 1")
-    _digest(entry.sha256, str(variant))
-    if not any(cid.decode(entry.cid)[1]):
-        raise ConfigError(f"the variant {variant} has an empty CID digest", hint="citrate verify its store")
+    digest(entry.sha256, str(variant))
+    split_cid(entry.cid, f"the variant {variant}")
     return entry
-
-
-def _digest(sha256: str, what: str) -> bytes:
-    if not SHA256_PATTERN.fullmatch(sha256) or not int(sha256, 16):
-        raise ConfigError(f"{sha256!r} is no SHA-256 of the {what}", hint="a SHA-256 is 64 lower-case hex digits")
-    return bytes.fromhex(sha256)
-
-
-def _require(pattern: re.Pattern[str], text: str, what: str) -> None:
-    if not pattern.fullmatch(text):
-        raise ConfigError(f"{text!r} cannot be a {what}", hint=f"a {what} is {pattern.pattern}")
-
-
-def _text(text: str) -> bytes:
-    return bytes([len(text)]) + text.encode()
 
 
 def _nearest_prices(price_wei: int) -> tuple[int, int]:

@@ -18,29 +18,11 @@ from citrate.registry.access_views import Quote, quote
 from citrate.registry.alias_log import AliasChange, alias_log, aliases
 from citrate.registry.contract import Block, Contract, Outcome
 from citrate.registry.lora_views import Standing, standing_of
+from citrate.registry.record_chain import Cursor, NewRecords, require_whole, since
 from citrate.registry.rpc import RpcError
 from citrate.registry.views import NOWHERE, AliasTarget, Head, RecordItem, VersionRow, View
 
 _ERC1271_MAGIC = "0x1626ba7e" + "0" * 56
-
-
-@dataclass(frozen=True)
-class Cursor:
-    """How far a mirror has followed the registry: the newest record it knows, and how many there were."""
-
-    record: str
-    count: int
-    block_number: int
-
-
-@dataclass(frozen=True)
-class NewRecords:
-    """The records after a cursor, oldest first, complete at one block."""
-
-    entries: tuple[RecordItem, ...]
-    cursor: Cursor
-    reorganised: bool
-    """The chain no longer has the old cursor's record: ``entries`` is everything, from the first record."""
 
 
 @dataclass(frozen=True)
@@ -126,35 +108,16 @@ class ChainReader(Contract):
         while page.next != NOWHERE and page.items:
             page = self.read(views.versions(model_id, page.next), block)
             found += page.items
-        _require_whole(len(found) == count == len({item.version_id for item in found}), "versions")
+        require_whole(len(found) == count == len({item.version_id for item in found}), "versions")
         return tuple(found)
 
-    def records_since(self, cursor: Cursor | None = None) -> NewRecords:
-        """Every record after ``cursor`` (all of them without one).
-
-        The walk begins at the contract's head, each page where the one before it ended, and must come to as many
-        records as the contract counts at the same block.
+    def records_since(self, cursor: Cursor | None = None) -> NewRecords[RecordItem]:
+        """Every record after ``cursor`` (all of them without one), proved whole; see `citrate.registry.record_chain`.
 
         Raises:
             ChainError: the node's answers do not add up.
         """
-        block = self.pin()
-        head = self.read(views.head(), block)
-        stop = cursor.record if cursor else NOWHERE
-        items: list[RecordItem] = []
-        at = head.record
-        while at not in (stop, NOWHERE):
-            page = self.read(views.records(at), block)
-            newer = [item.record for item in page.items]
-            if stop in newer:
-                newer = newer[: newer.index(stop)]
-            _require_whole(bool(newer) and newer[0] == at and len(items) < head.count, "records")
-            items += page.items[: len(newer)]
-            at = page.next if len(newer) == len(page.items) else stop
-        reorganised = cursor is not None and at != stop
-        known = 0 if cursor is None or reorganised else cursor.count
-        _require_whole(len(items) == head.count - known == len({item.record for item in items}), "records")
-        return NewRecords(tuple(reversed(items)), Cursor(head.record, head.count, block.number), reorganised)
+        return since(self, views.head(), views.records, cursor)
 
     # ------------------------------------------------------------------ aliases, owners
 
@@ -273,14 +236,6 @@ def _by_model(oldest_first: tuple[RecordItem, ...]) -> tuple[ModelSummary, ...]:
     return tuple(
         ModelSummary(model_id, items[0].publisher, items[0].name, tuple(items)) for model_id, items in releases.items()
     )
-
-
-def _require_whole(whole: bool, what: str) -> None:
-    if not whole:
-        raise ChainError(
-            f"the node's list of {what} is not whole, or the chain was reorganised while it was read",
-            hint="run it again; if it stays, set another rpc_url",
-        )
 
 
 def _suggest(what: str, wanted: str, there: list[str]) -> str:

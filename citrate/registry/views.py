@@ -17,6 +17,7 @@ from citrate.registry import cid
 from citrate.registry.abi_codec import Argument, Frame, encode_call
 from citrate.registry.artifacts import MODEL_REGISTRY
 from citrate.registry.ids import checksum
+from citrate.registry.packing import LICENCE_PATTERN
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -26,7 +27,7 @@ PAGE = 500
 NOWHERE = "0x" + "0" * 40
 _NO_VERSION = "0x" + "0" * 64
 _LABEL = re.compile(r"([A-Za-z0-9][A-Za-z0-9._+-]{0,14})?")
-_LICENCE = re.compile(r"[ -~]{1,64}")
+
 FIRST_RELEASE, RELEASE, ADDITION = "first_release", "release", "addition"
 _KINDS = ("", FIRST_RELEASE, RELEASE, ADDITION)
 
@@ -99,10 +100,10 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Page:
-    """Some records, and the cursor of the next page; ``NOWHERE`` at the end."""
+class Page(Generic[T]):
+    """Some records, newest first, and the cursor of the next page; ``NOWHERE`` at the end."""
 
-    items: tuple[RecordItem, ...]
+    items: tuple[T, ...]
     next: str
 
 
@@ -157,12 +158,12 @@ def head() -> View[Head]:
     return _view(lambda frame: Head(frame.address(0), frame.number(1)), "head()")
 
 
-def records(cursor: str) -> View[Page]:
+def records(cursor: str) -> View[Page[RecordItem]]:
     """A page of all records, newest first."""
     return _view(_page, "records(address,uint256)", cursor, PAGE)
 
 
-def versions(model_id: str, cursor: str) -> View[Page]:
+def versions(model_id: str, cursor: str) -> View[Page[RecordItem]]:
     """A page of a model's releases, newest first."""
     return _view(_page, "versions(bytes32,address,uint256)", model_id, cursor, PAGE)
 
@@ -193,7 +194,7 @@ def _version_row(row: Frame) -> VersionRow:
         owner=checksum(row.address(2)),
         name=checked(NAME_PATTERN, row.text(3)),
         version=checked(VERSION_PATTERN, row.text(4)),
-        licence=checked(_LICENCE, row.text(5)),
+        licence=checked(LICENCE_PATTERN, row.text(5)),
         price_wei=row.number(6),
         created_at=row.number(7),
         deprecated=row.flag(8),
@@ -217,7 +218,7 @@ def _variant(row: Frame) -> VariantRecord:
     return VariantRecord(variant, where, row.word(4)[2:], row.number(5))
 
 
-def _page(frame: Frame) -> Page:
+def _page(frame: Frame) -> Page[RecordItem]:
     return Page(tuple(_item(row) for row in frame.frames(0)), frame.address(1))
 
 
