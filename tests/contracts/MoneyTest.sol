@@ -147,6 +147,10 @@ abstract contract MoneyTest is RegistryTest, Folding {
         return abi.encodeWithSelector(selector, a, b);
     }
 
+    function fail(bytes4 selector, bytes32 a, uint256 b) internal pure returns (bytes memory) {
+        return abi.encodeWithSelector(selector, a, b);
+    }
+
     /// Nothing is owed that is not there.
     function requireSolvent() internal view {
         require(address(access).balance >= access.totalCredit(), "access owes more than it holds");
