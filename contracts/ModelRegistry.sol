@@ -271,10 +271,11 @@ contract ModelRegistry is IModelRegistry, ChangeLog, RecordAccounts, EIP712 {
     function _append(bytes32 salt, RecordLayout.Draft memory draft, bytes calldata rest) private returns (address record) {
         Chain all = _head;
         record = _createRecord(salt, RecordLayout.encode(all.newest(), draft, rest));
+        if (record == address(0)) revert VersionTaken(salt);
         _head = all.append(record);
     }
 
-    /// @dev The usual collision, a release sent twice, is found here for nothing; the others in `_createRecord`, where
+    /// @dev The usual collision, a release sent twice, is found here for nothing; the others in `_append`, where
     /// CREATE2 has taken the gas, because a look at an account that is not the model's newest costs every release 2,600.
     function _requireFree(Chain model, bytes32 versionId) private view {
         if (model.newest() == _recordAccount(versionId)) revert VersionTaken(versionId);

@@ -30,10 +30,10 @@ import {ITrainingLedger} from "./ITrainingLedger.sol";
 ///     alpha          thousandths, not zero
 ///     modules        bit 0 q_proj, 1 k_proj, 2 v_proj, 3 o_proj, 4 gate_proj, 5 up_proj, 6 down_proj, 7 embed_tokens,
 ///                    8 lm_head, 9 qkv_proj, 10 gate_up_proj, 11 query, 12 key, 13 value, 14 dense, 15 fc1
-///     other modules  those that have no bit, as printable ASCII with commas between them; may be empty (length 0), but
-///                    not if no bit is set
+///     other modules  those that have no bit, as printable ASCII with commas between them, none of them empty; may have
+///                    length 0, but not if no bit is set
 ///     dataset, recipe   not zero; the proof root may be (no proof was made)
-///     run            a number of the ledger. It is not looked up: `getLoRA` says whether it confirms this LoRA
+///     run            a number of the ledger, not zero. It is not looked up: `getLoRA` says whether it confirms this LoRA
 ///     weight         basis points, not zero; all of them add up to 10,000
 ///
 /// ## Records (the code of an account that nobody can change; big-endian)
@@ -141,7 +141,7 @@ interface ILoRARegistry is IChangeLog {
     event CreatorAllowed(bytes32 indexed modelId, address indexed creator, bool allowed);
 
     // ---------------------------------------------------------------------------------------------------- errors
-    // Errors of texts, signatures and owners are those of IModelRegistry. `offset` counts from the payload's start.
+    // Errors of texts, signatures, owners and lists are those of IModelRegistry. `offset` counts from the payload's start.
 
     /// @notice The caller is not the creator.
     error NotCreator(address creator, address caller);
@@ -153,6 +153,8 @@ interface ILoRARegistry is IChangeLog {
     error LoRATaken(bytes32 loraId);
     /// @notice It is recorded already from what this version was merged.
     error MergeTaken(bytes32 result);
+    /// @notice The parents were trained on this very version: it cannot have resulted from them.
+    error InvalidResult(bytes32 result);
     /// @notice The base is deprecated.
     error BaseDeprecated(bytes32 base);
     /// @notice The base or a parent is quarantined or removed.
@@ -224,8 +226,10 @@ interface ILoRARegistry is IChangeLog {
     /// @notice Who answers for a LoRA; zero if there is no such LoRA.
     function creatorOf(bytes32 loraId) external view returns (address creator);
 
-    /// @notice How an id stands with moderation: a LoRA or merged version as the worse of itself and its base, anything
-    /// else as itself.
+    /// @notice How an id stands with moderation: a merged version as the worse of itself and its base, any other version as
+    /// itself, a LoRA as the worse of itself and its base.
+    /// @dev So a look at a LoRA reaches the base of its base, and no farther, whatever was merged from what: it costs the
+    /// same for every id, and an owner who records a ring of merges gains nothing.
     /// @return moderated Whether a moderation contract is appointed; without one everything is `Active`.
     function statusOf(bytes32 id) external view returns (bool moderated, IModeration.Status status);
 

@@ -100,12 +100,14 @@ interface ITrainingLedger is IChangeLog {
     error SelfAttestation(uint256 runId);
     /// @notice This verifier has attested the run.
     error AlreadyAttested(uint256 runId, address verifier);
+    /// @notice The cursor is nobody who attested the run.
+    error NotAttested(uint256 runId, address verifier);
 
     /// @notice Announce a run before it starts: the caller becomes its trainer.
     /// @param recipe, dataset, base See `Run`; none of them zero.
     function announce(bytes32 recipe, bytes32 dataset, bytes32 base) external returns (uint256 runId);
 
-    /// @notice Commit to what came out of the caller's run. Once.
+    /// @notice Commit to what came out of the caller's run. Once. Neither digest is zero.
     function commit(uint256 runId, bytes32 proofRoot, bytes32 adapter) external;
 
     /// @notice Fix the seed of a committed run from the hash of its target block. Anybody may, in the 256 blocks after
@@ -116,7 +118,7 @@ interface ITrainingLedger is IChangeLog {
     function draw(uint256 runId) external returns (bytes32 seed);
 
     /// @notice Say what the replay of a run came to. Once for each verifier, never the trainer. `Attested` needs no
-    /// seed and has no segments; every other grade needs both.
+    /// seed and has no segments; every other grade needs both. The report's digest is not zero.
     function attest(uint256 runId, Grade grade, uint32 segments, bytes32 report) external;
 
     /// @notice How many runs there are: they are 1..count.

@@ -2,18 +2,20 @@
 pragma solidity 0.8.37;
 
 import {IModelRegistry} from "../interfaces/IModelRegistry.sol";
+import {Cid} from "./Cid.sol";
 import {Ids} from "./Ids.sol";
+import {Packed} from "./Packed.sol";
 import {Text} from "./Text.sol";
 
 /// @title Checks of what callers pass
 /// @notice The layouts are in IModelRegistry. Nothing is accepted that would not read back exactly.
-/// @dev Sums are unchecked: a payload is shorter than a transaction, and what is added to a place in it below 256.
+/// @dev Sums are unchecked, as in Packed.
 library Payload {
+    using Packed for bytes;
+
     uint256 private constant MAX_VARIANTS = 64;
     uint256 private constant MAX_PRICE_EXPONENT = 60;
     uint256 private constant FORMATS = 4;
-    uint256 private constant CODEC_RAW = 0x55;
-    uint256 private constant CODEC_DAG_PB = 0x70;
 
     /// @dev Bytes of a variant behind its key: codec, size, CID digest, SHA-256.
     uint256 private constant AFTER_KEY = 71;
@@ -29,18 +31,18 @@ library Payload {
     {
         unchecked {
             bytes calldata text;
-            (text, afterName) = _text(data, 0);
+            (text, afterName) = data.text(0);
             if (!Text.isName(text, 64, false)) revert IModelRegistry.InvalidText(0);
             modelId = Ids.modelId(publisher, text);
             _checkManifest(data, afterName);
-            _checkPrice(_word(data, afterName + 32) >> 224);
+            _checkPrice(data.word(afterName + 32) >> 224);
             uint256 pos = afterName + 36;
             uint256 next;
-            (text, next) = _text(data, pos);
+            (text, next) = data.text(pos);
             if (!Text.isName(text, 32, true)) revert IModelRegistry.InvalidText(pos);
             if (Text.isLatest(text)) revert IModelRegistry.ReservedName();
             versionId = Ids.nameId(modelId, text);
-            (text, pos) = _text(data, next);
+            (text, pos) = data.text(next);
             if (!Text.isPrintable(text, 64)) revert IModelRegistry.InvalidText(next);
             _checkVariants(data, pos);
         }
@@ -48,7 +50,7 @@ library Payload {
 
     /// @dev The name in a release that is yet to be checked; empty if it is cut off.
     function nameOf(bytes calldata data) internal pure returns (bytes calldata name) {
-        (name,) = _text(data, 0);
+        (name,) = data.text(0);
     }
 
     /// @dev Checks an addition.
@@ -70,7 +72,7 @@ library Payload {
     }
 
     function _checkManifest(bytes calldata data, uint256 pos) private pure {
-        if (_word(data, pos) == 0) revert IModelRegistry.InvalidManifest();
+        if (data.word(pos) == 0) revert IModelRegistry.InvalidManifest();
     }
 
     function _checkPrice(uint256 price) private pure {
@@ -86,7 +88,7 @@ library Payload {
             uint256 previous; // smaller than any key, since a key begins with a format
             uint256 count;
             do {
-                uint256 word = _word(data, pos);
+                uint256 word = data.word(pos);
                 uint256 n = _keyLength(word);
                 uint256 next = pos + n + AFTER_KEY;
                 if (next > data.length) revert IModelRegistry.InvalidLength(pos);
@@ -106,12 +108,13 @@ library Payload {
     /// @dev All conditions in one expression: this runs for each variant, and a jump costs more than a comparison.
     /// @param pos Where the codec is.
     function _isVariant(bytes calldata data, uint256 format, uint256 pos) private pure returns (bool ok) {
+        (uint256 raw, uint256 dagPb) = (Cid.RAW, Cid.DAG_PB);
         assembly ("memory-safe") {
             let content := add(data.offset, pos)
             let word := calldataload(content)
             let codec := shr(248, word)
             let size := and(shr(200, word), 0xffffffffffff)
-            ok := and(lt(sub(format, 1), FORMATS), or(eq(codec, CODEC_RAW), eq(codec, CODEC_DAG_PB)))
+            ok := and(lt(sub(format, 1), FORMATS), or(eq(codec, raw), eq(codec, dagPb)))
             ok := and(and(ok, gt(size, 0)), and(gt(calldataload(add(content, 7)), 0), gt(calldataload(add(content, 39)), 0)))
         }
     }
@@ -128,26 +131,6 @@ library Payload {
     function _start(uint256 word, uint256 n) private pure returns (uint256) {
         unchecked {
             return word & ~(type(uint256).max >> (8 * n));
-        }
-    }
-
-    /// @dev The text at `pos`, empty where it would not fit: every check of a text refuses an empty one.
-    function _text(bytes calldata data, uint256 pos) private pure returns (bytes calldata text, uint256 next) {
-        unchecked {
-            uint256 n = _word(data, pos) >> 248;
-            next = pos + 1 + n;
-            if (next > data.length) n = 0;
-            assembly ("memory-safe") {
-                text.offset := add(add(data.offset, pos), 1)
-                text.length := n
-            }
-        }
-    }
-
-    /// @dev What lies behind the end of the payload is not zero; whoever reads there must notice by its length.
-    function _word(bytes calldata data, uint256 pos) private pure returns (uint256 word) {
-        assembly ("memory-safe") {
-            word := calldataload(add(data.offset, pos))
         }
     }
 }

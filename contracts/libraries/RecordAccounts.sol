@@ -5,8 +5,8 @@ import {IModelRegistry} from "../interfaces/IModelRegistry.sol";
 
 /// @title Records as the code of accounts
 /// @notice A record is written once and read for ever, so it is stored as contract code, where a byte costs a
-/// third of what it costs in a storage slot. Its account is created by CREATE2 with a salt made from the version id and
-/// an init code that is always the same, so the record's address follows from the id and no slot has to point at it.
+/// third of what it costs in a storage slot. Its account is created by CREATE2 with a salt made from the record's id and an
+/// init code that is always the same, so the record's address follows from the id and no slot has to point at it.
 ///
 /// CREATE2 hashes the init code into the address: the record cannot be inside it. Instead the init code calls its
 /// creator back, and the creator's `fallback` answers with the bytes, which wait in transient storage meanwhile.
@@ -30,7 +30,7 @@ abstract contract RecordAccounts {
     }
 
     /// @dev Stores `data`, which begins with 00, as the code of the account that `salt` gives.
-    /// @return account Its address; all of `data` is there, or the call reverts.
+    /// @return account Its address; all of `data` is there. Zero if that account was there before.
     function _createRecord(bytes32 salt, bytes memory data) internal returns (address account) {
         bytes32 initCode = INIT_CODE;
         assembly ("memory-safe") {
@@ -43,8 +43,7 @@ abstract contract RecordAccounts {
         }
         // A call back that runs out of gas gives an account without code, and CREATE2 reports success.
         if (account.code.length == data.length) return account;
-        if (account == address(0) && _exists(salt)) revert IModelRegistry.VersionTaken(salt);
-        revert IModelRegistry.RecordFailed();
+        if (account != address(0) || !_exists(salt)) revert IModelRegistry.RecordFailed();
     }
 
     function _recordAccount(bytes32 salt) internal view returns (address account) {
