@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from citrate.cli import context, progress
 from citrate.cli.sizes import human_size
-from citrate.core.errors import ConfigError
+from citrate.core.errors import ConfigError, NotFoundError, StoreError
+
+if TYPE_CHECKING:
+    from citrate.registry.store import StoredObject
 
 app = context.new_app(no_args_is_help=True)
 Cid = Annotated[str, typer.Argument(metavar="CID", help="An object's CID.")]
@@ -28,13 +33,30 @@ def ls() -> None:
     Example: citrate store ls --json
     """
     found = context.registry().store.ls()
-    rows = [{"cid": o.cid, "sha256": o.sha256, "size_bytes": o.size_bytes, "pinned": o.pinned} for o in found]
 
     def human() -> None:
-        lines = [(human_size(o.size_bytes), "pinned" if o.pinned else "", o.cid) for o in found]
-        context.table(lines, ("SIZE", "", "CID"))
+        lines = [(human_size(o.size_bytes), "pinned" if o.pinned else "", _kind(o), o.cid) for o in found]
+        context.table(lines, ("SIZE", "", "KEPT AS", "CID"))
 
-    context.emit({"objects": rows}, human)
+    context.emit({"objects": [_row(o) for o in found]}, human)
+
+
+def _row(stored: StoredObject) -> dict[str, object]:
+    """An object in JSON; ``sha256`` is null and ``blocks`` counted for a DAG that is kept as blocks."""
+    return {
+        "cid": stored.cid,
+        "sha256": stored.sha256 or None,
+        "size_bytes": stored.size_bytes,
+        "pinned": stored.pinned,
+        "blocks": stored.blocks,
+        "whole": stored.whole,
+    }
+
+
+def _kind(stored: StoredObject) -> str:
+    if not stored.blocks:
+        return "files"
+    return f"{stored.blocks} blocks" + ("" if stored.whole else ", not whole")
 
 
 @app.command()
@@ -67,17 +89,64 @@ def where(cid: Cid) -> None:
     context.emit({"cid": cid, "path": str(path)}, lambda: context.say(str(path)))
 
 
+@app.command("import")
+def import_(
+    car: Annotated[Path, typer.Argument(metavar="CAR", help="A CAR file of version 1 or 2; - for stdin.")],
+    reason: Annotated[str, typer.Option(help="Who needs it.")] = "imported",
+    partial: Annotated[bool, typer.Option("--partial", help="Keep a DAG although blocks of it are missing.")] = False,
+) -> None:
+    """Put the DAGs of a CAR into the store, every block compared with its CID, and pin their roots.
+
+    What citrate itself could have written becomes plain files; any other DAG is kept as blocks beside them.
+
+    Example: ipfs dag export bafybei... | citrate store import -
+    """
+    from citrate.registry.store.importing import import_car
+
+    store = context.registry().store
+    if car == Path("-") and sys.stdin.isatty():
+        raise ConfigError("a CAR is binary, and nobody types one", hint="citrate store import FILE")
+    with progress.bars() as on_progress, _opened(car) as stream:
+        total = car.stat().st_size if car.is_file() else 0
+        found = import_car(store, stream, reason, partial=partial, total_bytes=total, progress=on_progress)
+    rows = [{**_row(one.stored), "status": "added" if one.added else "unchanged"} for one in found]
+
+    def human() -> None:
+        for one in found:
+            size = human_size(one.stored.size_bytes)
+            context.talk(f"{'added' if one.added else 'here already'}: {size}, kept as {_kind(one.stored)}")
+            context.say(one.stored.cid)
+
+    context.emit({"path": str(car), "objects": rows}, human)
+
+
+@contextlib.contextmanager
+def _opened(car: Path) -> Iterator[BinaryIO]:
+    if car == Path("-"):
+        yield sys.stdin.buffer
+        return
+    try:
+        stream = car.open("rb", buffering=1 << 20)
+    except FileNotFoundError as error:
+        raise NotFoundError(f"no such file: {car}") from error
+    except OSError as error:
+        raise StoreError(f"cannot read {car}: {error.strerror}", hint="check its permissions") from error
+    with stream:
+        yield stream
+
+
 @app.command()
 def export(
     cid: Cid,
     out: Annotated[Path, typer.Option(help="The CAR file to write; - for stdout.")] = Path("-"),
 ) -> None:
-    """Write an object as a CAR file, every block compared with its CID.
+    """Write an object, or any DAG inside one, as a CAR file, every block compared with its CID.
 
     Example: citrate store export bafybei... --out model.car
     """
     registry = context.registry()
-    registry.store.artifact(cid)
+    if not registry.store.owners(cid):
+        raise NotFoundError(f"{cid} is not in the store", hint="see what is: citrate store ls")
     if out == Path("-"):
         if sys.stdout.isatty() or context.wants_json():
             raise ConfigError("a CAR is binary", hint="--out FILE")
@@ -117,7 +186,7 @@ def unpin(cid: Cid) -> None:
     Example: citrate store unpin bafybei...
     """
     store = context.registry().store
-    store.artifact(cid)
+    store.stored(cid)
     for reason in store.pins(cid):
         store.unpin(cid, reason)
     _show_pins(cid, [])
@@ -137,7 +206,7 @@ def gc(dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would g
     Example: citrate store gc --dry-run
     """
     gone = context.registry().store.gc(dry_run=dry_run)
-    rows = [{"cid": o.cid, "sha256": o.sha256, "size_bytes": o.size_bytes} for o in gone]
+    rows = [{"cid": o.cid, "sha256": o.sha256 or None, "size_bytes": o.size_bytes} for o in gone]
 
     def human() -> None:
         context.table([(human_size(o.size_bytes), o.cid) for o in gone])

@@ -1,27 +1,27 @@
-"""CAR files (version 1): blocks in a row, each with its CID, under a header that names the root.
+"""CAR files (version 1), written: blocks in a row, each with its CID, under a header that names the root.
 
-Source: https://ipld.io/specs/transport/car/carv1/.
+Source: https://ipld.io/specs/transport/car/carv1/. ``carfile`` reads them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from citrate.registry import cid as cids
-from citrate.registry import dagpb
+from citrate.core.sink import Buffer
+from citrate.registry import dagcbor, ipld
+from citrate.registry.cid import Cid
+from citrate.registry.varint import varint
 
 
 def header(root: str) -> bytes:
-    """The header of a CAR with one root: ``{"roots": [root], "version": 1}`` in DAG-CBOR."""
-    link = b"\0" + cids.to_bytes(*cids.decode(root))
-    body = b"\xa2\x65roots\x81\xd8\x2a\x58" + bytes((len(link),)) + link + b"\x67version\x01"
-    return dagpb.varint(len(body)) + body
+    """The header of a CAR with one root."""
+    return dagcbor.car_header([Cid.parse(root)])
 
 
-def frame(cid: str, block: bytes) -> bytes:
+def frame(cid: str, block: Buffer) -> bytes:
     """One block as it stands in a CAR."""
-    binary = cids.to_bytes(*cids.decode(cid))
-    return dagpb.varint(len(binary) + len(block)) + binary + block
+    binary = Cid.parse(cid).binary
+    return varint(len(binary) + len(block)) + binary + block
 
 
 def export(root: str, read: Callable[[str], bytes]) -> Iterator[bytes]:
@@ -32,21 +32,33 @@ def export(root: str, read: Callable[[str], bytes]) -> Iterator[bytes]:
         read: returns the verified block of a CID.
     """
     yield header(root)
-    yield from (frame(cid, block) for cid, block in walk(root, read))
+    yield from frames(walk(root, read))
 
 
-def walk(root: str, read: Callable[[str], bytes]) -> Iterator[tuple[str, bytes]]:
-    """Every block of a DAG once, depth first in the order of its links."""
-    seen: set[bytes] = set()
-    ahead = [root]
+def frames(blocks: Iterable[tuple[str, bytes]], *, duplicates: bool = False) -> Iterator[bytes]:
+    """Blocks as they stand in a CAR, each once unless ``duplicates``; those that are their own CID are left out."""
+    seen: set[str] = set()
+    for cid, block in blocks:
+        if (duplicates or cid not in seen) and not Cid.parse(cid).is_identity:
+            yield frame(cid, block)
+        if not duplicates:
+            seen.add(cid)
+
+
+def walk(root: str, read: Callable[[str], bytes], *, duplicates: bool = False) -> Iterator[tuple[str, bytes]]:
+    """Every block of a DAG, depth first in the order of its links; once, or as often as it is linked to.
+
+    Raises:
+        FormatError: a block is malformed, or nobody here knows its codec's links.
+    """
+    seen: set[Cid] = set()
+    ahead = [Cid.parse(root)]
     while ahead:
         cid = ahead.pop()
-        codec, digest = cids.decode(cid)
-        if digest in seen:
+        if cid in seen:
             continue
-        seen.add(digest)
-        block = read(cid)
-        yield cid, block
-        if codec == cids.DAG_PB:
-            links = dagpb.decode(block).links
-            ahead.extend(cids.encode(*cids.from_bytes(link.cid)) for link in reversed(links))
+        if not duplicates:
+            seen.add(cid)
+        block = read(str(cid))
+        yield str(cid), block
+        ahead.extend(reversed(ipld.links(cid, block)))

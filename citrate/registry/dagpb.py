@@ -12,6 +12,12 @@ from enum import IntEnum
 
 from citrate.core.errors import FormatError
 from citrate.registry import cid as cids
+from citrate.registry.varint import read_varint, varint
+
+__all__ = [
+    "BLOCK_MAX_BYTES", "Kind", "Link", "Node", "UnixFs", "decode", "decode_unixfs", "directory_data", "encode",
+    "file_data", "leaf_data", "link_bytes", "read_varint", "shard_data", "varint",
+]  # fmt: skip
 
 BLOCK_MAX_BYTES = 2 << 20
 """The largest block that IPFS nodes exchange."""
@@ -19,11 +25,14 @@ BLOCK_MAX_BYTES = 2 << 20
 _LINKS_TAG, _DATA_TAG = 0x12, 0x0A
 _HASH_TAG, _NAME_TAG, _TSIZE_TAG = 0x0A, 0x12, 0x18
 _MURMUR3_X64_64 = 0x22
+_VARINT_TYPE, _BYTES_TYPE = 0, 2
+_UNIXFS_DATA_TAG, _SIZE_TAG, _PACKED_SIZES_TAG = 0x12, 0x20, 0x22
 
 
 @dataclass(frozen=True)
 class Link:
-    """A link to a child: its binary CID (36 bytes), its name as UTF-8, and the cumulative size of its DAG."""
+    """A link to a child: its binary CID (36 bytes in what citrate writes), its name as UTF-8, and the bytes of all
+    blocks of its DAG."""
 
     cid: bytes
     name: bytes
@@ -36,34 +45,6 @@ class Node:
 
     links: tuple[Link, ...]
     data: bytes
-
-
-def varint(number: int) -> bytes:
-    """Encode an unsigned LEB128 number."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def read_varint(block: bytes, at: int) -> tuple[int, int]:
-    """Decode the number at ``at``; returns it and the position after it.
-
-    Raises:
-        FormatError: the bytes end, or the number does not fit 63 bits or is not in its shortest form.
-    """
-    number = shift = 0
-    while at < len(block) and shift < 63:
-        byte = block[at]
-        number |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            if byte == 0 and shift > 7:
-                break
-            return number, at
-    raise FormatError("malformed number in a dag-pb block")
 
 
 def link_bytes(name_bytes: int, tsize: int) -> int:
@@ -86,24 +67,25 @@ def encode(links: Iterable[Link], data: bytes) -> bytes:
 
 
 def decode(block: bytes) -> Node:
-    """Decode a dag-pb block of at most 2 MiB.
+    """Decode a dag-pb block of at most 2 MiB, with its data before or after its links.
 
     Raises:
-        FormatError: too large, malformed, in another order than canonical, or a link that is no supported CID.
+        FormatError: too large, malformed, or a link without a CID.
     """
     if len(block) > BLOCK_MAX_BYTES:
         raise FormatError(f"block of {len(block)} bytes, more than {BLOCK_MAX_BYTES}")
-    links, at, data = [], 0, b""
+    links, at, data = [], 0, None
     while at < len(block):
         tag = block[at]
+        first = at == 0
         body, at = _field(block, at + 1)
-        if tag == _DATA_TAG and at == len(block):
+        if tag == _DATA_TAG and data is None and (first or at == len(block)):
             data = body
         elif tag == _LINKS_TAG:
             links.append(_decode_link(body))
         else:
             raise FormatError("malformed dag-pb block")
-    return Node(tuple(links), data)
+    return Node(tuple(links), data or b"")
 
 
 def _field(block: bytes, at: int) -> tuple[bytes, int]:
@@ -114,17 +96,17 @@ def _field(block: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _decode_link(body: bytes) -> Link:
-    cid, name, at = b"", b"", 0
+    cid, name, tsize, at = b"", b"", 0, 0
     if body[at : at + 1] == bytes((_HASH_TAG,)):
         cid, at = _field(body, at + 1)
     if body[at : at + 1] == bytes((_NAME_TAG,)):
         name, at = _field(body, at + 1)
-    if body[at : at + 1] != bytes((_TSIZE_TAG,)):
+    if body[at : at + 1] == bytes((_TSIZE_TAG,)):
+        tsize, at = read_varint(body, at + 1)
+    if at != len(body) or not cid:
         raise FormatError("malformed link in a dag-pb block")
-    tsize, at = read_varint(body, at + 1)
-    if at != len(body):
-        raise FormatError("malformed link in a dag-pb block")
-    cids.from_bytes(cid)
+    if len(cid) != cids.BINARY_BYTES or cid[:4] != b"\x01\x55\x12\x20":  # a raw leaf's needs no closer look
+        cids.Cid.decode(cid)
     return Link(cid, name, tsize)
 
 
@@ -151,35 +133,53 @@ class UnixFs:
 
 
 def decode_unixfs(record: bytes) -> UnixFs:
-    """Decode the data of a dag-pb node.
+    """Decode the data of a dag-pb node; modes and times (UnixFS 1.5) and what later versions add are passed over.
 
     Raises:
         FormatError: malformed, or of an unknown kind.
     """
     numbers: dict[int, int] = {}
-    sizes, data, at = [], b"", 0
+    sizes: list[int] = []
+    data, at = b"", 0
     while at < len(record):
-        tag, at = record[at], at + 1
-        if tag == 0x12:
-            data, at = _field(record, at)
-            continue
-        number, at = read_varint(record, at)
-        if tag == 0x20:
-            sizes.append(number)
-        elif tag in (0x08, 0x18, 0x28, 0x30):
+        tag, at = read_varint(record, at)
+        if tag & 7 == _BYTES_TYPE:
+            body, at = _field(record, at)
+            if tag == _UNIXFS_DATA_TAG:
+                data = body
+            elif tag == _PACKED_SIZES_TAG:
+                sizes.extend(_packed(body))
+        elif tag & 7 == _VARINT_TYPE:
+            number, at = read_varint(record, at)
+            if tag == _SIZE_TAG:
+                sizes.append(number)
             numbers[tag] = number
         else:
             raise FormatError("malformed UnixFS record")
     kind = numbers.get(0x08, -1)
     if kind not in list(Kind):
         raise FormatError("UnixFS record of an unknown kind")
-    return UnixFs(Kind(kind), data, numbers.get(0x18, 0), tuple(sizes), numbers.get(0x30, 0))
+    return UnixFs(Kind(kind), data, numbers.get(0x18, len(data)), tuple(sizes), numbers.get(0x30, 0))
+
+
+def _packed(body: bytes) -> list[int]:
+    numbers, at = [], 0
+    while at < len(body):
+        number, at = read_varint(body, at)
+        numbers.append(number)
+    return numbers
 
 
 def file_data(sizes: Sequence[int]) -> bytes:
     """The UnixFS record of a file's inner node; ``sizes`` are the file bytes under each child."""
     record = bytes((0x08, Kind.FILE, 0x18)) + varint(sum(sizes))
     return record + b"".join(b"\x20" + varint(size) for size in sizes)
+
+
+def leaf_data(data: bytes) -> bytes:
+    """The UnixFS record of a leaf that is no raw block, as the profile of 2015 has them."""
+    inside = b"\x12" + varint(len(data)) + data if data else b""
+    return bytes((0x08, Kind.FILE)) + inside + b"\x18" + varint(len(data))
 
 
 def directory_data() -> bytes:

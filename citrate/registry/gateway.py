@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from citrate.core.errors import CitrateError, FormatError, IntegrityError, NotFoundError, StoreError
 from citrate.registry import car, reader
-from citrate.registry.reader import Found
+from citrate.registry.paths import Found, find
 from citrate.registry.store import Store
 
 DEFAULT_PORT = 8480
@@ -171,7 +171,7 @@ class _Gateway:
         if wanted.format not in ("", "raw", "car"):
             return PlainTextResponse(f"format {wanted.format[:40]!r} is not served here", 406)
         self._require_allowed(wanted.root)
-        found = reader.find(self._store.block, wanted.root, wanted.path)
+        found = find(self._store.block, wanted.root, wanted.path)
         if wanted.format == "raw":
             return self._raw(request, wanted, found)
         if wanted.format == "car":

@@ -1,29 +1,28 @@
-"""Read files and directories out of their blocks, whatever wrote them.
+"""Read files and folders out of their blocks, whatever wrote them: any chunking, any profile, sharded or not.
 
 ``Read`` returns the block of a CID, compared with it; everything here follows links from a root that is trusted, so
-what comes out is what the root's author put in. Depths and sizes are bounded, since that author may be hostile.
+what comes out is what the root's author put in. Depths are bounded, since that author may be hostile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from citrate.core.errors import FormatError, NotFoundError
+from citrate.core.errors import FormatError
 from citrate.registry import cid as cids
-from citrate.registry import dag, dagpb
-from citrate.registry.dagpb import Kind, Link, Node, UnixFs
+from citrate.registry import dagpb
+from citrate.registry.cid import Cid
+from citrate.registry.dagpb import Kind, Node, UnixFs
+from citrate.registry.paths import Read, is_shard_link
 
-Read: TypeAlias = Callable[[str], bytes]
-
-_FILE_DEPTH_MAX = 8
+_FILE_DEPTH_MAX = 64
 _SHARD_DEPTH_MAX = 8
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A child of a directory. ``tsize``: bytes of all its blocks, as the directory states them."""
+    """A child of a folder. ``tsize``: bytes of all its blocks, as the folder states them."""
 
     name: str
     cid: str
@@ -31,34 +30,13 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Found:
-    """Where a path leads. ``via``: the CIDs of the blocks that were read on the way, root first, ``cid`` excluded."""
+class _Part:
+    """A piece of a file still to be read: its block, and which of its bytes are wanted."""
 
-    cid: str
-    is_directory: bool
-    size_bytes: int
-    via: tuple[str, ...]
-
-
-def find(read: Read, root: str, path: str = "") -> Found:
-    """Follow ``path`` (names between ``/``) from ``root``.
-
-    Raises:
-        NotFoundError: a name does not exist, or a block is not there.
-        FormatError: a block is malformed, or is neither a file nor a directory.
-    """
-    cid, via = root, list[str]()
-    for name in filter(None, path.split("/")):
-        cid, passed = _step(read, cid, name)
-        via.extend(passed)
-    if cids.decode(cid)[0] == cids.RAW:
-        return Found(cid, False, len(read(cid)), tuple(via))
-    _, record = _node(read, cid)
-    if record.kind in (Kind.DIRECTORY, Kind.HAMT_SHARD):
-        return Found(cid, True, 0, tuple(via))
-    if record.kind in (Kind.FILE, Kind.RAW):
-        return Found(cid, False, record.size_bytes, tuple(via))
-    raise FormatError(f"{cid} is neither a file nor a directory")
+    cid: Cid
+    start: int
+    stop: int | None
+    depth: int
 
 
 def _node(read: Read, cid: str) -> tuple[Node, UnixFs]:
@@ -66,84 +44,103 @@ def _node(read: Read, cid: str) -> tuple[Node, UnixFs]:
     return node, dagpb.decode_unixfs(node.data)
 
 
-def _text(link: Link) -> str:
-    return cids.encode(*cids.from_bytes(link.cid))
-
-
-def _step(read: Read, cid: str, name: str) -> tuple[str, list[str]]:
-    """The child ``name`` of a directory, and the blocks read to find it."""
-    wanted, passed = name.encode(), list[str]()
-    name_hash = dag.name_hash(wanted)
-    for depth in range(_SHARD_DEPTH_MAX):
-        if cids.decode(cid)[0] == cids.RAW:
-            break
-        node, record = _node(read, cid)
-        passed.append(cid)
-        prefix = b"%02X" % name_hash[depth] if record.kind == Kind.HAMT_SHARD else b""
-        if record.kind not in (Kind.DIRECTORY, Kind.HAMT_SHARD) or (prefix and record.fanout != dag.FANOUT):
-            break
-        for link in node.links:
-            if link.name == prefix + wanted:
-                return _text(link), passed
-        below = [link for link in node.links if prefix and link.name == prefix]
-        if not below:
-            break
-        cid = _text(below[0])
-    raise NotFoundError(f"no {name!r} under {passed[0] if passed else cid}")
-
-
 def entries(read: Read, cid: str) -> list[Entry]:
-    """The children of a directory, by name.
+    """The children of a folder, by name.
 
     Raises:
         NotFoundError: a block is not there.
-        FormatError: a block is malformed, or no directory.
+        FormatError: a block is malformed, or no folder.
     """
-    return sorted(_entries(read, cid, 0), key=lambda entry: entry.name)
+    found = []
+    for folder, block in directory_blocks(read, cid):
+        node = dagpb.decode(block)
+        shard = dagpb.decode_unixfs(node.data).kind == Kind.HAMT_SHARD
+        for link in node.links:
+            if not (shard and is_shard_link(link.name)):
+                name = link.name[2:] if shard else link.name
+                found.append(Entry(_text(name, folder), str(Cid.decode(link.cid)), link.tsize))
+    return sorted(found, key=lambda entry: entry.name.encode())
 
 
-def _entries(read: Read, cid: str, depth: int) -> Iterator[Entry]:
-    node, record = _node(read, cid)
-    if depth > _SHARD_DEPTH_MAX or record.kind not in (Kind.DIRECTORY, Kind.HAMT_SHARD):
-        raise FormatError(f"{cid} is not a directory")
-    prefix = 2 if record.kind == Kind.HAMT_SHARD else 0
-    for link in node.links:
-        if prefix and len(link.name) == prefix:
-            yield from _entries(read, _text(link), depth + 1)
-        else:
-            yield Entry(link.name[prefix:].decode(errors="replace"), _text(link), link.tsize)
+def _text(name: bytes, folder: str) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{folder} has a name that is not UTF-8") from error
 
 
 def directory_blocks(read: Read, cid: str, depth: int = 0) -> Iterator[tuple[str, bytes]]:
-    """The blocks of a directory itself: one, or all shards of a HAMT."""
+    """The blocks of a folder itself: one, or all shards of a HAMT, depth first.
+
+    Raises:
+        NotFoundError: a block is not there.
+        FormatError: a block is malformed, or no folder.
+    """
+    if Cid.parse(cid).codec != cids.DAG_PB or depth > _SHARD_DEPTH_MAX:
+        raise FormatError(f"{cid} is not a directory")
     block = read(cid)
-    yield cid, block
     node = dagpb.decode(block)
-    if dagpb.decode_unixfs(node.data).kind == Kind.HAMT_SHARD and depth < _SHARD_DEPTH_MAX:
+    kind = dagpb.decode_unixfs(node.data).kind
+    if kind != Kind.HAMT_SHARD and (depth or kind != Kind.DIRECTORY):
+        raise FormatError(f"{cid} is not a directory")
+    yield cid, block
+    if kind == Kind.HAMT_SHARD:
         for link in node.links:
-            if len(link.name) == 2:
-                yield from directory_blocks(read, _text(link), depth + 1)
+            if is_shard_link(link.name):
+                yield from directory_blocks(read, str(Cid.decode(link.cid)), depth + 1)
 
 
-def content(read: Read, cid: str, start: int = 0, stop: int | None = None, depth: int = 0) -> Iterator[bytes]:
+def content(read: Read, cid: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
     """The bytes of a file from ``start`` up to ``stop``, in pieces of at most one block.
 
     Raises:
         NotFoundError: a block is not there.
         FormatError: a block is malformed, or no part of a file.
     """
-    if cids.decode(cid)[0] == cids.RAW:
-        yield read(cid)[start:stop]
-        return
-    node, record = _node(read, cid)
-    whole = len(record.sizes) == len(node.links) and record.size_bytes == len(record.data) + sum(record.sizes)
-    if record.kind not in (Kind.FILE, Kind.RAW) or not whole or depth > _FILE_DEPTH_MAX:
-        raise FormatError(f"{cid} is no part of a file")
-    stop = record.size_bytes if stop is None else min(stop, record.size_bytes)
-    if inline := record.data[start:stop]:
-        yield inline
-    at = len(record.data)
-    for link, size in zip(node.links, record.sizes, strict=True):
-        if start < at + size and at < stop:
-            yield from content(read, _text(link), max(0, start - at), min(size, stop - at), depth + 1)
-        at += size
+    for _, _, piece in parts(read, cid, start, stop):
+        if piece:
+            yield piece
+
+
+def parts(read: Read, cid: str, start: int = 0, stop: int | None = None) -> Iterator[tuple[str, bytes, bytes]]:
+    """The blocks of a file that hold its bytes from ``start`` up to ``stop``, depth first, root first.
+
+    Yields:
+        A block's CID, the block, and the wanted bytes that lie in it.
+
+    Raises:
+        NotFoundError: a block is not there.
+        FormatError: a block is malformed, or no part of a file.
+    """
+    ahead = [_Part(Cid.parse(cid), start, stop, 0)]
+    while ahead:
+        part = ahead.pop()
+        block = read(str(part.cid))
+        if part.cid.codec == cids.RAW:
+            yield str(part.cid), block, block[part.start : part.stop]
+            continue
+        node, record = _inner(part, block)
+        end = record.size_bytes if part.stop is None else min(part.stop, record.size_bytes)
+        yield str(part.cid), block, record.data[part.start : end]
+        at, below = len(record.data), []
+        for link, size in zip(node.links, record.sizes, strict=True):
+            if part.start < at + size and at < end:
+                inside = _Part(Cid.decode(link.cid), max(0, part.start - at), min(size, end - at), part.depth + 1)
+                below.append(inside)
+            at += size
+        ahead.extend(reversed(below))
+
+
+def _inner(part: _Part, block: bytes) -> tuple[Node, UnixFs]:
+    if part.cid.codec == cids.DAG_PB and part.depth <= _FILE_DEPTH_MAX:
+        node = dagpb.decode(block)
+        record = dagpb.decode_unixfs(node.data)
+        whole = len(record.sizes) == len(node.links) and record.size_bytes == len(record.data) + sum(record.sizes)
+        if record.kind in (Kind.FILE, Kind.RAW) and whole:
+            return node, record
+    raise FormatError(f"{part.cid} is no part of a file")
+
+
+def symlink(read: Read, cid: str) -> bytes:
+    """Where a symbolic link points to, as its author wrote it; it is never followed here."""
+    return _node(read, cid)[1].data

@@ -22,8 +22,8 @@ from citrate.registry.cid import DIGEST_BYTES
 from citrate.registry.dag import CHUNK_BYTES, InnerNode
 from citrate.registry.store.layout import file_lock
 
-_VERSION = 1
-_SCHEMA = """
+_VERSION = 2
+_SCHEMA_1 = """
 CREATE TABLE objects(
     id INTEGER PRIMARY KEY, cid TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, size_bytes INTEGER NOT NULL,
     bare INTEGER NOT NULL, added_s INTEGER NOT NULL);
@@ -42,6 +42,18 @@ CREATE TABLE nodes(
 CREATE INDEX nodes_by_object ON nodes(object_id);
 CREATE TABLE pins(cid TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY(cid, reason)) WITHOUT ROWID;
 """
+_SCHEMA_2 = """
+CREATE TABLE packs(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE dags(
+    id INTEGER PRIMARY KEY, cid TEXT NOT NULL UNIQUE, size_bytes INTEGER NOT NULL, blocks INTEGER NOT NULL,
+    whole INTEGER NOT NULL, pack_id INTEGER NOT NULL REFERENCES packs, added_s INTEGER NOT NULL);
+CREATE TABLE blocks(
+    hash BLOB NOT NULL, dag_id INTEGER NOT NULL REFERENCES dags ON DELETE CASCADE, offset INTEGER NOT NULL,
+    length INTEGER NOT NULL, PRIMARY KEY(hash, dag_id)) WITHOUT ROWID;
+CREATE INDEX blocks_by_dag ON blocks(dag_id);
+"""
+_STEPS = (_SCHEMA_1, _SCHEMA_2)
+"""What each version of the index added; an older index is brought up step by step when it is opened."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +128,10 @@ class Index:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
+        if version < _VERSION:
             with file_lock(self._path.with_name("index.lock")):  # switching to WAL does not wait for others by itself
                 self._create(connection)
-        elif version != _VERSION:
+        elif version > _VERSION:
             raise StoreError(
                 f"the store's index has format {version}, this citrate knows {_VERSION}", hint="use a newer citrate"
             )
@@ -130,10 +142,10 @@ class Index:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN IMMEDIATE")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:  # else another process was faster
-            for statement in _SCHEMA.split(";"):
+        for step in _STEPS[version:]:  # none if another process was faster
+            for statement in step.split(";"):
                 connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
 
     @property
@@ -142,25 +154,33 @@ class Index:
         return self._path.exists()
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self, attached: Path | None = None) -> Iterator[sqlite3.Connection]:
+        """One transaction; ``attached`` is another database that it may read, as ``scratch``."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         connection = self._connection()
-        connection.execute("BEGIN IMMEDIATE")
+        if attached is not None:
+            connection.execute("ATTACH ? AS scratch", (str(attached),))
         try:
-            yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+        finally:
+            if attached is not None:
+                connection.execute("DETACH scratch")
 
-    def _read(self, statement: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
+    def read(self, statement: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
+        """The rows of a query; none while there is no index."""
         if not self.exists:
             return []
         return self._connection().execute(statement, values).fetchall()
 
     def insert(self, artifact: Artifact, files: Iterable[StagedFile], nodes: Iterable[InnerNode]) -> None:
         """Record a complete object; from now on it exists. ``nodes``: the blocks of its folders."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             cursor = connection.execute(
                 "INSERT INTO objects(cid, sha256, size_bytes, bare, added_s) VALUES(?, ?, ?, ?, ?)",
                 (artifact.cid, artifact.sha256, artifact.size_bytes, artifact.bare, int(time.time())),
@@ -189,20 +209,20 @@ class Index:
 
     def delete(self, cid: str) -> None:
         """Forget an object; from now on it does not exist. Its pins stay."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute("DELETE FROM objects WHERE cid = ?", (cid,))
 
     def has(self, cid: str) -> bool:
-        return bool(self._read("SELECT 1 FROM objects WHERE cid = ?", cid))
+        return bool(self.read("SELECT 1 FROM objects WHERE cid = ?", cid))
 
     def objects(self) -> list[Artifact]:
         """All objects, oldest first, without their files."""
-        rows = self._read("SELECT cid, sha256, size_bytes, bare FROM objects ORDER BY id")
+        rows = self.read("SELECT cid, sha256, size_bytes, bare FROM objects ORDER BY id")
         return [Artifact(cid, sha256, size, (), bool(bare)) for cid, sha256, size, bare in rows]
 
     def artifact(self, cid: str) -> Artifact | None:
         """An object with its files, or None."""
-        rows = self._read("SELECT sha256, size_bytes, bare FROM objects WHERE cid = ?", cid)
+        rows = self.read("SELECT sha256, size_bytes, bare FROM objects WHERE cid = ?", cid)
         if not rows:
             return None
         files = sorted((file.entry for file in self.files(cid)), key=lambda entry: entry.path.encode())
@@ -218,7 +238,7 @@ class Index:
         return self._files("files.cid = ?", cid)
 
     def _files(self, where: str, value: str) -> list[IndexedFile]:
-        rows = self._read(
+        rows = self.read(
             "SELECT files.id, objects.cid, path, files.size_bytes, files.sha256, files.cid, receipt "  # noqa: S608
             f"FROM files JOIN objects ON objects.id = object_id WHERE {where} ORDER BY files.id",
             value,
@@ -230,17 +250,17 @@ class Index:
 
     def leaves(self, file_id: int) -> bytes:
         """The digests of a file's leaves, in order, 32 bytes each."""
-        rows = self._read("SELECT digest FROM leaves WHERE file_id = ? ORDER BY position", file_id)
+        rows = self.read("SELECT digest FROM leaves WHERE file_id = ? ORDER BY position", file_id)
         return b"".join(digest for (digest,) in rows)
 
     def set_receipt(self, file_id: int, receipt: Receipt) -> None:
         """Note that the file was hashed again and is unchanged."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute("UPDATE files SET receipt = ? WHERE id = ?", (str(receipt), file_id))
 
     def leaf_places(self, digest: bytes) -> list[LeafPlace]:
         """Where a leaf lies, at most once for each object."""
-        rows = self._read(
+        rows = self.read(
             "SELECT objects.cid, path, files.size_bytes, min(position) FROM leaves JOIN files ON files.id = file_id "
             "JOIN objects ON objects.id = object_id WHERE digest = ? GROUP BY objects.cid",
             digest,
@@ -252,21 +272,21 @@ class Index:
 
     def nodes(self, digest: bytes) -> list[tuple[str, bytes]]:
         """The dag-pb blocks with this digest, each with the object it belongs to."""
-        return self._read(
+        return self.read(
             "SELECT objects.cid, block FROM nodes JOIN objects ON objects.id = object_id WHERE digest = ?", digest
         )
 
     def pin(self, cid: str, reason: str) -> None:
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute("INSERT OR IGNORE INTO pins VALUES(?, ?)", (cid, reason))
 
     def unpin(self, cid: str, reason: str) -> None:
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute("DELETE FROM pins WHERE cid = ? AND reason = ?", (cid, reason))
 
     def pins(self, cid: str) -> list[str]:
-        return [reason for (reason,) in self._read("SELECT reason FROM pins WHERE cid = ? ORDER BY reason", cid)]
+        return [reason for (reason,) in self.read("SELECT reason FROM pins WHERE cid = ? ORDER BY reason", cid)]
 
     def pinned(self) -> set[str]:
         """The CIDs that have a pin."""
-        return {cid for (cid,) in self._read("SELECT DISTINCT cid FROM pins")}
+        return {cid for (cid,) in self.read("SELECT DISTINCT cid FROM pins")}

@@ -5,6 +5,7 @@
     objects/CID/...        the files of one object, read-only; complete, because renamed into place
     staging/RANDOM/...     an object being written; its writer holds staging/RANDOM.lock
     partial/CID/...        an object being fetched, resumed by the next attempt; under locks/CID.lock
+    packs/NAME             the blocks of one or more DAGs that are no plain files, one after the other; read-only
     damaged/CID.RANDOM/... an object that was found damaged and replaced; for whoever wants to know why
     locks/CID.lock         who may create or remove this object
     index.sqlite           what is in objects/ (a folder that is not in the index is not an object)
@@ -52,6 +53,15 @@ class Layout:
         """The folders of all objects, and of such as a killed process left."""
         folder = self.root / "objects"
         return list(folder.iterdir()) if folder.exists() else []
+
+    def pack(self, name: str) -> Path:
+        """The file that holds the blocks of imported DAGs."""
+        return self.root / "packs" / name
+
+    def packs(self) -> list[str]:
+        """The names of all packs, and of such as a killed process left."""
+        folder = self.root / "packs"
+        return [path.name for path in folder.iterdir()] if folder.exists() else []
 
     def damaged(self, cid: str) -> Path:
         """A new place for a damaged object."""

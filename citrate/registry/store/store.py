@@ -7,8 +7,6 @@ are plain and read-only, and what leaves the store was compared with its hash on
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +17,12 @@ from citrate.core.sink import Progress
 from citrate.registry import car, reader, unixfs
 from citrate.registry import cid as cids
 from citrate.registry import dag as dags
+from citrate.registry.cid import Cid
 from citrate.registry.dag import CHUNK_BYTES
+from citrate.registry.paths import Entity, find
 from citrate.registry.store.checking import VERIFY_HINT, Checker
+from citrate.registry.store.dag_writer import DagWriter
+from citrate.registry.store.dags import DagShelf, StoredDag, read_piece
 from citrate.registry.store.index import Index, LeafPlace, StagedFile
 from citrate.registry.store.layout import Layout, disk_errors, remove_tree, sync_directory, sync_tree
 from citrate.registry.store.writer import DiskFile, ObjectWriter
@@ -29,13 +31,23 @@ from citrate.registry.stream import HashedFile
 
 @dataclass(frozen=True)
 class StoredObject:
-    """An object of the store, as ``store ls`` shows it. ``path``: the plain file or the directory."""
+    """An object of the store, as ``store ls`` shows it.
+
+    Attributes:
+        sha256: of the plain file or folder; empty for a DAG that is kept as blocks.
+        size_bytes: of the files; of the blocks, where there are none.
+        path: the plain file or the directory; the pack that holds the blocks.
+        blocks: how many blocks a DAG has that is kept as blocks; 0 for plain files.
+        whole: whether every block is here; only an import that asked for it leaves some out.
+    """
 
     cid: str
     sha256: str
     size_bytes: int
     pinned: bool
     path: Path
+    blocks: int = 0
+    whole: bool = True
 
 
 class Store:
@@ -48,6 +60,7 @@ class Store:
         self._layout = Layout(root.absolute())
         self._index = Index(self._layout.index)
         self._checker = Checker(self._layout, self._index)
+        self._shelf = DagShelf(self._layout, self._index)
 
     @property
     def root(self) -> Path:
@@ -71,6 +84,10 @@ class Store:
                 artifact = sink.commit()
         """
         return ObjectWriter(self._layout, self._commit, bare=bare)
+
+    def dag_writer(self) -> DagWriter:
+        """Write DAGs block by block; see ``importing`` for what is done with them."""
+        return DagWriter(self._layout, self._shelf, self.block)
 
     def add(self, path: Path, progress: Progress | None = None) -> Artifact:
         """Copy a file or directory into the store, hashing it on the way.
@@ -164,6 +181,11 @@ class Store:
         """
         with disk_errors(self.root, cid):
             artifact = self._index.artifact(cid)
+            as_blocks = artifact is None and self._shelf.get(cid) is not None
+        if as_blocks:
+            raise NotFoundError(
+                f"{cid} is kept as blocks and has no plain files", hint=f"citrate cat {cid}/PATH prints a file of it"
+            )
         if artifact is None:
             raise NotFoundError(f"{cid} is not in the store at {self.root}", hint="see what is: citrate store ls")
         return artifact
@@ -198,20 +220,45 @@ class Store:
         damages: list[CitrateError] = []
         for stored in objects:
             with disk_errors(self.root, stored.cid):
-                damages.extend(self._checker.damages(self.artifact(stored.cid)))
+                found = self._shelf.damages(stored.cid) if stored.blocks else None
+                damages.extend(found or self._checker.damages(self.artifact(stored.cid)))
             done += stored.size_bytes
             if progress is not None:
                 progress("verify", done, total)
         return damages
 
     def ls(self) -> list[StoredObject]:
-        """All objects, oldest first."""
+        """All objects, oldest first; those that are kept as blocks after those that are plain files."""
         with disk_errors(self.root):
             pinned = self._index.pinned()
-            return [
+            files = [
                 StoredObject(found.cid, found.sha256, found.size_bytes, found.cid in pinned, self._path(found))
                 for found in self._index.objects()
             ]
+            return files + [self._stored_dag(found, found.cid in pinned) for found in self._shelf.ls()]
+
+    @staticmethod
+    def _stored_dag(found: StoredDag, pinned: bool) -> StoredObject:
+        return StoredObject(found.cid, "", found.size_bytes, pinned, found.path, found.blocks, found.whole)
+
+    def stored(self, cid: str) -> StoredObject:
+        """One object, of either kind, as ``ls`` shows it.
+
+        Raises:
+            NotFoundError: it is not in the store.
+        """
+        with disk_errors(self.root, cid):
+            pinned = bool(self._index.pins(cid))
+            if (dag := self._shelf.get(cid)) is not None:
+                return self._stored_dag(dag, pinned)
+            found = self.artifact(cid)
+            return StoredObject(found.cid, found.sha256, found.size_bytes, pinned, self._path(found))
+
+    def has_whole_dag(self, cid: str) -> bool:
+        """Whether a DAG of this root is kept as blocks, whole and sound; every block is read."""
+        with disk_errors(self.root, cid):
+            dag = self._shelf.get(cid)
+            return dag is not None and dag.whole and not any(self._shelf.damages(cid))
 
     def pin(self, cid: str, reason: str) -> None:
         """Keep the object, for ``reason`` (who needs it).
@@ -220,7 +267,7 @@ class Store:
             NotFoundError: it is not in the store.
         """
         with disk_errors(self.root, cid), self._layout.lock(cid):
-            self.artifact(cid)
+            self.stored(cid)
             self._index.pin(cid, reason)
 
     def unpin(self, cid: str, reason: str) -> None:
@@ -240,12 +287,15 @@ class Store:
             NotFoundError: it is not in the store.
             NotPermittedError: it is pinned.
         """
-        self.artifact(cid)
+        kept_as_blocks = bool(self.stored(cid).blocks)
         with disk_errors(self.root, cid), self._layout.lock(cid):
             if reasons := self._index.pins(cid):
                 raise NotPermittedError(f"{cid} is pinned: {', '.join(reasons)}", hint="unpin it first")
-            self._index.delete(cid)
-            remove_tree(self._layout.object(cid))
+            if kept_as_blocks:
+                self._shelf.delete(cid)
+            else:
+                self._index.delete(cid)
+                remove_tree(self._layout.object(cid))
 
     def set_aside(self, cid: str) -> None:
         """Move a damaged object out of the store, to ``damaged/`` beside it, so that a sound one can take its place.
@@ -271,6 +321,7 @@ class Store:
                 self.remove(stored.cid)
         with disk_errors(self.root):
             self._layout.sweep_partial()
+            self._shelf.sweep()
             for folder in self._layout.objects():
                 with self._layout.lock(folder.name):
                     if not self._index.has(folder.name):  # of a process that was killed before its row was written
@@ -278,51 +329,58 @@ class Store:
         return going
 
     def block(self, cid: str) -> bytes:
-        """One block of any object, compared with its CID.
+        """One block of any object, compared with its CID; whatever the codec it is asked for with.
 
         Raises:
             FormatError: no CID.
             NotFoundError: no object has it.
             IntegrityError: every copy on disk differs.
         """
-        codec, digest = cids.decode(cid)
+        wanted = Cid.parse(cid)
+        if wanted.is_identity:
+            return wanted.digest
+        damaged = None
         with disk_errors(self.root, cid):
-            if codec == cids.RAW:
-                copies = [self._read_leaf(place) for place in self._index.leaf_places(digest)]
-            else:
-                copies = [block for _, block in self._index.nodes(digest)]
-        for copy in copies:
-            if hashlib.sha256(copy).digest() == digest:
-                return copy
-        if copies:
+            for copy in self._copies(wanted):
+                if wanted.matches(copy):
+                    return copy
+                damaged = copy
+        if damaged is not None:
             raise IntegrityError(
                 f"block {cid} is damaged in the store",
                 path=cid,
-                expected=digest.hex(),
-                actual=hashlib.sha256(copies[0]).hexdigest(),
+                expected=wanted.digest.hex(),
+                actual=wanted.hash(damaged)[: len(wanted.digest)].hex(),
                 hint=VERIFY_HINT,
             )
         raise NotFoundError(f"block {cid} is not in the store at {self.root}")
 
+    def _copies(self, wanted: Cid) -> Iterator[bytes]:
+        """What stands wherever the block should be."""
+        if wanted.hash_code == cids.SHA2_256:
+            if wanted.codec != cids.DAG_PB:
+                yield from map(self._read_leaf, self._index.leaf_places(wanted.digest))
+            yield from (block for _, block in self._index.nodes(wanted.digest))
+            if wanted.codec == cids.DAG_PB:
+                yield from map(self._read_leaf, self._index.leaf_places(wanted.digest))
+        yield from self._shelf.copies(wanted)
+
     def _read_leaf(self, place: LeafPlace) -> bytes:
-        """What stands where the leaf should be; a file that cannot be opened is damage like any other."""
-        path = self._layout.object(place.object_cid) / place.path
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            return b""
-        try:
-            return os.pread(descriptor, place.length, place.offset)
-        finally:
-            os.close(descriptor)
+        return read_piece(self._layout.object(place.object_cid) / place.path, place.offset, place.length)
 
     def owners(self, cid: str) -> list[str]:
-        """The CIDs of the objects that a block belongs to, itself included if it is one."""
-        codec, digest = cids.decode(cid)
+        """The CIDs of the objects that a block belongs to, itself included if it is one.
+
+        Raises:
+            FormatError: no CID.
+        """
+        wanted = Cid.parse(cid)
         with disk_errors(self.root, cid):
-            if codec == cids.RAW:
-                return [place.object_cid for place in self._index.leaf_places(digest)]
-            return [owner for owner, _ in self._index.nodes(digest)]
+            found = self._shelf.owners(wanted)
+            if wanted.hash_code == cids.SHA2_256:
+                found += [place.object_cid for place in self._index.leaf_places(wanted.digest)]
+                found += [owner for owner, _ in self._index.nodes(wanted.digest)]
+            return found
 
     def cat(self, cid: str, path: str = "") -> Iterator[bytes]:
         """The bytes of a file, named by its own CID or by a directory's and a path; every block is verified.
@@ -332,10 +390,17 @@ class Store:
             NotFoundError: it is not in the store.
             IntegrityError: a block is damaged.
         """
-        found = reader.find(self.block, cid, path)
+        found = find(self.block, cid, path)
+        shown = f"{cid}/{path}".rstrip("/")
         if found.is_directory:
-            raise FormatError(f"{cid}/{path} is a directory".replace("/ ", " "), hint="append the path of a file")
-        return reader.content(self.block, found.cid)
+            raise FormatError(f"{shown} is a directory", hint="append the path of a file")
+        if found.rest:
+            raise FormatError(f"{shown} leads into a document", hint=f"citrate cat {found.roots[-1]} prints it whole")
+        if found.entity is Entity.SYMLINK:
+            raise FormatError(f"{shown} is a symbolic link", hint="name the file that it points to")
+        if found.entity is Entity.FILE:
+            return reader.content(self.block, found.cid)
+        return iter([self.block(found.cid)])
 
     def export_car(self, cid: str) -> Iterator[bytes]:
         """The object (or any DAG in the store) as a CAR, root first, every block compared with its CID.

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from citrate.core.digests import check_path
-from citrate.core.errors import FormatError
+from citrate.core.errors import FormatError, IntegrityError
 from citrate.core.records import Artifact, FileEntry
 from citrate.core.sink import Buffer
 from citrate.registry import unixfs
@@ -208,14 +208,23 @@ class ObjectWriter:
         """Where the object's files are being written."""
         return self._folder
 
-    def commit(self) -> Artifact:
+    def commit(self, expected: str = "") -> Artifact:
         """Make the object visible, or return the equal one that stands already.
+
+        Args:
+            expected: the CID that it must have, if that is known.
 
         Raises:
             FormatError: no file was written, or one was not closed.
+            IntegrityError: it has another CID than ``expected``.
             StoreError: no room, no permission, or the disk failed.
         """
         if len(self._staged) < len(self._open):
             raise FormatError("an object was committed before all its files were closed")
         artifact = unixfs.artifact((file.entry for file in self._staged), bare=self._bare)
+        if expected and artifact.cid != expected:
+            raise IntegrityError(
+                f"the files written are not those of {expected}",
+                path=str(self._folder), expected=expected, actual=artifact.cid,
+            )  # fmt: skip
         return self._commit(self._folder, artifact, self._staged)

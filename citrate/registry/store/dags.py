@@ -1,0 +1,159 @@
+"""DAGs that are kept as blocks: whatever is no plain file or folder of citrate's own profile.
+
+Their blocks lie one after the other in packs, one file for each import; the index knows where each begins. A DAG exists
+from the moment its row is committed, which is after its pack is in place and durable; a pack without a row is the trace
+of a killed process. Blocks are found by their hash, whatever the codec they are asked for with, as on every IPFS node.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from citrate.core.errors import CitrateError, IntegrityError
+from citrate.registry.cid import Cid
+from citrate.registry.store.index import Index
+from citrate.registry.store.layout import Layout
+
+
+@dataclass(frozen=True)
+class StoredDag:
+    """A DAG of the store. ``size_bytes``: of its blocks. ``whole``: every block that it links to is here."""
+
+    cid: str
+    size_bytes: int
+    blocks: int
+    whole: bool
+    path: Path
+
+
+@dataclass(frozen=True)
+class NewDag:
+    """A DAG about to be recorded: ``number`` is its root's in the scratch database that knows its blocks."""
+
+    number: int
+    cid: str
+    size_bytes: int
+    blocks: int
+    whole: bool
+
+
+class DagShelf:
+    """The DAGs of one store."""
+
+    def __init__(self, layout: Layout, index: Index) -> None:
+        self._layout = layout
+        self._index = index
+
+    def ls(self) -> list[StoredDag]:
+        """All DAGs, oldest first."""
+        return self._dags("1 ORDER BY dags.id")
+
+    def get(self, cid: str) -> StoredDag | None:
+        """The DAG with this root."""
+        return next(iter(self._dags("cid = ?", cid)), None)
+
+    def _dags(self, where: str, *values: str) -> list[StoredDag]:
+        rows = self._index.read(
+            f"SELECT cid, size_bytes, blocks, whole, name FROM dags JOIN packs ON packs.id = pack_id WHERE {where}",  # noqa: S608
+            *values,
+        )
+        return [
+            StoredDag(cid, size, count, bool(whole), self._layout.pack(name)) for cid, size, count, whole, name in rows
+        ]
+
+    def owners(self, cid: Cid) -> list[str]:
+        """The roots of the DAGs that a block belongs to."""
+        rows = self._index.read(
+            "SELECT dags.cid FROM blocks JOIN dags ON dags.id = dag_id WHERE hash = ?", cid.multihash
+        )
+        return [root for (root,) in rows]
+
+    def copies(self, cid: Cid) -> Iterator[bytes]:
+        """What stands wherever the block should be."""
+        rows = self._index.read(
+            "SELECT DISTINCT name, offset, blocks.length FROM blocks JOIN dags ON dags.id = dag_id "
+            "JOIN packs ON packs.id = pack_id WHERE hash = ?",
+            cid.multihash,
+        )
+        for name, offset, length in rows:
+            yield read_piece(self._layout.pack(name), offset, length)
+
+    def damages(self, cid: str) -> Iterator[CitrateError]:
+        """Read and hash every block of a DAG; yields what is wrong."""
+        rows = self._index.read(
+            "SELECT hash, name, offset, blocks.length FROM blocks JOIN dags ON dags.id = dag_id "
+            "JOIN packs ON packs.id = pack_id WHERE dags.cid = ? ORDER BY offset",
+            cid,
+        )
+        for multihash, name, offset, length in rows:
+            # the codec plays no part in hashing; the raw one names any multihash
+            block = Cid.decode(b"\x01\x55" + multihash)
+            data = read_piece(self._layout.pack(name), offset, length)
+            if not block.matches(data):
+                yield IntegrityError(
+                    f"a block of {cid} is damaged in {self._layout.pack(name)}",
+                    path=str(block), expected=block.digest.hex(), actual=block.hash(data)[: len(block.digest)].hex(),
+                    hint="import its CAR again, which replaces it: citrate store import CAR",
+                )  # fmt: skip
+
+    def insert(self, pack: str, dags: list[NewDag], scratch: Path, reason: str) -> None:
+        """Record DAGs whose pack is in place; from now on they exist, pinned for ``reason`` (if it is not empty).
+
+        Args:
+            pack: the pack's name.
+            dags: what to record; a DAG that stands under the same root is replaced.
+            scratch: a database with the tables ``blocks(hash, offset, length)`` and ``reached(number, hash)``.
+            reason: who needs them.
+        """
+        with self._index.writing(attached=scratch) as connection:
+            pack_id = connection.execute("INSERT INTO packs(name) VALUES(?)", (pack,)).lastrowid
+            for dag in dags:
+                connection.execute("DELETE FROM dags WHERE cid = ?", (dag.cid,))
+                dag_id = connection.execute(
+                    "INSERT INTO dags(cid, size_bytes, blocks, whole, pack_id, added_s) VALUES(?, ?, ?, ?, ?, ?)",
+                    (dag.cid, dag.size_bytes, dag.blocks, dag.whole, pack_id, int(time.time())),
+                ).lastrowid
+                connection.execute(
+                    "INSERT INTO main.blocks SELECT hash, ?, offset, length FROM scratch.reached "
+                    "JOIN scratch.blocks USING(hash) WHERE number = ?",
+                    (dag_id, dag.number),
+                )
+                if reason:
+                    connection.execute("INSERT OR IGNORE INTO pins VALUES(?, ?)", (dag.cid, reason))
+            connection.execute(_FORGET_PACKS)
+
+    def delete(self, cid: str) -> None:
+        """Forget a DAG, and delete the packs that nobody needs any more. Its pins stay."""
+        with self._index.writing() as connection:
+            connection.execute("DELETE FROM dags WHERE cid = ?", (cid,))
+            connection.execute(_FORGET_PACKS)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Delete every pack that the index does not know, but not what is being put in place."""
+        if not self._layout.packs():
+            return
+        with self._layout.lock("packs"):
+            known = {name for (name,) in self._index.read("SELECT name FROM packs")}
+            for name in self._layout.packs():
+                if name not in known:
+                    self._layout.pack(name).unlink(missing_ok=True)
+
+
+_FORGET_PACKS = "DELETE FROM packs WHERE id NOT IN (SELECT pack_id FROM dags)"
+
+
+def read_piece(path: Path, offset: int, length: int) -> bytes:
+    """What stands at a place of a file; a file that cannot be opened is damage like any other."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.pread(descriptor, length, offset)
+    finally:
+        os.close(descriptor)

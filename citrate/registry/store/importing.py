@@ -1,0 +1,111 @@
+"""CARs into the store: DAGs of citrate's profile as plain files, all others as blocks beside them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from citrate.core.errors import IntegrityError
+from citrate.core.sink import Progress
+from citrate.registry import reader
+from citrate.registry.carfile import CarFile
+from citrate.registry.cid import Cid
+from citrate.registry.store.dag_writer import DagWriter
+from citrate.registry.store.dags import NewDag
+from citrate.registry.store.plain import Plain, plain
+from citrate.registry.store.store import Store, StoredObject
+
+_REPORT_EVERY_S = 0.05
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of one root. ``added``: it was not in the store before."""
+
+    stored: StoredObject
+    added: bool
+
+
+def import_car(
+    store: Store,
+    stream: BinaryIO,
+    reason: str,
+    *,
+    partial: bool = False,
+    total_bytes: int = 0,
+    progress: Progress | None = None,
+) -> list[Imported]:
+    """Put the DAGs of a CAR into the store and pin their roots. All of them are kept, or none.
+
+    Blocks that no root leads to are left out; blocks that are missing are taken from the store, if it has them.
+
+    Args:
+        store: where to.
+        stream: the CAR, of version 1 or 2; read once, from the first byte to the last.
+        reason: who needs it.
+        partial: keep a DAG although blocks of it are missing.
+        total_bytes: the stream's length, for ``progress``.
+        progress: called with the stage ``import`` and bytes.
+
+    Raises:
+        FormatError: no CAR, cut off, past a bound, not whole, or with a codec or hash that is not known here.
+        IntegrityError: a block is not what its CID says.
+        StoreError: no room, no permission, or the disk failed.
+    """
+    car = CarFile(stream)
+    with store.dag_writer() as writer:
+        reported = 0.0
+        for cid, block in car.blocks():
+            writer.put(cid, block)
+            if progress is not None and (now := time.monotonic()) > reported + _REPORT_EVERY_S:
+                progress("import", car.read_bytes, max(total_bytes, car.read_bytes))
+                reported = now
+        return keep(store, writer, car.roots, reason, partial=partial)
+
+
+def keep(store: Store, writer: DagWriter, roots: list[Cid], reason: str, *, partial: bool = False) -> list[Imported]:
+    """Keep the DAGs that ``writer`` has the blocks of, and pin their roots.
+
+    Raises:
+        FormatError: a block is missing.
+        StoreError: no room, no permission, or the disk failed.
+    """
+    gathered = [writer.gather(number, root, partial=partial) for number, root in enumerate(roots)]
+    as_blocks, fresh = list[NewDag](), set[str]()
+    for root, new in zip(roots, gathered, strict=True):
+        if _stands(store, new):
+            store.pin(new.cid, reason)
+            continue
+        fresh.add(new.cid)
+        files = plain(writer.block, root, new.blocks, new.size_bytes) if new.whole else None
+        if files is None:
+            as_blocks.append(new)
+        else:
+            _write_files(store, writer, new.cid, files)
+            store.pin(new.cid, reason)
+    if as_blocks:
+        writer.commit(as_blocks, reason)
+    return [Imported(store.stored(new.cid), new.cid in fresh) for new in gathered]
+
+
+def _stands(store: Store, new: NewDag) -> bool:
+    """Whether the store has this DAG, sound and as much of it as came; a damaged one makes way."""
+    if store.has(new.cid):
+        try:
+            store.get(new.cid)
+        except IntegrityError:
+            store.set_aside(new.cid)
+            return False
+        return True
+    return store.has_whole_dag(new.cid)
+
+
+def _write_files(store: Store, writer: DagWriter, cid: str, files: Plain) -> None:
+    with store.writer(bare=files.bare) as sink:
+        for entry in files.files:
+            file = sink.open(entry.path, entry.size_bytes)
+            for piece in reader.content(writer.block, entry.cid):
+                file.write(piece)
+            file.close()
+        sink.commit(expected=cid)
