@@ -22,7 +22,7 @@ abstract contract Handler {
     bytes32 public folded;
 
     address[ACTORS] private _actors;
-    uint256 internal clock = 1_800_000_000;
+    uint256 public clock = 1_800_000_000;
     uint256 internal blocks = 1;
 
     constructor() {
