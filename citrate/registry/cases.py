@@ -10,7 +10,7 @@ from typing import TypeVar
 from citrate.core.errors import ChainError, FormatError
 from citrate.registry import cid
 from citrate.registry.abi_codec import Argument, Frame, encode_call
-from citrate.registry.artifacts import LORA_REGISTRY, MODERATION, POLICY
+from citrate.registry.artifacts import MODERATION, POLICY
 from citrate.registry.ids import checksum
 from citrate.registry.views import View
 
@@ -127,11 +127,6 @@ def appointed() -> View[str]:
 def authority() -> View[str]:
     """Who proposes to the timelock."""
     return View(POLICY, encode_call("authority()"), lambda frame: checksum(frame.address(0)))
-
-
-def base_of(id_: str) -> View[str]:
-    """The version that a LoRA or a merged version is built on; zero for every other id."""
-    return View(LORA_REGISTRY, encode_call("baseOf(bytes32)", id_), lambda frame: frame.word(0))
 
 
 def _view(decode: Callable[[Frame], T], signature: str, *arguments: Argument) -> View[T]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from citrate.core.amounts import ether
 from citrate.core.errors import NotFoundError, NotPermittedError
 from citrate.core.records import Status, VersionRecord
-from citrate.registry import cases
 from citrate.registry.access_views import has_access
 from citrate.registry.cases import Case, Outcome
+from citrate.registry.lora_views import base_of
 from citrate.registry.moderation import Moderation
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _case_behind(session: Session, id_: str) -> tuple[Case | None, str]:
         case = moderation.newest(at)
         if case and case.outcome in (Outcome.OPEN, Outcome.UPHELD):
             return case, at
-        base = session.chain.read_if_there(cases.base_of(at), block)
+        base = session.chain.read_if_there(base_of(at), block)
         if base in (None, _NO_BASE):
             break
         at = str(base)

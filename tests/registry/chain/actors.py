@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from citrate.core.settings import Settings
@@ -43,7 +44,15 @@ def timelocked(node: AnvilNode, user: Registry, contract: str, data: bytes) -> N
     timelock = user.chain.require(TIMELOCK)
     node.rpc.call("anvil_setBalance", timelock, hex(ETHER))
     node.rpc.call("anvil_impersonateAccount", timelock)
-    call = {"from": timelock, "to": user.chain.require(contract), "data": "0x" + data.hex()}
-    receipt = node.rpc.call("eth_getTransactionReceipt", node.rpc.call("eth_sendTransaction", call))
-    assert isinstance(receipt, dict) and receipt["status"] == "0x1"
+    sends(node, timelock, user.chain.require(contract), "0x" + data.hex())
     node.rpc.call("anvil_stopImpersonatingAccount", timelock)
+
+
+def sends(node: AnvilNode, sender: str, to: str, data: str) -> None:
+    """A transaction of an account whose key Anvil has; it must succeed."""
+    tx_hash = node.rpc.call("eth_sendTransaction", {"from": sender, "to": to, "data": data})
+    deadline = time.monotonic() + 10
+    while (receipt := node.rpc.call("eth_getTransactionReceipt", tx_hash)) is None:
+        assert time.monotonic() < deadline, "not mined"
+        time.sleep(0.02)
+    assert isinstance(receipt, dict) and receipt["status"] == "0x1"

@@ -25,7 +25,7 @@ from citrate.registry.moderation import Moderation, Report
 from citrate.registry.stack import ANVIL_ACCOUNT
 from citrate.registry.views import NOWHERE
 from tests.fixtures_anvil import AnvilNode, release_of
-from tests.registry.chain.actors import ETHER, Actor, actor, pass_time, timelocked
+from tests.registry.chain.actors import ETHER, Actor, actor, pass_time, sends, timelocked
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("anvil")]
 BOND = ETHER // 20
@@ -130,13 +130,10 @@ def test_the_timelock_lifts_a_case_with_the_calls_that_are_told(
     anvil: AnvilNode, report: Report, reporter: Actor, ref: str
 ) -> None:
     plan = reporter.moderation.lift(report.case)
-    node = anvil.rpc
     assert plan.proposer == ANVIL_ACCOUNT
     for sender, call, wait_s in ((plan.proposer, plan.schedule, 0), (plan.proposer, plan.execute, plan.delay_s)):
         pass_time(anvil, wait_s)
-        sent = node.call("eth_sendTransaction", {"from": sender, "to": call.to, "data": call.data})
-        receipt = node.call("eth_getTransactionReceipt", sent)
-        assert isinstance(receipt, dict) and receipt["status"] == "0x1"
+        sends(anvil, sender, call.to, call.data)
     case = reporter.moderation.case(1)
     assert (case.outcome, status(reporter, ref)) == (Outcome.LIFTED, Status.ACTIVE)
     assert reporter.moderation.credit_of(reporter.address_of("me")) == BOND
