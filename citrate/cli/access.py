@@ -50,7 +50,7 @@ def buy(ref: Ref, model: Model = False, max_: Max = None) -> None:
     Example: citrate access buy 0xf39F.../tiny-llama --max 0.01ether
     """
     registry = context.registry()
-    maximum = _agreed(registry, ref, model, max_)
+    maximum = _agreed(registry, ref, "me", model, max_)
     _tell(registry.access.buy(ref, maximum, model=model), "bought")
 
 
@@ -66,7 +66,7 @@ def gift(
     Example: citrate access gift 0xf39F.../tiny-llama 0x70997970C51812dc3A010C7d01b50e0d17dc79C8
     """
     registry = context.registry()
-    maximum = _agreed(registry, ref, model, max_)
+    maximum = _agreed(registry, ref, address, model, max_)
     _tell(registry.access.gift(ref, address, maximum, model=model), "bought")
 
 
@@ -93,10 +93,7 @@ def show(
     Example: citrate access show 0xf39F.../tiny-llama --account 0x70997970C51812dc3A010C7d01b50e0d17dc79C8
     """
     registry = context.registry()
-    try:
-        whose = registry.address_of(account)
-    except NotFoundError:  # no key: the price is told all the same
-        whose = ""
+    whose = _address(registry, account)  # without a key the price is told all the same
     terms = registry.access.terms(ref, whose)
     document: dict[str, object] = {
         "ref": terms.record.ref,
@@ -132,16 +129,25 @@ def withdraw(to: Annotated[str, typer.Option(help="Where to; default: the active
 # ---------------------------------------------------------------------------------------------------- parts
 
 
-def _agreed(registry: Registry, ref: str, model: bool, maximum: str | None) -> int:
+def _agreed(registry: Registry, ref: str, account: str, model: bool, maximum: str | None) -> int:
     """The most that is paid: ``--max``, else the price as it is shown; a terminal is asked."""
     if maximum is not None:
         return amounts.parse(maximum, "maximum")
-    label, asked = registry.access.quote(ref, model=model)
-    if asked.price_wei:
-        context.talk(f"{label} costs {amounts.ether(asked.price_wei)}, to {asked.seller}")
+    offer = registry.access.offer(ref, _address(registry, account), model=model)
+    price_wei = offer.quote.price_wei
+    if price_wei and not offer.has_access:
+        context.talk(f"{offer.label} costs {amounts.ether(price_wei)}, to {offer.quote.seller}")
         if context.on_terminal() and not context.confirmed("Buy it?"):
-            raise CitrateError("not bought", hint=f"--max {amounts.typed(asked.price_wei)} agrees to the price")
-    return asked.price_wei
+            raise CitrateError("not bought", hint=f"--max {amounts.typed(price_wei)} agrees to the price")
+    return price_wei
+
+
+def _address(registry: Registry, account: str) -> str:
+    """The address behind a name; empty for ``me`` without a key."""
+    try:
+        return registry.address_of(account)
+    except NotFoundError:
+        return ""
 
 
 def _tell(done: Purchase, status: str) -> None:

@@ -17,6 +17,7 @@ from citrate.registry.access_views import Quote, granted_at, has_access, quote
 from citrate.registry.artifacts import MODEL_ACCESS
 from citrate.registry.credits import Withdrawal, credit_of, withdraw
 from citrate.registry.receipts import event
+from citrate.registry.views import NOWHERE
 
 if TYPE_CHECKING:
     from citrate.registry.chain import Receipt
@@ -58,12 +59,24 @@ class Terms:
 
 
 @dataclass(frozen=True)
+class Offer:
+    """What can be bought."""
+
+    id: str
+    label: str
+    """The version's full reference, or ``publisher/name`` for a model as a whole."""
+    quote: Quote
+    has_access: bool
+    """Whether the account that asked has it already."""
+
+
+@dataclass(frozen=True)
 class Purchase:
     """What `Access.buy`, `gift` or `grant` did."""
 
     id: str
     label: str
-    """The version's full reference, or ``publisher/name`` for a model as a whole."""
+    """As in ``Offer``."""
     account: str
     price_wei: int
     """What was paid in all; 0 where nothing was."""
@@ -110,7 +123,7 @@ class Access:
 
     def set_price(self, ref: str | Reference, price_wei: int, *, model: bool = False) -> tuple[str, Receipt]:
         """Ask another price for a version, or for its model as a whole; 0 makes the version free, takes the model
-        off sale. Returns what it holds for (see ``Purchase.label``) and the receipt.
+        off sale. Returns what it holds for (see ``Offer.label``) and the receipt.
 
         Raises:
             NotPermittedError: the active key does not own the model.
@@ -147,10 +160,12 @@ class Access:
         receipt = self._send(encode_call("grant(bytes32,address)", id_, account))
         return Purchase(id_, label, account, 0, 0, receipt)
 
-    def quote(self, ref: str | Reference, *, model: bool = False) -> tuple[str, Quote]:
-        """What access costs now: what it is for (see ``Purchase.label``) and the price."""
+    def offer(self, ref: str | Reference, account: str = "", *, model: bool = False) -> Offer:
+        """What access costs now, and whether ``account`` (empty: nobody) has it already."""
         id_, label = _subject(self._session.resolve(ref), model)
-        return label, self._session.chain.read(quote(id_), self._session.chain.pin())
+        chain = self._session.chain
+        asked, has = chain.read_two(quote(id_), has_access(id_, account or NOWHERE), chain.pin())
+        return Offer(id_, label, asked, bool(account) and has)
 
     def withdraw(self, to: str = "") -> Withdrawal:
         """Pay out all that the active key is owed for sales; ``to`` is empty for its own address.
@@ -170,21 +185,20 @@ class Access:
     # ------------------------------------------------------------------ parts
 
     def _buy(self, ref: str | Reference, to: str, max_price_wei: int, model: bool) -> Purchase:
-        id_, label = _subject(self._session.resolve(ref), model)
         signer = self._session.signer()
-        account, chain = to or signer.address, self._session.chain
-        asked, has = chain.read_two(quote(id_), has_access(id_, account), chain.pin())
-        if has:
+        account = to or signer.address
+        offer = self.offer(ref, account, model=model)
+        id_, label, price_wei = offer.id, offer.label, offer.quote.price_wei
+        if offer.has_access:
             return Purchase(id_, label, account, 0, 0, None)
-        require_price(label, asked, max_price_wei, model)
+        require_price(offer, max_price_wei, model=model)
         # What is sent is the price as it was read, and the most that is paid: a price raised meanwhile is refused.
         if to:
-            data = encode_call("gift(bytes32,address,uint256)", id_, to, asked.price_wei)
+            data = encode_call("gift(bytes32,address,uint256)", id_, to, price_wei)
         else:
-            data = encode_call("buy(bytes32,uint256)", id_, asked.price_wei)
-        receipt = chain.send(signer, MODEL_ACCESS, data, asked.price_wei)
-        price_wei, fee_wei = self._paid(receipt)
-        return Purchase(id_, label, account, price_wei, fee_wei, receipt)
+            data = encode_call("buy(bytes32,uint256)", id_, price_wei)
+        receipt = self._session.chain.send(signer, MODEL_ACCESS, data, price_wei)
+        return Purchase(id_, label, account, *self._paid(receipt), receipt)
 
     def _send(self, data: bytes) -> Receipt:
         signer = self._session.signer()
@@ -201,19 +215,20 @@ def _subject(record: VersionRecord, model: bool) -> tuple[str, str]:
     return (record.model_id, f"{record.publisher}/{record.name}") if model else (record.version_id, record.ref)
 
 
-def require_price(label: str, asked: Quote, max_price_wei: int, model: bool) -> None:
+def require_price(offer: Offer, max_price_wei: int, *, model: bool) -> None:
     """Refuse a purchase that the contract would refuse.
 
     Raises:
         CitrateError: the model is not for sale as a whole.
         NotPermittedError: the price is above the maximum.
     """
-    if not asked.price_wei and model:
-        raise CitrateError(f"{label} is not for sale as a whole", hint="without --model you buy one version")
-    if asked.price_wei > max_price_wei:
+    price_wei = offer.quote.price_wei
+    if not price_wei and model:
+        raise CitrateError(f"{offer.label} is not for sale as a whole", hint="without --model you buy one version")
+    if price_wei > max_price_wei:
         raise NotPermittedError(
-            f"{label} costs {ether(asked.price_wei)}, more than {ether(max_price_wei)}",
-            hint=f"--max {typed(asked.price_wei)} agrees to it",
+            f"{offer.label} costs {ether(price_wei)}, more than {ether(max_price_wei)}",
+            hint=f"--max {typed(price_wei)} agrees to it",
         )
 
 

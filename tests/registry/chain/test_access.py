@@ -81,7 +81,7 @@ def test_withdrawing_pays_out_everything_once(seller: Actor, buyer: Actor, ref: 
 def test_the_fee_is_part_of_the_price(anvil: AnvilNode, seller: Actor, buyer: Actor, ref: str) -> None:
     treasury = "0x" + "99" * 20
     timelocked(anvil, seller, POLICY, encode_call("setFee(address,uint256)", treasury, 250))
-    assert buyer.access.quote(ref)[1].fee_wei == PRICE // 40
+    assert buyer.access.offer(ref).quote.fee_wei == PRICE // 40
     bought = buyer.access.buy(ref, PRICE)
     assert (bought.price_wei, bought.fee_wei) == (PRICE, PRICE // 40)
     assert seller.access.credit_of(seller.address_of("me")) == PRICE - PRICE // 40
