@@ -49,6 +49,9 @@ def list_(
     labels = {subject: moderation.label(subject) for subject in dict.fromkeys(each.subject for each in found)}
 
     def human() -> None:
+        if not found:
+            context.talk("no case is open" if open_ else "nothing was reported")
+            return
         rows = [(str(c.number), cases.told(c), times.utc(c.deadline), labels[c.subject]) for c in found]
         context.table(rows, ("CASE", "OUTCOME", "DEADLINE", "ABOUT"))
 

@@ -37,12 +37,13 @@ def show(case: Case, label: str, now: int) -> None:
     voted = case.for_removal_wei + case.against_wei
     context.table(
         [
+            ("case", str(case.number)),
             ("about", label),
             ("outcome", told(case)),
             ("deadline", times.utc(case.deadline) + left),
             ("remove", ether(case.for_removal_wei)),
             ("keep", ether(case.against_wei)),
-            ("quorum", f"{ether(voted)} of {ether(case.quorum_wei)}"),
+            ("quorum", f"{ether(voted)} voted, {ether(case.quorum_wei)} needed"),
             ("quarantine", f"at {ether(case.quarantine_at_wei)} for removal, if more than against"),
             ("reporter", f"{case.reporter}, bond {ether(case.bond_wei)}"),
             ("evidence", case.evidence),

@@ -9,6 +9,7 @@ import typer
 from citrate.cli import cases, context
 from citrate.core import amounts
 from citrate.core.errors import CitrateError, ConfigError
+from citrate.registry.moderation import evidence_path
 
 app = context.new_app()
 
@@ -24,8 +25,8 @@ def report(
     Example: citrate report 0xf39F.../tiny-llama@1.0.0 --evidence ./backdoor.md --bond 0.05ether
     """
     agreed = None if bond is None else amounts.parse(bond, "bond")
-    registry = context.registry()
-    moderation = registry.moderation
+    evidence_path(evidence)  # before anybody is asked for money
+    moderation = context.registry().moderation
     subject = moderation.subject(ref)
     if agreed is None:
         agreed = _asked(subject.label, moderation.bond(subject))

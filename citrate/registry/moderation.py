@@ -272,11 +272,12 @@ class Moderation:
     @contextmanager
     def _stored(self, evidence: str | Path, reason: str) -> Iterator[str]:
         """The evidence's CID. A file is stored and pinned before it is reported; no pin stays of a refused report."""
-        if isinstance(evidence, str) and _is_cid(evidence) and not Path(evidence).exists():
-            yield evidence
+        path = evidence_path(evidence)
+        if path is None:
+            yield str(evidence)
             return
         store = self._session.store
-        where = store.add(Path(evidence)).cid
+        where = store.add(path).cid
         pinned_before = reason in store.pins(where)
         store.pin(where, reason)
         try:
@@ -287,6 +288,24 @@ class Moderation:
             if not pinned_before:
                 store.unpin(where, reason)
             raise
+
+
+def evidence_path(evidence: str | Path) -> Path | None:
+    """The file or folder that is meant, links to it followed; None for a CID.
+
+    Raises:
+        NotFoundError: neither.
+    """
+    path = Path(evidence)
+    if path.exists():
+        return path.resolve()
+    try:
+        cid.decode(str(evidence))
+    except FormatError:
+        raise NotFoundError(
+            f"no such file or folder, and no CID: {evidence}", hint="--evidence PATH, or a CID such as bafkrei..."
+        ) from None
+    return None
 
 
 def appointed(chain: Chain) -> str:
@@ -300,14 +319,6 @@ def appointed(chain: Chain) -> str:
     if address == NOWHERE:
         raise UnavailableError(f"nobody moderates on chain {chain.chain_id}", hint="citrate deploy-contracts")
     return address
-
-
-def _is_cid(text: str) -> bool:
-    try:
-        cid.decode(text)
-    except FormatError:
-        return False
-    return True
 
 
 def _number(text: str) -> int:
