@@ -14,7 +14,7 @@ and its line there.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -35,6 +35,7 @@ __all__ = [
     "SourceModel",
     "check",
     "convert",
+    "convert_all",
     "default_check_level",
     "find_licence",
     "inspect",
@@ -71,8 +72,8 @@ class FormatModule(Readable, Protocol):
         """Why ``model`` cannot be written in this format at all; empty where it can."""
         ...
 
-    def convert(self, request: Request) -> Conversion:
-        """Write the artifact into the request's sink."""
+    def convert(self, requests: Sequence[Request]) -> tuple[Conversion, ...]:
+        """Write each request's artifact into its sink; all of one model, in one read where the format can."""
         ...
 
 
@@ -111,10 +112,35 @@ def convert(
         FormatError: a NaN or infinite weight, or a tensor that came out too far from the source.
         BackendMissingError: an extra is not installed.
     """
-    require_possible(model, variant)
+    return convert_all(model, {variant: sink}, name=name, threads=threads, progress=progress)[variant]
+
+
+def convert_all(
+    model: SourceModel,
+    sinks: Mapping[Variant, Sink],
+    *,
+    name: str = "model",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Mapping[Variant, Conversion]:
+    """As ``convert``, for several variants: all GGUF files come from one read of the weights, in the same bytes.
+
+    Where this raises, no sink holds a whole artifact of the format that failed.
+    """
+    for variant in sinks:
+        require_possible(model, variant)
     if not NAME_PATTERN.fullmatch(name):
         raise ConfigError(f"{name!r} cannot be a model name", hint="use a-z, 0-9, '.', '_' and '-'")
-    return _module(variant.format).convert(Request(model, variant, sink, name, threads, progress))
+    done: dict[Variant, Conversion] = {}
+    for format_ in FORMATS:
+        requests = [
+            Request(model, variant, sink, name, threads, progress)
+            for variant, sink in sinks.items()
+            if variant.format is format_
+        ]
+        if requests:
+            done |= {conversion.variant: conversion for conversion in _module(format_).convert(requests)}
+    return done
 
 
 def check(

@@ -10,9 +10,8 @@ from typing import Literal, Protocol, TypeAlias
 import psutil
 
 from citrate.core.errors import ConfigError, FormatError
-from citrate.core.records import Check, Variant
+from citrate.core.records import Check, Format, Variant
 from citrate.core.sink import Progress
-from citrate.formats import families
 from citrate.formats.checks import reference, tokens
 from citrate.formats.checks.divergence import mean_divergence
 from citrate.formats.checks.reference import Logits
@@ -64,7 +63,7 @@ def check_artifact(
     parity = _check_tokens(module, model, path)
     report("tokens", 1, steps)
     logits = Check("logits", True, _NOT_RUN)
-    if level == "full" and families.find(model.config) and not why_not(model):
+    if level == "full" and not why_not(model, Format.SAFETENSORS):
         limit = module.divergence_limit(variant.quantization)
         value = mean_divergence(reference.source_logits(model), module.logits(model, path))
         logits = _judged("logits", value, limit, variant)

@@ -74,6 +74,8 @@ class _Kernels:
             self._simple.encode_q8_0(source, out, 0, blocks)
         elif type_name == "Q5_0":
             self._simple.encode_q5_0(source, out, 0, blocks)
+        elif type_name == "Q5_1":
+            self._simple.encode_q5_1(source, out, 0, blocks)
         elif type_name == "Q4_K":
             self._min.encode_k_min(source, out, 0, blocks, 15, np.float32(-1.0), 20, size)
         elif type_name == "Q5_K":

@@ -17,6 +17,7 @@ _FUNCTIONS = {
     "F16": "ggml_fp16_to_fp32_row",
     "BF16": "ggml_bf16_to_fp32_row",
     "Q5_0": "dequantize_row_q5_0",
+    "Q5_1": "dequantize_row_q5_1",
     "Q8_0": "dequantize_row_q8_0",
     "Q4_K": "dequantize_row_q4_K",
     "Q5_K": "dequantize_row_q5_K",

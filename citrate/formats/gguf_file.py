@@ -150,6 +150,15 @@ class GgufHeader:
         return int(entry.value) if known and entry is not None and isinstance(entry.value, int) else 0
 
 
+def typed(value: bool | int | float | str) -> GgufValue:
+    """A value as llama.cpp's metadata has it: bool, uint32, float32 or string."""
+    if isinstance(value, bool):
+        return GgufValue(Kind.BOOL, value)
+    if isinstance(value, int):
+        return GgufValue(Kind.UINT32, value)
+    return GgufValue(Kind.STRING if isinstance(value, str) else Kind.FLOAT32, value)
+
+
 def array(kind: Kind, values: Sequence[Scalar]) -> GgufValue:
     """An array value of items of type ``kind``."""
     return GgufValue(Kind.ARRAY, tuple(values), kind)

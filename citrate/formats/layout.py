@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from citrate.core.errors import FormatError
+from citrate.core.records import Format
 from citrate.formats import families
 from citrate.formats.dtypes import CONVERTIBLE
-from citrate.formats.families.family import Family
+from citrate.formats.families.family import Layout, Slot
 from citrate.formats.safetensors_file import Tensor
 from citrate.formats.source import SourceModel
 
 
-def why_not(model: SourceModel) -> str:
-    """Why the weights of ``model`` cannot be rewritten in another format; empty where they can."""
+def why_not(model: SourceModel, target: Format) -> str:
+    """Why the weights of ``model`` cannot be rewritten in the format ``target``; empty where they can."""
     family = families.find(model.config)
     if family is None:
-        known = ", ".join(families.FAMILIES)
+        known = ", ".join(families.BY_CLASS)
         return f"citrate converts {known}; other architectures are passed on as safetensors"
-    foreign = sorted({tensor.dtype for tensor in model.tensors} - set(CONVERTIBLE))
-    return f"its weights are {', '.join(foreign)}" if foreign else family.unsupported(model.config)
+    if target in family.refusals:
+        return family.refusals[target]
+    layout = family.layout
+    if layout is None:
+        return f"the weights of a {family.name} model are only passed on"
+    used = {tensor.dtype for tensor in model.tensors if not layout.ignored(model.config, tensor.name)}
+    foreign = sorted(used - set(CONVERTIBLE))
+    return f"its weights are {', '.join(foreign)}" if foreign else layout.unsupported(model.config)
 
 
-def family_of(model: SourceModel) -> Family:
-    """The family of a model that ``why_not`` has passed."""
+def layout_of(model: SourceModel) -> Layout:
+    """The layout of a model that ``why_not`` has passed."""
     family = families.find(model.config)
-    if family is None:
+    if family is None or family.layout is None:
         raise FormatError(f"{model.config.class_name or 'this model'} belongs to no family that citrate converts")
-    return family
+    return family.layout
+
+
+def slots_of(model: SourceModel) -> Mapping[str, Slot]:
+    """Where each tensor of ``convertible_tensors`` goes, by its name."""
+    return layout_of(model).slots(model.config)
 
 
 def convertible_tensors(model: SourceModel) -> tuple[Tensor, ...]:
@@ -34,18 +48,18 @@ def convertible_tensors(model: SourceModel) -> tuple[Tensor, ...]:
     Raises:
         FormatError: one is missing, unexpected, or of another shape than config.json says.
     """
-    family = family_of(model)
-    expected = family.shapes(model.config)
-    tensors = tuple(tensor for tensor in model.tensors if not family.ignored(model.config, tensor.name))
+    layout = layout_of(model)
+    expected = layout.slots(model.config)
+    tensors = tuple(tensor for tensor in model.tensors if not layout.ignored(model.config, tensor.name))
     found = {tensor.name: tensor.shape for tensor in tensors}
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             raise FormatError(f"tensor {name!r} is missing", hint="download the model again, with every shard")
         if name not in expected:
             raise FormatError(f"tensor {name!r:.120} is none of a {model.config.class_name}")
-        if found[name] != expected[name]:
+        if found[name] != expected[name].shape:
             raise FormatError(
-                f"tensor {name!r} has shape {list(found[name])}, config.json says {list(expected[name])}",
+                f"tensor {name!r} has shape {list(found[name])}, config.json says {list(expected[name].shape)}",
                 hint="weights and config.json do not belong together",
             )
     return tensors

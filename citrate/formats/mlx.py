@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from citrate.core.canonical import Json
 from citrate.core.errors import BackendMissingError
+from citrate.core.records import Format
 from citrate.core.sink import SinkFile
 from citrate.formats.checks import tokens
 from citrate.formats.checks.reference import Logits, Rows, positions, torch_logits
@@ -57,11 +58,15 @@ def quantizations(model: SourceModel) -> tuple[str, ...]:
 
 def refusal(model: SourceModel) -> str:
     """Why ``model`` cannot become MLX; empty where it can."""
-    return why_not(model)
+    return why_not(model, Format.MLX)
 
 
-def convert(request: Request) -> Conversion:
+def convert(requests: Sequence[Request]) -> tuple[Conversion, ...]:
     """Write the directory; raises as ``citrate.formats.convert`` does."""
+    return tuple(_convert(request) for request in requests)
+
+
+def _convert(request: Request) -> Conversion:
     model = request.model
     shards = _shards(convertible_tensors(model))
     names = shard_names(len(shards))

@@ -38,12 +38,16 @@ def refusal(model: SourceModel) -> str:  # noqa: ARG001 - never refused
     return ""
 
 
-def convert(request: Request) -> Conversion:
+def convert(requests: Sequence[Request]) -> tuple[Conversion, ...]:
     """Write the cleaned directory.
 
     Raises:
         FormatError: a NaN or infinite weight, or a file that changed under us.
     """
+    return tuple(_convert(request) for request in requests)
+
+
+def _convert(request: Request) -> Conversion:
     model, done = request.model, 0
     names = shard_names(len(model.shards))
     for source, target in zip(model.shards, names, strict=True):

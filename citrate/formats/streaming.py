@@ -48,11 +48,12 @@ def in_order(jobs: Iterable[Callable[[], T]], threads: int | None) -> Generator[
                 future.cancel()
 
 
-def row_ranges(tensor: Tensor, multiple: int = 1) -> Iterator[tuple[int, int]]:
-    """Cut a tensor into ranges of whole rows of about ``PIECE_BYTES``, in multiples of ``multiple`` rows."""
+def row_ranges(tensor: Tensor, multiple: int = 1, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Cut a tensor, from row ``start``, into ranges of whole rows of about ``PIECE_BYTES``, in multiples of
+    ``multiple`` rows."""
     rows, row_bytes = rows_of(tensor)
     step = max(1, PIECE_BYTES // max(1, row_bytes * multiple)) * multiple
-    for first in range(0, rows, step):
+    for first in range(start, rows, step):
         yield first, min(first + step, rows)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from citrate.core.errors import UnsupportedConversionError
@@ -24,7 +25,7 @@ def refusal(model: SourceModel) -> str:
     return _REASON
 
 
-def convert(request: Request) -> Conversion:
+def convert(requests: Sequence[Request]) -> tuple[Conversion, ...]:
     """Refuse."""
     raise UnsupportedConversionError(_REASON)
 

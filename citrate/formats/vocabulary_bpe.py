@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 from citrate.core.canonical import Json
 from citrate.core.errors import FormatError, UnsupportedConversionError
+from citrate.formats.configuration import Config
+from citrate.formats.vocabulary_tokens import Lexicon, TokenTable, added_tokens
 
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -25,6 +27,18 @@ _PRE: Mapping[tuple[str, bool], str] = {
     (_QWEN2, False): "qwen2",
     (_GPT2, False): "gpt-2",
 }
+
+
+def read(document: Mapping[str, Json], settings: Mapping[str, Json], config: Config) -> Lexicon:  # noqa: ARG001
+    """The tokens and merges; raises as ``read_vocabulary`` does."""
+    model = document["model"]
+    assert isinstance(model, dict)
+    table = TokenTable(config.vocab_size)
+    table.put_words(model)
+    table.put_added(added_tokens(document))
+    table.require_distinct()
+    cut = pre_tokenizer(document, model)
+    return Lexicon("gpt2", tuple(table.tokens), tuple(table.kinds), cut, merges_of(model))
 
 
 def merges_of(model: Mapping[str, Json]) -> tuple[str, ...]:

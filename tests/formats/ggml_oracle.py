@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,17 @@ def quantize_chunk(type_name: str, weights: NDArray[np.float32], columns: int = 
 
 def model_quantize(source: Path, target: Path, file_type: int) -> None:
     """Run ``llama_model_quantize`` in a process of its own."""
+    model_quantize_all(source, {target: file_type})
+
+
+def model_quantize_all(source: Path, targets: Mapping[Path, int]) -> None:
+    """Run ``llama_model_quantize`` for every (file, file type), in one process of its own."""
     code = (
         "import ctypes, sys, llama_cpp as l\n"
-        "p = l.llama_model_quantize_default_params(); p.ftype = int(sys.argv[3]); p.nthread = 2\n"
-        "sys.exit(l.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), ctypes.byref(p)))"
+        "for target, file_type in zip(sys.argv[2::2], sys.argv[3::2]):\n"
+        "    p = l.llama_model_quantize_default_params(); p.ftype = int(file_type); p.nthread = 1\n"
+        "    if l.llama_model_quantize(sys.argv[1].encode(), target.encode(), ctypes.byref(p)):\n"
+        "        sys.exit(target)"
     )
-    command = [sys.executable, "-c", code, str(source), str(target), str(file_type)]
-    subprocess.run(command, check=True, capture_output=True)
+    pairs = [text for target, file_type in targets.items() for text in (str(target), str(file_type))]
+    subprocess.run([sys.executable, "-c", code, str(source), *pairs], check=True, capture_output=True)

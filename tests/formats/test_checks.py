@@ -12,7 +12,7 @@ from tiny_models import Convert, make_llama
 
 from citrate.core.errors import ConfigError, FormatError
 from citrate.core.records import Variant
-from citrate.formats import check, default_check_level, gguf, open_model, possible_variants
+from citrate.formats import check, default_check_level, gguf_writing, open_model, possible_variants
 from citrate.formats.gguf_file import read_header
 from citrate.formats.measure import BlockErrors, TensorErrors, compare, rounded_up
 
@@ -51,7 +51,7 @@ def test_every_variant_of_a_sound_model_passes(sharp: Path, converted: Convert) 
 def test_queries_and_keys_that_were_not_permuted_fail(
     sharp: Path, converted: Convert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gguf, "_permuted", lambda values, _rows, _head_dim: values)
+    monkeypatch.setattr(gguf_writing, "_permuted", lambda values, _rows, _head_dim: values)
     model = open_model(sharp)
     for quantization, limit in (("Q8_0", "0.01"), ("Q4_K_M", "0.2"), ("F16", "0.0001")):
         path, _ = converted(model, f"gguf:{quantization}")

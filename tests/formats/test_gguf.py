@@ -16,7 +16,8 @@ from citrate.core.errors import UnsupportedConversionError
 from citrate.core.records import Variant
 from citrate.formats import check, convert, open_model, possible_variants, require_possible
 from citrate.formats.gguf_file import read_header
-from citrate.formats.vocabulary import TokenKind, read_vocabulary
+from citrate.formats.vocabulary import read_vocabulary
+from citrate.formats.vocabulary_tokens import TokenKind
 
 
 @pytest.mark.parametrize("quantization", ["Q4_K_M", "Q8_0"])
@@ -94,10 +95,10 @@ def test_rotary_factors_of_llama_3_are_those_of_transformers(llama: Path, conver
 def test_added_tokens_are_control_tokens_and_padding_is_unused(llama: Path) -> None:
     model = open_model(llama)
     vocabulary = read_vocabulary(model.root, model.config)
-    assert vocabulary.tokens[vocabulary.specials["bos"]] == "<|begin|>"
-    assert vocabulary.kinds[vocabulary.specials["bos"]] is TokenKind.CONTROL
-    assert vocabulary.add_bos
-    assert not vocabulary.add_eos
+    begin = vocabulary.ends.ids["bos"]
+    assert vocabulary.lexicon.tokens[begin] == "<|begin|>"
+    assert vocabulary.lexicon.kinds[begin] is TokenKind.CONTROL
+    assert vocabulary.ends.added == {"bos": True, "sep": False}
 
 
 @pytest.mark.parametrize("scheme", ["", "never"])
@@ -124,8 +125,8 @@ def _bias(config: dict[str, object]) -> None:
     config["attention_bias"] = True
 
 
-def _yarn(config: dict[str, object]) -> None:
-    config["rope_parameters"] = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}
+def _dynamic(config: dict[str, object]) -> None:
+    config["rope_parameters"] = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
 
 
 def _other(config: dict[str, object]) -> None:
@@ -134,7 +135,11 @@ def _other(config: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     ("edit", "reason"),
-    [(_bias, "attention_bias"), (_yarn, "yarn"), (_other, "citrate converts LlamaForCausalLM")],
+    [
+        (_bias, "attention_bias"),
+        (_dynamic, "dynamic"),
+        (_other, "citrate converts LlamaForCausalLM, MistralForCausalLM"),
+    ],
 )
 def test_what_cannot_be_converted_says_why_and_what_is_possible(
     edit: Edit, reason: str, llama: Path, tmp_path: Path

@@ -6,22 +6,21 @@ import gguf
 import pytest
 
 from citrate.formats import gguf_file
-from citrate.formats.families import llama
-from citrate.formats.vocabulary import TokenKind
+from citrate.formats.configuration import Config
+from citrate.formats.families import FAMILIES
+from citrate.formats.families.family import Family
+from citrate.formats.vocabulary_tokens import TokenKind
 
-REFERENCE = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 40)
-LAYERS = [f"model.layers.39.{name}.weight" for name in llama._LAYER_NAMES]
-
-
-@pytest.mark.parametrize("name", [*LAYERS, *llama._OUTER_NAMES])
-def test_tensor_names_are_those_of_gguf(name: str) -> None:
-    assert llama.gguf_name(name) == REFERENCE.get_name(name, try_suffixes=(".weight",))
+NAMED = {"llama": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2, "qwen3": gguf.MODEL_ARCH.QWEN3}
+CONFIG = Config({"intermediate_size": 512}, "", "", 40, 256, 8, 2, 32, 600, 512)
 
 
-def test_every_tensor_of_a_llama_layer_has_a_name() -> None:
-    wanted = {gguf.TENSOR_NAMES[tensor] for tensor in gguf.MODEL_TENSORS[gguf.MODEL_ARCH.LLAMA]}
-    mine = {llama.gguf_name(name).removesuffix(".weight").replace("blk.39", "blk.{bid}") for name in LAYERS}
-    assert mine <= wanted
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f.layout], ids=lambda family: family.name)
+def test_tensor_names_are_those_of_gguf(family: Family) -> None:
+    assert family.layout
+    reference = gguf.get_tensor_name_map(NAMED[family.layout.gguf_architecture], 40)
+    for name, slot in family.layout.slots(CONFIG).items():
+        assert slot.gguf_name == reference.get_name(name, try_suffixes=(".weight", ".bias")), name
 
 
 def test_value_types_and_token_kinds_have_the_numbers_of_gguf() -> None:

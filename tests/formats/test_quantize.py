@@ -18,7 +18,7 @@ from citrate.formats.gguf_file import NUMBERS, TYPES
 from citrate.formats.quantize.jit import _cache_folder
 from citrate.formats.safetensors_file import Tensor
 
-KINDS = ["F16", "Q8_0", "Q5_0", "Q4_K", "Q5_K", "Q6_K"]
+KINDS = ["F16", "Q8_0", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K"]
 
 
 def hostile(seed: int, rows: int = 1024) -> NDArray[np.float32]:

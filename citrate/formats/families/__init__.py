@@ -1,20 +1,22 @@
-"""The architectures that citrate converts. A family is one module here and one line in ``FAMILIES``."""
+"""The kinds of models that citrate knows. A family is one module here and its name in ``FAMILIES``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from citrate.formats.configuration import Config
-from citrate.formats.families import llama
+from citrate.formats.families import llama, mistral, qwen2, qwen3
 from citrate.formats.families.family import Family
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FAMILIES: Mapping[str, Family] = {"LlamaForCausalLM": llama.FAMILY}
+FAMILIES: tuple[Family, ...] = tuple(module.FAMILY for module in (llama, mistral, qwen2, qwen3))
+
+BY_CLASS: Mapping[str, Family] = {name: family for family in FAMILIES for name in family.class_names}
 """``architectures[0]`` of config.json -> the family."""
 
 
 def find(config: Config) -> Family | None:
-    """The family of a model; None where its weights can only be passed on as they are."""
-    return FAMILIES.get(config.class_name)
+    """The family of a model; None for a class that citrate does not know."""
+    return BY_CLASS.get(config.class_name)

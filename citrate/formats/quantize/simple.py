@@ -1,4 +1,4 @@
-"""F16, Q8_0 and Q5_0: one scale a block and no search. The bytes of ggml's reference code."""
+"""F16, Q8_0, Q5_0 and Q5_1: one scale a block and no search. The bytes of ggml's reference code."""
 
 from __future__ import annotations
 
@@ -43,6 +43,18 @@ def encode_q8_0(source: NDArray[np.generic], out: NDArray[np.uint8], first: int,
 
 
 @kernel
+def put_fifth_bits(out: NDArray[np.uint8], at: int, codes: NDArray[np.int32]) -> None:
+    """Store 32 codes of five bits at ``out[at:at + 20]``: their fifth bits, then their low nibbles in pairs."""
+    for byte in range(4):
+        fifth = 0
+        for i in range(8):
+            fifth |= ((codes[byte * 8 + i] >> 4) & 1) << i
+        out[at + byte] = np.uint8(fifth)
+    for i in range(16):
+        out[at + 4 + i] = np.uint8((codes[i] & 15) | ((codes[i + 16] & 15) << 4))
+
+
+@kernel
 def encode_q5_0(source: NDArray[np.generic], out: NDArray[np.uint8], first: int, last: int) -> None:
     """Blocks of 32 weights: a half-precision scale, 32 fifth bits, 16 bytes of low nibbles (i and i + 16)."""
     x = np.empty(32, np.float32)
@@ -62,10 +74,28 @@ def encode_q5_0(source: NDArray[np.generic], out: NDArray[np.uint8], first: int,
             code = F(F(x[i] * inverse) + F(16.5))
             code = code if abs(code) < F(1e6) else ZERO  # 1/scale overflowed, as above
             codes[i] = min(I(31), I(code))
-        for byte in range(4):
-            fifth = 0
-            for i in range(8):
-                fifth |= ((codes[byte * 8 + i] >> 4) & 1) << i
-            out[block * 22 + 2 + byte] = np.uint8(fifth)
-        for i in range(16):
-            out[block * 22 + 6 + i] = np.uint8((codes[i] & 15) | ((codes[i + 16] & 15) << 4))
+        put_fifth_bits(out, block * 22 + 2, codes)
+
+
+@kernel
+def encode_q5_1(source: NDArray[np.generic], out: NDArray[np.uint8], first: int, last: int) -> None:
+    """Blocks of 32 weights: scale and minimum, 32 fifth bits, 16 bytes of low nibbles (i and i + 16)."""
+    x = np.empty(32, np.float32)
+    codes = np.empty(32, np.int32)
+    for block in range(first, last):
+        part = source[block * 32 : block * 32 + 32]
+        low, high = F(3.4028235e38), F(-3.4028235e38)
+        for i in range(32):
+            value = widened(part[i])
+            x[i] = value
+            low = value if value < low else low  # of two zeros the first: its sign is stored
+            high = value if value > high else high
+        scale = F(F(high - low) / F(31))
+        inverse = F(ONE / scale) if scale != ZERO else ZERO
+        put_half(out, block * 24, half_bits(scale))
+        put_half(out, block * 24 + 2, half_bits(low))
+        for i in range(32):
+            code = F(F(F(x[i] - low) * inverse) + F(0.5))
+            code = code if abs(code) < F(1e6) else ZERO  # 1/scale overflowed, as above
+            codes[i] = I(code)
+        put_fifth_bits(out, block * 24 + 4, codes)

@@ -1,0 +1,87 @@
+"""SentencePiece's unigram (XLM-RoBERTa) for GGUF: scores, the table of normalised characters, spaces merged."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+
+from citrate.core.canonical import Json
+from citrate.core.errors import FormatError, UnsupportedConversionError
+from citrate.formats.configuration import Config
+from citrate.formats.gguf_file import GgufValue, Kind, array
+from citrate.formats.vocabulary_tokens import Lexicon, TokenKind, TokenTable, added_tokens, token_id, token_types
+
+_SPACE = "\u2581"
+_UNUSED_SCORE = -10000.0  # what llama.cpp's converter gives them
+
+
+def read(document: Mapping[str, Json], settings: Mapping[str, Json], config: Config) -> Lexicon:  # noqa: ARG001
+    """The tokens with scores; raises as ``read_vocabulary`` does."""
+    model = document["model"]
+    assert isinstance(model, dict)
+    if model.get("byte_fallback"):
+        raise UnsupportedConversionError("its unigram tokenizer falls back to bytes")
+    _require_merged_spaces(document)
+    table, added = TokenTable(config.vocab_size), added_tokens(document, spaces_merge=True)
+    scores = [_UNUSED_SCORE] * config.vocab_size
+    for index, (piece, score) in enumerate(_pieces(model)):
+        table.put(index, piece, TokenKind.NORMAL)
+        scores[index] = score
+    table.put_added(added)
+    table.kinds[token_id(model.get("unk_id"), len(table.kinds))] = TokenKind.UNKNOWN
+    table.require_distinct()
+    after = {
+        "tokenizer.ggml.add_space_prefix": GgufValue(Kind.BOOL, True),
+        **token_types(config),
+        "tokenizer.ggml.remove_extra_whitespaces": GgufValue(Kind.BOOL, True),
+    }
+    charsmap = _charsmap(document.get("normalizer"))
+    if charsmap:
+        after["tokenizer.ggml.precompiled_charsmap"] = array(Kind.UINT8, tuple(charsmap))
+    return Lexicon("t5", tuple(table.tokens), tuple(table.kinds), scores=tuple(scores), after=after)
+
+
+def _pieces(model: Mapping[str, Json]) -> list[tuple[str, float]]:
+    entries = model.get("vocab")
+    if not isinstance(entries, list):
+        raise FormatError("tokenizer.json has no vocabulary")
+    pieces: list[tuple[str, float]] = []
+    for entry in entries:
+        if not isinstance(entry, list) or len(entry) != 2:
+            raise FormatError(f"tokenizer.json: malformed piece {entry!r:.60}")
+        piece, score = entry
+        if not isinstance(piece, str) or not isinstance(score, int | float) or isinstance(score, bool):
+            raise FormatError(f"tokenizer.json: malformed piece {entry!r:.60}")
+        pieces.append((piece, float(score)))
+    return pieces
+
+
+def _require_merged_spaces(document: Mapping[str, Json]) -> None:
+    """Words are cut at spaces and each gets one in front: what llama.cpp does when it merges spaces."""
+    cutter = document.get("pre_tokenizer")
+    steps = cutter.get("pretokenizers") if isinstance(cutter, dict) and cutter.get("type") == "Sequence" else None
+    kinds = [step.get("type") for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    last = steps[-1] if isinstance(steps, list) and steps else None
+    if kinds == ["WhitespaceSplit", "Metaspace"] and isinstance(last, dict):
+        always = last.get("prepend_scheme", "always") == "always" and last.get("add_prefix_space", True)
+        if last.get("replacement") == _SPACE and always:
+            return
+    raise UnsupportedConversionError("its tokenizer treats spaces in a way that llama.cpp does not")
+
+
+def _charsmap(normalizer: Json) -> bytes:
+    """SentencePiece's compiled table of normalised characters; empty where text is not normalised."""
+    if normalizer is None:
+        return b""
+    encoded = normalizer.get("precompiled_charsmap") if isinstance(normalizer, dict) else None
+    if not isinstance(normalizer, dict) or normalizer.get("type") != "Precompiled" or not isinstance(encoded, str):
+        raise UnsupportedConversionError("its tokenizer normalises text in a way that llama.cpp does not")
+    try:
+        table = base64.b64decode(encoded, validate=True)
+    except binascii.Error as error:
+        raise FormatError(f"tokenizer.json: precompiled_charsmap is not base64: {error}") from error
+    size = int.from_bytes(table[:4], "little")
+    if len(table) < 8 or size % 4 or size + 4 >= len(table) or table[-1]:
+        raise FormatError("tokenizer.json: precompiled_charsmap is malformed")
+    return table

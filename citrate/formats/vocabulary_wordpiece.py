@@ -1,0 +1,43 @@
+"""BERT's WordPiece for GGUF, where a word starts with a space and its other pieces do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from citrate.core.canonical import Json
+from citrate.core.errors import UnsupportedConversionError
+from citrate.formats.configuration import Config
+from citrate.formats.gguf_file import GgufValue, Kind
+from citrate.formats.vocabulary_tokens import Lexicon, TokenKind, TokenTable, added_tokens, token_types
+
+_SPACE, _INSIDE = "\u2581", "##"
+
+
+def read(document: Mapping[str, Json], settings: Mapping[str, Json], config: Config) -> Lexicon:  # noqa: ARG001
+    """The tokens; raises as ``read_vocabulary`` does."""
+    model, normalizer = document["model"], document.get("normalizer")
+    assert isinstance(model, dict)
+    if model.get("continuing_subword_prefix", _INSIDE) != _INSIDE:
+        raise UnsupportedConversionError("its WordPiece tokenizer does not mark pieces inside a word with ##")
+    if not isinstance(normalizer, dict) or normalizer.get("type") != "BertNormalizer":
+        raise UnsupportedConversionError("its WordPiece tokenizer does not normalise text as BERT does")
+    if not normalizer.get("handle_chinese_chars", True) or not normalizer.get("clean_text", True):
+        raise UnsupportedConversionError("its WordPiece tokenizer keeps characters that llama.cpp drops or splits")
+    table = TokenTable(config.vocab_size)
+    table.put_words(model)
+    table.put_added(added_tokens(document))
+    tokens = tuple(
+        token if kind is TokenKind.CONTROL else _spaced(token)
+        for token, kind in zip(table.tokens, table.kinds, strict=True)
+    )
+    stated = {name: normalizer.get(name) for name in ("lowercase", "strip_accents")}
+    last = {
+        f"tokenizer.ggml.normalizer.{name}": GgufValue(Kind.BOOL, value)
+        for name, value in stated.items()
+        if isinstance(value, bool)
+    }
+    return Lexicon("bert", tokens, tuple(table.kinds), before=token_types(config), last=last)
+
+
+def _spaced(token: str) -> str:
+    return token.removeprefix(_INSIDE) if token.startswith(_INSIDE) else _SPACE + token
