@@ -166,4 +166,4 @@ class Attestation:
     """How many parts were replayed."""
     attested_at: int
     report_sha256: str
-    """Of the verifier's report; empty if there is none."""
+    """Of the verifier's report, which is also its CID (raw)."""

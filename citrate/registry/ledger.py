@@ -97,7 +97,7 @@ class Ledger:
         return self._send(signer, "commit(uint256,bytes32,bytes32)", *arguments)
 
     def draw(self, signer: Signer, run_id: int) -> Receipt:
-        """Fix the seed of a committed run; a target block that is too long ago is replaced by a new one, and counted."""
+        """Fix the seed of a committed run; a target block too long ago is replaced by a new one, and counted."""
         return self._send(signer, "draw(uint256)", run_id)
 
     def attest(self, signer: Signer, run_id: int, grade: Grade, *, segments: int, report_sha256: str) -> Receipt:
@@ -109,9 +109,8 @@ class Ledger:
         """
         if not 0 <= segments < 1 << 32:
             raise ConfigError(f"{segments} segments cannot be", hint="--segments is how many were replayed")
-        number = list(Grade).index(grade) + 1
-        report = _word(report_sha256, "report") if report_sha256 else "0x" + "0" * 64
-        return self._send(signer, "attest(uint256,uint8,uint32,bytes32)", run_id, number, segments, report)
+        arguments = (run_id, list(Grade).index(grade) + 1, segments, _word(report_sha256, "report"))
+        return self._send(signer, "attest(uint256,uint8,uint32,bytes32)", *arguments)
 
     def _send(self, signer: Signer, signature: str, *arguments: Argument) -> Receipt:
         return self._chain.send(signer, TRAINING_LEDGER, encode_call(signature, *arguments))
@@ -160,7 +159,7 @@ def _attestation(row: Frame) -> Attestation:
     grade = known([None, *Grade], row.number(1), "grade")
     require_whole(grade is not None, "attestations")
     assert grade is not None
-    return Attestation(checksum(row.address(0)), grade, row.number(2), row.number(3), hash_at(row, 4))
+    return Attestation(checksum(row.address(0)), grade, row.number(2), row.number(3), row.word(4)[2:])
 
 
 def _word(sha256: str, what: str) -> str:

@@ -5,19 +5,22 @@ What a name means is decided here too: ``me``, the address book, versions and al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from citrate.core.errors import ConfigError, UnavailableError
 from citrate.core.records import ADDRESS_PATTERN, Reference, VersionRecord
 from citrate.core.settings import DEVNET_CHAIN_ID, Settings
-from citrate.registry import deploy, ids
+from citrate.registry import deployments, ids
 from citrate.registry.devnet import Devnet
 from citrate.registry.keys import AskPassword, Keys
 
 if TYPE_CHECKING:
     from citrate.registry.chain import Chain
+    from citrate.registry.deploy import Deployed
+    from citrate.registry.ledger import Ledger
+    from citrate.registry.loras import Loras
     from citrate.registry.manifest import Manifest
     from citrate.registry.signer import Signer
     from citrate.registry.sources import Source
@@ -63,10 +66,26 @@ class Session:
             ChainError: it is another chain, or the contract there is not ours.
         """
         from citrate.registry.chain import Chain
+        from citrate.registry.delivery import Sending
 
         settings = self.settings
         at = (settings.chain_id, settings.model_registry, settings.authority)
-        return Chain.connect(self.rpc_url, *at, home=settings.home)
+        sending = Sending.of(settings)
+        return Chain.connect(self.rpc_url, *at, home=settings.home, sending=sending, notify=self.notify)
+
+    @cached_property
+    def loras(self) -> Loras:
+        """Adapters, merges, and whose adapters a model takes."""
+        from citrate.registry.loras import Loras
+
+        return Loras(self.chain)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger of training runs."""
+        from citrate.registry.ledger import Ledger
+
+        return Ledger(self.chain)
 
     @property
     def rpc_url(self) -> str:
@@ -130,7 +149,7 @@ class Session:
     @property
     def registry_address(self) -> str:
         """The address of ModelRegistry, also while no chain runs: it is the same on every chain."""
-        return self.chain.registry_address if self.chain_is_up() else deploy.addresses()["ModelRegistry"]
+        return self.chain.registry_address if self.chain_is_up() else deployments.registry_on(DEVNET_CHAIN_ID)
 
     def sources(self, gateways: Iterable[str] = ()) -> list[Source]:
         """Where bytes are looked for after the local store: Kubo, the given gateways, then those of the settings."""
@@ -191,17 +210,19 @@ class Session:
 
         return read_manifest(record, self.chain, self.store, self.sources(gateways), self.notify)
 
-    def deploy_contracts(self) -> Mapping[str, str]:
-        """Deploy what the chain lacks; returns contract name -> address. Starting a devnet has done so already.
+    def deploy_contracts(self, *, dry_run: bool = False) -> Deployed:
+        """Deploy what the chain lacks. Starting a devnet has done so already.
+
+        Args:
+            dry_run: only say what would be sent; starts nothing and needs no key.
 
         Raises:
+            ConfigError: nobody is named who governs the contracts.
             ChainError: the chain does not answer, or takes no deployment.
             NotFoundError: something is missing there, and there is no key to deploy it with.
         """
+        from citrate.registry.deployers import deploy_with_key
 
-        def unlock(chain_id: int) -> Signer:
-            entry = self.keys.for_writing(self.settings.key, chain_id=chain_id, rpc_url=self.rpc_url)
-            return self.keys.unlock(entry, chain_id=chain_id, rpc_url=self.rpc_url)
-
-        self.start_chain()
-        return deploy.deploy_with_key(self.rpc_url, self.settings.chain_id, self.settings.home, unlock)
+        if not dry_run:
+            self.start_chain()
+        return deploy_with_key(self.rpc_url, self.settings, self.keys, dry_run=dry_run, told=self.notify)

@@ -1,5 +1,5 @@
-"""EIP-712 signatures of the registry: over a manifest (it travels inside the manifest), and over a release that
-somebody else sends.
+"""EIP-712 signatures of the registries: over a manifest (it travels inside the manifest), and over a release or a LoRA
+that somebody else sends.
 
 A manifest's signature says that the owner's key, and not only an RPC that claims so, stands behind the bytes. It is
 over the manifest's canonical form without its ``signature`` field, for one chain and one registry.
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from citrate.core.errors import IntegrityError
 from citrate.registry.abi_codec import encode
 from citrate.registry.ids import keccak
+from citrate.registry.lora_payload import encode_lora
 
 if TYPE_CHECKING:
+    from citrate.core.adapters import Lora
     from citrate.registry.payload import ReleasePayload
     from citrate.registry.queries import ChainReader
     from citrate.registry.signer import Signer
@@ -38,31 +40,39 @@ _PUBLISH_FIELDS = [
     {"name": "nonce", "type": "uint256"},
     {"name": "deadline", "type": "uint256"},
 ]
+_LORA_DOMAIN = "Citrate LoRA"
+_LORA_FIELDS = [
+    {"name": "creator", "type": "address"},
+    {"name": "lora", "type": "bytes"},
+    {"name": "nonce", "type": "uint256"},
+    {"name": "deadline", "type": "uint256"},
+]
 
 
 @dataclass(frozen=True)
 class Domain:
-    """What a signature is bound to: one registry on one chain."""
+    """What a signature is bound to: one registry on one chain; ``name`` is what wallets show."""
 
     chain_id: int
     registry_address: str
+    name: str = "Citrate"
 
-    def typed(self, name: str, fields: list[dict[str, str]], message: dict[str, object]) -> dict[str, object]:
+    def typed(self, primary: str, fields: list[dict[str, str]], message: dict[str, object]) -> dict[str, object]:
         """The typed data that a wallet signs."""
         domain = {
-            "name": "Citrate",
+            "name": self.name,
             "version": "1",
             "chainId": self.chain_id,
             "verifyingContract": self.registry_address,
         }
-        types = {"EIP712Domain": _DOMAIN_FIELDS, name: fields}
-        return {"types": types, "primaryType": name, "domain": domain, "message": message}
+        types = {"EIP712Domain": _DOMAIN_FIELDS, primary: fields}
+        return {"types": types, "primaryType": primary, "domain": domain, "message": message}
 
     def separator(self) -> bytes:
         """The hash of the domain."""
         return keccak(
             keccak(_DOMAIN_TYPE.encode())
-            + keccak(b"Citrate")
+            + keccak(self.name.encode())
             + keccak(b"1")
             + encode(["uint256", "address"], self.chain_id, self.registry_address)
         )
@@ -103,6 +113,26 @@ def sign_release(
         "deadline": deadline,
     }
     return signer.sign_typed_data(Domain(signer.chain_id, registry_address).typed("Publish", _PUBLISH_FIELDS, message))
+
+
+def sign_lora(signer: Signer, lora: Lora, *, nonce: int, deadline: int, registry_address: str) -> bytes:
+    """Sign a LoRA that somebody else will send (``Loras.register_by_sig``).
+
+    Args:
+        signer: its creator.
+        lora: what is recorded.
+        nonce: ``Loras.counts_of(creator).ever``; any registration before it is sent voids the signature.
+        deadline: last Unix second at which it holds.
+        registry_address: LoRARegistry, on the chain that the key was unlocked for.
+    """
+    message: dict[str, object] = {
+        "creator": signer.address,
+        "lora": encode_lora(lora),
+        "nonce": nonce,
+        "deadline": deadline,
+    }
+    domain = Domain(signer.chain_id, registry_address, _LORA_DOMAIN)
+    return signer.sign_typed_data(domain.typed("RegisterLoRA", _LORA_FIELDS, message))
 
 
 def require_valid(chain: ChainReader, owner: str, unsigned_sha256: str, kind: str, value: str) -> str:

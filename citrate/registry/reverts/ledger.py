@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError, NotFoundError, NotPermittedError
-from citrate.registry.reverts.refusal import Refusal, Table
+from citrate.core.errors import (
+    AlreadyExistsError,
+    ChainError,
+    CitrateError,
+    ConfigError,
+    NotFoundError,
+    NotPermittedError,
+)
+from citrate.registry.reverts.refusal import AGAIN, Refusal, Table
 
 _SHOW = "citrate ledger show RUN"
 
@@ -33,4 +40,7 @@ TABLE: Table = {
         NotPermittedError, "run {0} is the signer's own, and nobody attests for himself", "ask somebody to verify it"
     ),
     "AlreadyAttested(uint256,address)": Refusal(AlreadyExistsError, "{1} has attested run {0} already", _SHOW),
+    "NotAttested(uint256,address)": Refusal(
+        ChainError, "the chain has no attestation of run {0} by {1}: it was reorganised", AGAIN
+    ),
 }

@@ -21,6 +21,9 @@ TABLE: Table = {
         "it is recorded already from what the version {0} was merged",
         "a merge is recorded once: publish a new version",
     ),
+    "InvalidResult(bytes32)": Refusal(
+        ConfigError, "the parents were trained on {0} itself: it cannot have resulted from them", "name another version"
+    ),
     "BaseDeprecated(bytes32)": Refusal(
         NotPermittedError, "the base {0} is deprecated and takes no LoRAs", "citrate show BASE names its replacement"
     ),

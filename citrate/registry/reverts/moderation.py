@@ -37,6 +37,9 @@ TABLE: Table = {
     "InsufficientStake(address,uint256)": Refusal(
         NotPermittedError, "{0} has staked {1:ether} only", "citrate stake show"
     ),
+    "BlockNotOver(uint256)": Refusal(
+        CitrateError, "what is staked at the end of block {0} is not certain yet", "ask again after that block"
+    ),
     "InvalidAmount()": Refusal(ConfigError, "an amount of zero", "name an amount, such as 1ether"),
     "NotGuardian(address)": Refusal(
         NotPermittedError, "only the guardian lifts a case, not {0}", "citrate case lift CASE prints what it must send"
