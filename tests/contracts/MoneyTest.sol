@@ -17,10 +17,20 @@ interface Bank {
 
 /// Knows who made which LoRA, and can break down.
 contract Creators {
-    mapping(bytes32 loraId => address) public creatorOf;
+    mapping(bytes32 loraId => address) private _creators;
+    bool private _broken;
 
     function set(bytes32 loraId, address creator) external {
-        creatorOf[loraId] = creator;
+        _creators[loraId] = creator;
+    }
+
+    function breakDown() external {
+        _broken = true;
+    }
+
+    function creatorOf(bytes32 loraId) external view returns (address) {
+        require(!_broken, "broken");
+        return _creators[loraId];
     }
 }
 
