@@ -101,7 +101,7 @@ contract LoRARegistry is ILoRARegistry, ChangeLog, RecordAccounts, EIP712 {
     function getLoRA(bytes32 loraId) external view returns (LoRA memory lora) {
         lora = _requireLoRA(loraId, RecordBytes.WHOLE).readLoRA();
         lora.record = _recordAccount(loraId);
-        (,,, lora.baseDigest) = registry.contentOf(lora.base);
+        (,, lora.baseDigest) = registry.contentOf(lora.base);
         if (lora.training.runId != 0) _confirm(lora);
     }
 
@@ -184,7 +184,7 @@ contract LoRARegistry is ILoRARegistry, ChangeLog, RecordAccounts, EIP712 {
     /// @dev A base that is there, of this content, not deprecated, in good standing, and of a model that takes this
     /// creator's LoRAs.
     function _requireBase(address creator, bytes32 base, bytes32 expected) private view {
-        (bytes32 modelId,, bool deprecated, bytes32 digest) = registry.contentOf(base);
+        (bytes32 modelId, bool deprecated, bytes32 digest) = registry.contentOf(base);
         if (digest != expected) revert WrongBase(base, expected, digest);
         if (deprecated) revert BaseDeprecated(base);
         if (!accepts(modelId, creator)) revert NotAccepted(modelId, creator);

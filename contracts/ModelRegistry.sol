@@ -164,22 +164,21 @@ contract ModelRegistry is IModelRegistry, ChangeLog, RecordAccounts, EIP712 {
         view
         returns (bytes32 modelId, address owner, uint256 priceWei, bool deprecated)
     {
-        RecordLayout.Record memory release = _readRelease(versionId);
-        (modelId, owner,) = _modelOf(release);
+        bytes memory release = _loadRelease(versionId);
+        (owner, modelId) = RecordLayout.modelOf(release);
         owner = _owner(modelId, owner, _models[modelId]);
-        return (modelId, owner, release.priceWei, _replacements[versionId] != 0);
+        return (modelId, owner, RecordLayout.priceOf(release), _replacements[versionId] != 0);
     }
 
     /// @inheritdoc IModelRegistry
     function contentOf(bytes32 versionId)
         external
         view
-        returns (bytes32 modelId, address owner, bool deprecated, bytes32 contentDigest)
+        returns (bytes32 modelId, bool deprecated, bytes32 contentDigest)
     {
-        RecordLayout.Record memory release = _readRelease(versionId);
-        (modelId, owner,) = _modelOf(release);
-        owner = _owner(modelId, owner, _models[modelId]);
-        return (modelId, owner, _replacements[versionId] != 0, RecordLayout.firstDigest(_recordAccount(versionId)));
+        bytes memory release = _loadRelease(versionId);
+        (, modelId) = RecordLayout.modelOf(release);
+        return (modelId, _replacements[versionId] != 0, RecordLayout.firstDigest(release));
     }
 
     /// @inheritdoc IModelRegistry
@@ -357,10 +356,14 @@ contract ModelRegistry is IModelRegistry, ChangeLog, RecordAccounts, EIP712 {
         if (release.code.length == 0) revert UnknownVersion(versionId);
     }
 
+    function _readRelease(bytes32 versionId) private view returns (RecordLayout.Record memory) {
+        return RecordLayout.decode(_loadRelease(versionId));
+    }
+
     /// @dev An id from outside may be the salt of an addition: there is a record, but no version.
-    function _readRelease(bytes32 versionId) private view returns (RecordLayout.Record memory release) {
-        release = RecordLayout.read(_requireVersion(versionId));
-        if (release.kind == Kind.Addition) revert UnknownVersion(versionId);
+    function _loadRelease(bytes32 versionId) private view returns (bytes memory release) {
+        release = RecordLayout.loadRelease(_recordAccount(versionId));
+        if (!RecordLayout.isRelease(release)) revert UnknownVersion(versionId);
     }
 
     /// @dev A cursor comes from outside: what is not a record of this registry must not be read as one.

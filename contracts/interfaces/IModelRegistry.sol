@@ -271,14 +271,13 @@ interface IModelRegistry is IChangeLog {
 
     /// @notice What a LoRA is bound to, at the same cost after any number of releases.
     /// @return modelId The version's model.
-    /// @return owner Who may write to it.
     /// @return deprecated Whether the version is deprecated now.
     /// @return contentDigest SHA-256 of the first variant in the version's release record: of the safetensors where
     /// there are any, because variants ascend by format. Variants added later do not change it.
     function contentOf(bytes32 versionId)
         external
         view
-        returns (bytes32 modelId, address owner, bool deprecated, bytes32 contentDigest);
+        returns (bytes32 modelId, bool deprecated, bytes32 contentDigest);
 
     /// @notice Every variant of a version, in the order of its records.
     function getVariants(bytes32 versionId) external view returns (Variant[] memory);

@@ -61,10 +61,15 @@ library RecordLayout {
     }
 
     /// @dev Decodes the record of an account.
-    function read(address account) internal view returns (Record memory r) {
+    function read(address account) internal view returns (Record memory) {
+        bytes memory raw = RecordBytes.load(account, WITHOUT_VARIANTS);
+        if (!raw.isRecord()) revert IModelRegistry.UnknownRecord(account);
+        return decode(raw);
+    }
+
+    /// @dev Decodes a record, of which the variants may be cut off.
+    function decode(bytes memory raw) internal pure returns (Record memory r) {
         unchecked {
-            bytes memory raw = RecordBytes.load(account, WITHOUT_VARIANTS);
-            if (!raw.isRecord()) revert IModelRegistry.UnknownRecord(account);
             r.kind = _kind(raw);
             r.time = raw.timeOf();
             r.previous = raw.previousOf();
@@ -74,19 +79,41 @@ library RecordLayout {
             r.manifest = bytes32(raw.wordAt(pos));
             if (r.kind == IModelRegistry.Kind.Addition) return r;
             r.lead = raw.textAt(_leadAt(raw));
-            uint256 price = raw.wordAt(pos + 32) >> 224;
-            r.priceWei = (price >> 8) * 10 ** (price & 0xff);
+            r.priceWei = priceOf(raw);
             r.version = raw.textAt(pos + 36);
             r.licence = raw.textAt(raw.afterText(pos + 36));
         }
     }
 
-    /// @dev SHA-256 of the first variant of a release.
-    function firstDigest(address release) internal view returns (bytes32) {
+    /// @dev As much of a record as is asked for below.
+    function loadRelease(address account) internal view returns (bytes memory) {
+        return RecordBytes.load(account, WITH_FIRST_VARIANT);
+    }
+
+    function isRelease(bytes memory raw) internal pure returns (bool) {
+        return raw.isRecord() && _kind(raw) != IModelRegistry.Kind.Addition;
+    }
+
+    /// @dev Under whose address the model of a release was named, and the model.
+    function modelOf(bytes memory release) internal view returns (address publisher, bytes32 modelId) {
+        bytes memory first = release;
+        if (_kind(release) == IModelRegistry.Kind.Release) first = RecordBytes.load(release.linkOf(), WITHOUT_VARIANTS);
+        publisher = first.linkOf();
+        modelId = keccak256(abi.encode(publisher, first.textAt(_leadAt(first))));
+    }
+
+    function priceOf(bytes memory release) internal pure returns (uint256) {
         unchecked {
-            bytes memory raw = RecordBytes.load(release, WITH_FIRST_VARIANT);
-            (, uint256 end) = Payload.variantAt(raw, _variantsAt(raw));
-            return bytes32(raw.wordAt(end - 32));
+            uint256 price = release.wordAt(_manifestAt(release) + 32) >> 224;
+            return (price >> 8) * 10 ** (price & 0xff);
+        }
+    }
+
+    /// @dev SHA-256 of the first variant of a release.
+    function firstDigest(bytes memory release) internal pure returns (bytes32) {
+        unchecked {
+            (, uint256 end) = Payload.variantAt(release, _variantsAt(release));
+            return bytes32(release.wordAt(end - 32));
         }
     }
 
