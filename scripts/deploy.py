@@ -1,8 +1,9 @@
-"""Put the contracts on a chain: `python scripts/deploy.py [--rpc-url URL] [--chain-id N] [--home DIR]`.
+"""Put the contracts on a chain: `python scripts/deploy.py [--rpc-url URL] [--chain-id N] [--authority A] [--home DIR]`.
 
-They have the same address on every chain, and deploying twice sends nothing the second time. The key that pays is
-CITRATE_PRIVATE_KEY, or the home's active key (CITRATE_KEY_PASSWORD_FILE holds its password). Prints the addresses as
-the JSON that belongs into citrate/registry/deployments/<chain_id>.json; without a URL that is all it does.
+The addresses follow from the contracts' code and from who governs them, and deploying twice sends nothing the second
+time. The key that pays is CITRATE_PRIVATE_KEY, or the home's active key (CITRATE_KEY_PASSWORD_FILE holds its
+password). Prints the JSON that belongs into citrate/registry/deployments/<chain_id>.json, and every address;
+without a URL that is all it does.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from pathlib import Path
 
 from citrate.core.errors import CitrateError
 from citrate.core.settings import Settings
-from citrate.registry.deploy import addresses, deploy_with_key
+from citrate.registry.deployers import deploy_with_key
 from citrate.registry.keys import Keys
-from citrate.registry.signer import Signer
+from citrate.registry.stack import check_authority, stack
 
 
 def main() -> int:
@@ -24,25 +25,32 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rpc-url", default="", help="the chain; without it nothing is deployed")
     parser.add_argument("--chain-id", type=int, default=0, help="refuse any other chain")
+    parser.add_argument("--authority", help="who governs (default: CITRATE_AUTHORITY)")
     parser.add_argument("--home", type=Path, help="whose key pays (default: CITRATE_HOME)")
     given = parser.parse_args()
-    if not given.rpc_url:
-        print(json.dumps(dict(addresses()), indent=2))
-        return 0
-    settings = Settings.load({"home": given.home, "rpc_url": given.rpc_url})
-    keys = Keys(settings.home)
-
-    def unlock(chain_id: int) -> Signer:
-        key = keys.for_writing(settings.key, chain_id=chain_id, rpc_url=given.rpc_url)
-        return keys.unlock(key, chain_id=chain_id, rpc_url=given.rpc_url)
-
+    flags = {"home": given.home, "rpc_url": given.rpc_url or None, "chain_id": given.chain_id or None}
     try:
-        deployed = deploy_with_key(given.rpc_url, given.chain_id, settings.home, unlock)
+        settings = Settings.load({**flags, "authority": given.authority})
+        if not given.rpc_url:
+            print_stack(check_authority(settings.authority))
+            return 0
+        done = deploy_with_key(given.rpc_url, settings, Keys(settings.home), told=_say)
     except CitrateError as error:
-        print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
+        _say(f"error: {error.message}\nhint: {error.hint}")
         return error.exit_code
-    print(json.dumps(dict(deployed), indent=2))
+    for call in done.pending:
+        _say(f"pending: {call.sender} must send {call.to} the data 0x{call.data.hex()}; {call.why}")
+    print_stack(done.authority)
     return 0
+
+
+def print_stack(authority: str) -> None:
+    """Print the authority and the addresses that follow from it."""
+    print(json.dumps({"authority": authority, **stack(authority)}, indent=2))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ import pytest
 
 from citrate.core.records import Variant, VariantRecord
 from citrate.registry import anvil as binaries
-from citrate.registry import cid, deploy
+from citrate.registry import cid
 from citrate.registry.chain import Chain
+from citrate.registry.deployers import deploy_locally
 from citrate.registry.payload import ReleasePayload
 from citrate.registry.rpc import JsonRpc
 from citrate.registry.signer import Signer
@@ -68,7 +69,7 @@ def stop_anvil(node: AnvilNode) -> None:
 @pytest.fixture(scope="session")
 def anvil_session() -> Iterator[AnvilNode]:
     node = start_anvil()
-    deploy.deploy(node.rpc, deploy.UnlockedSender(node.rpc))
+    deploy_locally(node.rpc)
     for name in ("publisher", "stranger", "validator"):
         node.rpc.call("anvil_setBalance", signer_of(name).address, hex(10**24))
     yield node

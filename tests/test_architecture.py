@@ -43,7 +43,7 @@ def test_dependencies_point_one_way(path: Path) -> None:
     assert used - {"__version__"} <= ALLOWED[package]
 
 
-@pytest.mark.parametrize(("library", "only"), [("web3", "chain"), ("ipfshttpclient", "kubo")])
+@pytest.mark.parametrize(("library", "only"), [("web3", "delivery"), ("ipfshttpclient", "kubo")])
 def test_one_module_knows_the_library(library: str, only: str) -> None:
     users = {p.stem for p in modules() if any(n.split(".")[0] == library for n in imports(ast.parse(p.read_text())))}
     assert users == {only}

@@ -9,6 +9,8 @@
     [networks.base]
     rpc_url = "https://rpc.example"
     chain_id = 8453
+    authority = "0x8ba1f109551bD432803012645Ac136ddd64DBA72"
+    finality = "safe"
 
     [addresses]
     acme = "0x52908400098527886E0F7030069857D2E4169EE7"
@@ -30,7 +32,11 @@ from citrate.core.records import ADDRESS_PATTERN
 DEVNET = "devnet"
 DEVNET_CHAIN_ID = 31337
 FILE_NAME = "citrate.toml"
-_NETWORK_KEYS = ("rpc_url", "chain_id", "model_registry")
+FINALITIES = ("latest", "safe", "finalized")
+"""How sure a chain must be of a block: it has it; a reorganisation is unlikely; it cannot be reorganised."""
+_NETWORK_KEYS = (
+    "rpc_url", "chain_id", "model_registry", "authority", "confirmations", "finality", "max_fee_gwei"
+)  # fmt: skip
 _SECRETS = ("private_key", "key_password", "key_password_file")
 
 
@@ -45,6 +51,14 @@ class Settings:
     chain_id: int = 0
     """0: that of the network, or whatever the given ``rpc_url`` must answer as a devnet."""
     model_registry: str = ""
+    authority: str = ""
+    """Who governs the contracts, which their addresses follow from. Empty: who the package knows for the chain."""
+    confirmations: int | None = None
+    """Blocks that must follow that of a transaction. None: 0 for a node on this machine, 1 elsewhere."""
+    finality: str = "latest"
+    """One of ``FINALITIES``: what the chain must say of a transaction's block."""
+    max_fee_gwei: float = 0.0
+    """The most that is paid for a gas, in 10^9 wei. 0: no limit."""
     gateways: tuple[str, ...] = ()
     kubo_api: str = ""
     key: str = ""
@@ -114,6 +128,8 @@ _KEYS = tuple(f.name for f in fields(Settings) if f.name not in ("home", "addres
 
 
 def _show(value: object) -> str:
+    if value is None:
+        return ""
     if isinstance(value, tuple):
         return ",".join(value)
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -201,20 +217,33 @@ def _coerce(name: str, value: object, origin: str) -> object:
         if not all(url.startswith(("http://", "https://")) for url in urls):
             raise problem
         return urls
-    if name == "chain_id":
+    if name in ("chain_id", "confirmations"):
         if isinstance(value, bool) or not str(value).isdecimal():
             raise problem
         return int(str(value))
-    if name == "cache_max_gb":
-        try:
-            return float(str(value))
-        except ValueError:
-            raise problem from None
+    if name in ("cache_max_gb", "max_fee_gwei"):
+        return _not_negative(value, problem)
+    if name == "finality":
+        if value not in FINALITIES:
+            problem.hint = f"one of {', '.join(FINALITIES)}"
+            raise problem
+        return value
     if name == "offline":
         text = str(value).lower()
         if text not in ("true", "false", "1", "0", "yes", "no"):
             raise problem
         return text in ("true", "1", "yes")
-    if not isinstance(value, str) or (name == "model_registry" and not ADDRESS_PATTERN.fullmatch(value)):
+    address = name in ("model_registry", "authority")
+    if not isinstance(value, str) or (address and not ADDRESS_PATTERN.fullmatch(value)):
         raise problem
     return value
+
+
+def _not_negative(value: object, problem: ConfigError) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        raise problem from None
+    if not 0 <= number < float("inf"):
+        raise problem
+    return number

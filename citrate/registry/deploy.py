@@ -1,40 +1,75 @@
-"""Put the contracts on a chain, at the addresses they have on every chain.
+"""Put the contracts on a chain, at the addresses that follow from their code and from who governs them.
 
-Each contract is created by the deterministic deployment proxy, so that its address follows from its code and salt
-alone, whoever pays. Deploying twice sends nothing the second time.
+Each contract is created by the deterministic deployment proxy, whoever pays. Deploying twice sends nothing the second
+time, and what a killed deployment left undone is all that the next one does. The last step is the authority's own:
+it appoints the contract that moderates. Where nobody who sends is the authority, that call is told as pending.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from citrate.core.canonical import Json
-from citrate.core.errors import ChainError, CitrateError
+from citrate.core.errors import ChainError, CitrateError, ConfigError
 from citrate.core.settings import DEVNET_CHAIN_ID
-from citrate.registry import artifacts
-from citrate.registry.rpc import JsonRpc, is_loopback, quantity, unhex
+from citrate.registry import artifacts, deployments
+from citrate.registry.abi_codec import Frame, encode_call
+from citrate.registry.rpc import Call, JsonRpc, RpcError, is_loopback, quantity, unhex
+from citrate.registry.stack import PROXY, deployment_call
 
-if TYPE_CHECKING:
-    from citrate.registry.chain import TransactionSender
-    from citrate.registry.signer import Signer
-
-PROXY = "0x4e59b44847b379578588920cA78FbF26c0B4956C"
-"""The keyless CREATE2 proxy that most chains have (github.com/Arachnid/deterministic-deployment-proxy)."""
 _PROXY_CODE = (
     "0x7fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffe03601600081602082378035828234f5801515"
     "6039578182fd5b8082525050506014600cf3"
 )
-_RECEIPT_TIMEOUT_S = 15.0
+_NOBODY = "0x" + "0" * 40
+_APPOINT = "appoint(address)"
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """A step of a deployment that is in a block, or would be sent."""
+
+    contract: str
+    """Which one it creates, or ``Policy.appoint``."""
+    tx_hash: str
+    """Empty in a dry run."""
+    gas_used: int | None
+    """In a dry run an estimate; None where it cannot be told before the steps ahead of it are taken."""
+
+
+@dataclass(frozen=True)
+class PendingCall:
+    """A call that only somebody else can send."""
+
+    to: str
+    data: bytes
+    sender: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What stands on a chain, what was sent for it, and what is left to others."""
+
+    authority: str
+    contracts: Mapping[str, str]
+    """Contract name -> address, in the order of deployment."""
+    transactions: tuple[Transaction, ...] = ()
+    pending: tuple[PendingCall, ...] = ()
 
 
 class Sender(Protocol):
-    """Sends a transaction and waits until it is in a block."""
+    """Sends as one account, and waits until what it sent is in a block."""
 
-    def send(self, to: str, data: bytes) -> None:
-        """Send ``data`` to ``to``.
+    @property
+    def address(self) -> str:
+        """The account."""
+        ...
+
+    def send(self, to: str, data: bytes) -> tuple[str, int]:
+        """Send ``data`` to ``to``; returns the transaction's hash and the gas it used.
 
         Raises:
             CitrateError: it was refused, reverted or not mined in time.
@@ -42,115 +77,146 @@ class Sender(Protocol):
         ...
 
 
-def addresses() -> Mapping[str, str]:
-    """Contract name -> the address that this build has on every chain."""
-    return {name: artifacts.load(name).address for name in artifacts.shipped()}
-
-
-def missing(rpc: JsonRpc) -> tuple[str, ...]:
-    """The contracts of this build that the chain does not have yet."""
-    names = artifacts.shipped()
-    codes = rpc.batch([("eth_getCode", [artifacts.load(name).address, "latest"]) for name in names])
-    return tuple(name for name, code in zip(names, codes, strict=True) if not unhex(code))
-
-
-def deploy(rpc: JsonRpc, sender: Sender) -> Mapping[str, str]:
-    """Deploy what is missing and compare the code of all with this build.
-
-    Returns:
-        Contract name -> address.
-
-    Raises:
-        CitrateError: the chain lacks the deployment proxy.
-        ChainError: the chain does not answer, or the code at an address is not ours after all.
-    """
-    absent = missing(rpc)
-    if absent:
-        _require_proxy(rpc)
-    for name in absent:
-        artifact = artifacts.load(name)
-        sender.send(PROXY, artifact.salt + artifact.init_code)
-    for name, address in addresses().items():
-        if not artifacts.load(name).is_code_of(unhex(rpc.call("eth_getCode", address, "latest"))):
-            raise ChainError(f"{name} did not arrive at {address}", hint="citrate deploy-contracts")
-    return addresses()
-
-
-def deploy_with_key(
-    rpc_url: str, expected_chain_id: int, home: Path, unlock: Callable[[int], Signer]
-) -> Mapping[str, str]:
-    """Deploy what a chain lacks, paid by a key.
+class Deployment:
+    """The contracts of one authority on one chain.
 
     Args:
-        rpc_url: the chain.
-        expected_chain_id: refused if the node answers another; 0 takes any.
-        home: where the key's turn is kept (`citrate.registry.chain.TransactionSender`).
-        unlock: given the chain's id, the key that pays; not called if nothing is missing.
-
-    Returns:
-        Contract name -> address.
+        node: the chain.
+        chain_id: what it was found to be.
+        authority: who governs; must be known.
+        model_registry: where the ModelRegistry is, if the settings say so.
+        told: called with a line for each step that is taken.
 
     Raises:
-        CitrateError: the chain lacks the deployment proxy, or the key cannot pay.
-        ChainError: another chain, or no answer.
+        ConfigError: nobody is named.
     """
-    from citrate.registry.chain import TransactionSender
-    from citrate.registry.contract import require_chain
 
-    rpc = JsonRpc(rpc_url)
-    chain_id = require_chain(rpc, expected_chain_id)
-    if not missing(rpc):
-        return deploy(rpc, _Nobody())
-    return deploy(rpc, _KeySender(TransactionSender(rpc, chain_id, home), unlock(chain_id)))
+    def __init__(
+        self,
+        node: JsonRpc,
+        chain_id: int,
+        authority: str,
+        model_registry: str = "",
+        told: Callable[[str], None] | None = None,
+    ) -> None:
+        if not authority:
+            raise ConfigError(
+                "the addresses of the contracts follow from who governs them, and nobody is named",
+                hint="name who governs: --authority ADDRESS (a key, or better a multi-signature wallet)",
+            )
+        self._rpc = node
+        self._local = chain_id == DEVNET_CHAIN_ID and is_loopback(node.url)
+        self.authority = authority
+        self.contracts = deployments.addresses_on(chain_id, authority, model_registry)
+        self._told = told or (lambda _: None)
+
+    def missing(self) -> tuple[str, ...]:
+        """The contracts that the chain does not have yet.
+
+        Raises:
+            ChainError: no answer, or the code at an address is another.
+        """
+        codes = self._rpc.batch([("eth_getCode", [address, "latest"]) for address in self.contracts.values()])
+        absent = []
+        for (name, address), answer in zip(self.contracts.items(), codes, strict=True):
+            code = unhex(answer)
+            if not code:
+                absent.append(name)
+            elif not artifacts.load(name).is_code_of(code):
+                raise ChainError(
+                    f"the contract at {address} is not this release's {name}",
+                    hint="citrate verify-contracts compares; on a devnet of an older build: citrate devnet reset",
+                )
+        return tuple(absent)
+
+    def is_complete(self) -> bool:
+        """Whether nothing is left to be sent by anybody."""
+        return not self.missing() and not self._appointment()
+
+    def plan(self, sender: str) -> Deployed:
+        """What a deployment would send, with the gas of each step if it can be told; sends nothing.
+
+        Args:
+            sender: who would pay.
+        """
+        absent = self.missing()
+        if absent:
+            self._require_proxy(mend=False)
+        calls: list[Call] = [("eth_estimateGas", [_from(sender, PROXY, self._creation(name))]) for name in absent]
+        gas = [None if isinstance(each, RpcError) else quantity(each) for each in self._rpc.batch(calls)]
+        steps = [Transaction(name, "", used) for name, used in zip(absent, gas, strict=True)]
+        pending: tuple[PendingCall, ...] = ()
+        if artifacts.MODERATION in absent or self._appointment():
+            if sender.lower() == self.authority.lower():
+                steps.append(Transaction("Policy.appoint", "", None))
+            else:
+                pending = (self._pending(),)
+        return Deployed(self.authority, self.contracts, tuple(steps), pending)
+
+    def run(self, senders: Sequence[Sender]) -> Deployed:
+        """Send what is missing, as the first of ``senders``; what only the authority may send, if it is one of them.
+
+        Raises:
+            CitrateError: the chain lacks the deployment proxy, or a sender cannot pay.
+            ChainError: the chain does not answer, or a contract did not arrive.
+        """
+        absent = self.missing()
+        if absent:
+            self._require_proxy(mend=self._local)
+        done = [self._create(name, senders[0]) for name in absent]
+        if absent and (lost := self.missing()):
+            raise ChainError(f"{', '.join(lost)} did not arrive", hint="citrate deploy-contracts")
+        pending: tuple[PendingCall, ...] = ()
+        if self._appointment():
+            own = next((each for each in senders if each.address.lower() == self.authority.lower()), None)
+            if own:
+                done.append(self._send(own, "Policy.appoint", self.contracts[artifacts.POLICY], self._appoint_call()))
+            else:
+                pending = (self._pending(),)
+        return Deployed(self.authority, self.contracts, tuple(done), pending)
+
+    def _create(self, name: str, sender: Sender) -> Transaction:
+        return self._send(sender, name, PROXY, self._creation(name))
+
+    def _send(self, sender: Sender, what: str, to: str, data: bytes) -> Transaction:
+        tx_hash, gas_used = sender.send(to, data)
+        self._told(f"{what}: {gas_used:,} gas")
+        return Transaction(what, tx_hash, gas_used)
+
+    def _creation(self, name: str) -> bytes:
+        return deployment_call(name, self.authority, self.contracts)
+
+    def _appointment(self) -> bool:
+        """Whether the authority has yet to appoint the contract that moderates: none was ever appointed.
+
+        Asked by trying, since the timelock may also have ended moderation, after which the authority may not.
+        """
+        policy = self.contracts.get(artifacts.POLICY)
+        if not policy or artifacts.MODERATION not in self.contracts:
+            return False
+        tried: Call = ("eth_call", [_from(self.authority, policy, self._appoint_call()), "latest"])
+        asked: Call = ("eth_call", [{"to": policy, "data": "0x" + encode_call("moderation()").hex()}, "latest"])
+        appointed, trial = self._rpc.batch([asked, tried])
+        answer = unhex(appointed)
+        return bool(answer) and Frame(answer).address(0) == _NOBODY and not isinstance(trial, RpcError)
+
+    def _appoint_call(self) -> bytes:
+        return encode_call(_APPOINT, self.contracts[artifacts.MODERATION])
+
+    def _pending(self) -> PendingCall:
+        why = "the authority appoints the contract that moderates; until then nobody moderates"
+        return PendingCall(self.contracts[artifacts.POLICY], self._appoint_call(), self.authority, why)
+
+    def _require_proxy(self, *, mend: bool) -> None:
+        if self._rpc.call("eth_getCode", PROXY, "latest") != "0x":
+            return
+        if not mend:
+            raise CitrateError(
+                f"this chain has no deterministic deployment proxy at {PROXY}",
+                hint="deploy it first: github.com/Arachnid/deterministic-deployment-proxy",
+            )
+        self._rpc.call("hardhat_setCode", PROXY, _PROXY_CODE)
 
 
-def _require_proxy(rpc: JsonRpc) -> None:
-    if rpc.call("eth_getCode", PROXY, "latest") != "0x":
-        return
-    if quantity(rpc.call("eth_chainId")) != DEVNET_CHAIN_ID or not is_loopback(rpc.url):
-        raise CitrateError(
-            f"this chain has no deterministic deployment proxy at {PROXY}",
-            hint="deploy it first: github.com/Arachnid/deterministic-deployment-proxy",
-        )
-    rpc.call("hardhat_setCode", PROXY, _PROXY_CODE)
-
-
-class _Nobody:
-    def send(self, to: str, data: bytes) -> None:
-        raise AssertionError(f"nothing is missing, so nothing is sent to {to}: {data[:4].hex()}")
-
-
-class _KeySender:
-    def __init__(self, sender: TransactionSender, signer: Signer) -> None:
-        self._sender = sender
-        self._signer = signer
-
-    def send(self, to: str, data: bytes) -> None:
-        self._sender.send(self._signer, to, data)
-
-
-class UnlockedSender:
-    """Sends from the development account that a local node itself holds the key of."""
-
-    def __init__(self, rpc: JsonRpc) -> None:
-        self._rpc = rpc
-
-    def send(self, to: str, data: bytes) -> None:
-        """See ``Sender.send``; a local node mines as soon as it can."""
-        accounts = self._rpc.call("eth_accounts")
-        if not isinstance(accounts, list) or not accounts:
-            raise ChainError("the local chain has no development account", hint="citrate devnet reset")
-        transaction = {"from": accounts[0], "to": to, "data": "0x" + data.hex()}
-        tx_hash = self._rpc.call("eth_sendTransaction", transaction)
-        receipt = self._receipt(tx_hash)
-        if not isinstance(receipt, dict) or receipt.get("status") != "0x1":
-            raise ChainError("the local chain took no deployment", hint="citrate devnet reset", tx_hash=str(tx_hash))
-
-    def _receipt(self, tx_hash: Json) -> Json:
-        deadline = time.monotonic() + _RECEIPT_TIMEOUT_S
-        while time.monotonic() < deadline:
-            receipt = self._rpc.call("eth_getTransactionReceipt", tx_hash)
-            if receipt is not None:
-                return receipt
-            time.sleep(0.02)
-        return None
+def _from(sender: str, to: str, data: bytes) -> dict[str, Json]:
+    return {"from": sender, "to": to, "data": "0x" + data.hex()}

@@ -27,8 +27,9 @@ import psutil
 from citrate.core.errors import ChainError, CitrateError, ConfigError, UnavailableError
 from citrate.core.records import ADDRESS_PATTERN
 from citrate.core.settings import DEVNET_CHAIN_ID
-from citrate.registry import anvil, atomic, deploy
+from citrate.registry import anvil, atomic, deployments
 from citrate.registry.rpc import JsonRpc, quantity
+from citrate.registry.stack import ANVIL_ACCOUNT
 
 FUNDED_WEI = 1000 * 10**18
 """What ``fund`` tops an account up to."""
@@ -59,6 +60,11 @@ class _Kept:
     contracts: Mapping[str, str] = field(default_factory=dict)
 
 
+def contracts() -> Mapping[str, str]:
+    """Contract name -> its address on a devnet of this build; Anvil's first account governs."""
+    return deployments.addresses_on(DEVNET_CHAIN_ID, ANVIL_ACCOUNT)
+
+
 class Devnet:
     """The devnet of ``home``. Every method may be called by several processes at once."""
 
@@ -77,7 +83,7 @@ class Devnet:
             CitrateError: the kept chain holds contracts of another build of citrate.
         """
         kept = self._kept()
-        if self._serves(kept) and kept.contracts == deploy.addresses():
+        if self._serves(kept) and kept.contracts == contracts():
             return self._status(kept)
         with self._locked():
             kept = self._kept()
@@ -85,7 +91,7 @@ class Devnet:
             if not self._serves(kept):
                 binary = anvil.find(self._home) or (anvil.install if install else anvil.require)(self._home)
                 kept = self._start(binary, kept)
-            if kept.contracts != deploy.addresses():
+            if kept.contracts != contracts():
                 kept = self._deploy(kept)
             return self._status(kept)
 
@@ -222,8 +228,9 @@ class Devnet:
             process.wait(_STOP_TIMEOUT_S)
 
     def _deploy(self, kept: _Kept) -> _Kept:
-        rpc = self._rpc(kept)
-        kept = _Kept(kept.pid, kept.port, deploy.deploy(rpc, deploy.UnlockedSender(rpc)))
+        from citrate.registry.deployers import deploy_locally
+
+        kept = _Kept(kept.pid, kept.port, deploy_locally(self._rpc(kept)).contracts)
         self._checkpoint(kept)
         self._keep(kept)
         return kept
@@ -288,7 +295,7 @@ class Devnet:
 
 def _require_this_build(kept: _Kept) -> None:
     """Refuse a chain with other contracts: never deploy beside them silently. New kinds of contract may be added."""
-    current = deploy.addresses()
+    current = contracts()
     for name, address in kept.contracts.items():
         if current.get(name) != address:
             raise CitrateError(

@@ -59,9 +59,18 @@ def _permute(lanes: list[int]) -> list[int]:
 
 def keccak(data: bytes) -> bytes:
     """Keccak-256 as Ethereum uses it (padding 0x01, not SHA-3's 0x06)."""
+    return _absorb([0] * 25, data)
+
+
+def keccak_after(state: bytes, absorbed: int, data: bytes) -> bytes:
+    """Keccak-256 of ``absorbed`` bytes, which left the sponge in ``state`` (200 bytes), and then ``data``."""
+    lanes = [int.from_bytes(state[8 * i : 8 * i + 8], "little") for i in range(25)]
+    return _absorb(lanes, bytes(absorbed % _RATE) + data)
+
+
+def _absorb(lanes: list[int], data: bytes) -> bytes:
     padding = _RATE - len(data) % _RATE
     padded = data + (b"\x81" if padding == 1 else b"\x01" + bytes(padding - 2) + b"\x80")
-    lanes = [0] * 25
     for start in range(0, len(padded), _RATE):
         for i in range(_RATE // 8):
             lanes[i] ^= int.from_bytes(padded[start + 8 * i : start + 8 * i + 8], "little")

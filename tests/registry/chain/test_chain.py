@@ -295,23 +295,6 @@ def test_processes_that_share_a_key_never_share_a_nonce(chain: Chain, anvil: Anv
     assert sorted((model.name, len(model.versions)) for model in chain.models()) == [("by-0", 5), ("by-1", 5)]
 
 
-def test_a_transaction_that_no_block_takes_is_told_with_its_hash(chain: Chain, publisher: Signer) -> None:
-    chain.rpc.call("evm_setAutomine", False)
-    try:
-        with pytest.raises(ChainError, match="is in no block after") as error:
-            chain._sender.send(publisher, chain.registry_address, _head_call(), timeout_s=0.5)
-        assert error.value.tx_hash.startswith("0x") and error.value.details == {"tx_hash": error.value.tx_hash}
-    finally:
-        chain.rpc.call("anvil_dropAllTransactions")
-        chain.rpc.call("evm_setAutomine", True)
-
-
-def _head_call() -> bytes:
-    from citrate.registry import views
-
-    return views.head().data
-
-
 def test_reading_imports_no_ethereum_library(anvil: AnvilNode, chain: Chain, publisher: Signer, tmp_path: Path) -> None:
     chain.publish(publisher, release_of(publisher.address))
     code = (

@@ -18,14 +18,16 @@ import pytest
 
 from citrate.core.errors import ChainError, CitrateError, ConfigError, UnavailableError
 from citrate.registry import anvil as binaries
-from citrate.registry import deploy
 from citrate.registry.chain import Chain
-from citrate.registry.devnet import FUNDED_WEI, Devnet
+from citrate.registry.devnet import FUNDED_WEI, Devnet, contracts
 from citrate.registry.keys import Keys
 from citrate.registry.rpc import JsonRpc
 from tests.fixtures_anvil import release_of
 
 pytestmark = pytest.mark.servers
+
+FRESH = len(contracts()) + 1
+"""The newest block of a new devnet: one for each contract, and one in which moderation is appointed."""
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def kill(pid: int) -> None:
 def test_up_starts_one_anvil_with_our_contracts_and_twice_is_once(home: Path) -> None:
     first = Devnet(home).up()
     assert first.chain_id == 31337 and first.rpc_url.startswith("http://127.0.0.1:")
-    assert first.contracts == deploy.addresses() and first.block == 1
+    assert first.contracts == contracts() and first.block == FRESH
     assert Devnet(home).up() == first == Devnet(home).status()
     assert stat.S_IMODE((home / "devnet").stat().st_mode) == 0o700
 
@@ -69,7 +71,7 @@ def test_an_anvil_is_not_tied_to_the_process_that_started_it(home: Path) -> None
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     status = Devnet(home).status()
     assert psutil.Process(status.pid).terminal() is None and os.getsid(status.pid) == status.pid
-    assert status.block == 1
+    assert status.block == FRESH
 
 
 def test_state_and_port_are_kept_over_down_and_up(home: Path) -> None:
@@ -102,7 +104,7 @@ def test_what_others_wrote_is_kept_by_an_orderly_stop_from_outside(home: Path) -
     process = psutil.Process(status.pid)
     process.terminate()
     process.wait(10)
-    assert Devnet(home).up().block == 4
+    assert Devnet(home).up().block == FRESH + 3
 
 
 def test_a_torn_exit_state_is_not_adopted(home: Path) -> None:
@@ -110,7 +112,7 @@ def test_a_torn_exit_state_is_not_adopted(home: Path) -> None:
     publish(home, "1.0.0")
     kill(status.pid)
     (home / "devnet" / "exit.json").write_text('{"best_block_number": 99, "accounts": {"0x')
-    assert Devnet(home).up().block == 2
+    assert Devnet(home).up().block == FRESH + 1
     assert published(home) == ["1.0.0"]
 
 
@@ -181,7 +183,7 @@ def test_a_chain_of_an_older_build_is_kept_and_refused(home: Path) -> None:
         Devnet(home).up()
     assert error.value.exit_code == 1 and error.value.hint.startswith("citrate devnet reset")
     assert (home / "devnet" / "state.json").read_bytes() == before
-    assert Devnet(home).reset().block == 1
+    assert Devnet(home).reset().block == FRESH
     assert published(home) == []
 
 
@@ -256,5 +258,5 @@ def test_reset_ends_what_a_damaged_record_no_longer_names(home: Path) -> None:
     with pytest.raises(CitrateError, match="cannot be read"):
         Devnet(home).status()
     new = Devnet(home).reset()
-    assert new.block == 1
+    assert new.block == FRESH
     assert not psutil.pid_exists(old.pid) or psutil.Process(old.pid).status() == psutil.STATUS_ZOMBIE

@@ -1,0 +1,256 @@
+"""Transactions that are estimated, priced, sent once and waited for until they are sure.
+
+Each action is written into the home's outbox before it leaves (`citrate.registry.outbox`), gets into a block
+(`delivery`) and stays there (`finality`). What a killed command left behind is found by the next one with that key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from citrate.core.canonical import Json
+from citrate.core.errors import ChainError, CitrateError
+from citrate.core.settings import DEVNET_CHAIN_ID
+from citrate.registry import atomic, contract, fees, rpc
+from citrate.registry.delivery import Delivery, Mined, NonceTakenError, Sending, signed
+from citrate.registry.devnet import Devnet
+from citrate.registry.finality import Finality
+from citrate.registry.outbox import Action, Entry, Outbox
+from citrate.registry.rpc import Call, JsonRpc, RpcError
+
+if TYPE_CHECKING:
+    from citrate.registry.signer import Signer
+
+_NONCES = 8
+"""How often other programs may take the nonce of an action before it is given up."""
+_CLAIMED_FOR_S = 3600.0
+"""So long after a command was cut off, the same command tells what became of it; later it means to do it again."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A transaction that is in a block."""
+
+    tx_hash: str
+    gas_used: int
+    block_number: int
+    fee_wei: int
+    block_hash: str = ""
+    confirmations: int = 0
+    """How many blocks followed its own when this was told."""
+
+
+class Estimate(NamedTuple):
+    """What a transaction would use, and cost at the present price of gas."""
+
+    gas: int
+    fee_wei: int
+
+
+class TransactionSender:
+    """Sends transactions of one chain: one at a time for each key, whichever process of this home sends them.
+
+    Args:
+        node: the chain.
+        chain_id: what it was found to be.
+        home: where outbox and locks are; if the node is its devnet, that is checkpointed after each transaction.
+        sending: fees, times, and how sure a block must be.
+        notify: told what happens by itself, such as a higher fee.
+    """
+
+    def __init__(
+        self,
+        node: JsonRpc,
+        chain_id: int,
+        home: Path,
+        sending: Sending | None = None,
+        notify: Callable[[str], None] | None = None,
+    ) -> None:
+        self._rpc = node
+        self._chain_id = chain_id
+        self._home = home
+        self._sending = sending or Sending()
+        self._notify = notify or (lambda _: None)
+        self._finality = Finality(node, self._sending, self._notify)
+
+    def estimate(self, sender: str, to: str, data: bytes, value: int = 0) -> Estimate:
+        """What the transaction would cost now; the sender needs no funds for the question, but for ``value`` wei.
+
+        Raises:
+            CitrateError: the contract would refuse it.
+            ChainError: the chain does not answer.
+        """
+        calls = [_estimation(sender, Action(to, "0x" + data.hex(), value)), *fees.QUESTIONS]
+        gas, block, tip = self._rpc.batch(calls)
+        market = fees.read(block, tip)
+        used = self._gas(gas, sender)
+        return Estimate(used, used * (market.base_fee_wei + market.tip_wei))
+
+    def send(self, signer: Signer, to: str, data: bytes, value: int = 0) -> Receipt:
+        """Send a transaction and wait until it is in a block that is as sure as the settings ask.
+
+        Args:
+            signer: the key that sends and pays.
+            to: an address.
+            data: a call.
+            value: wei that go along.
+
+        Raises:
+            CitrateError: the contract refuses it (nothing was sent), or the sender cannot pay for it.
+            ChainError: the chain does not answer, or the transaction is in no block, or its block not sure, in time
+                (``tx_hash`` says which).
+        """
+        action = Action(to, "0x" + data.hex(), value)
+        entry: Entry | None = None
+        try:
+            while True:
+                with self._turn(signer.address):
+                    entry, found = self._included(signer, action, entry)
+                sure = self._finality.wait(found)
+                if sure is not None:
+                    break
+                self._notify(f"a reorganisation took {found.tx_hash} out of the chain; sending it again")
+        except BaseException:
+            if entry:
+                entry.release()
+            raise
+        entry.remove()
+        done, confirmations = sure
+        if not done.ok:
+            raise self._failed(signer.address, action, done.tx_hash)
+        self._checkpoint()
+        return Receipt(done.tx_hash, done.gas_used, done.block_number, done.fee_wei, done.block_hash, confirmations)
+
+    # ------------------------------------------------------------------ into a block
+
+    def _included(self, signer: Signer, action: Action, entry: Entry | None) -> tuple[Entry, Mined]:
+        """Get an action into a block; ``entry``: it was in one, and a reorganisation took it out."""
+        fresh = False
+        entry = entry or self._left_behind(signer, action)
+        for _ in range(_NONCES):
+            if entry is None:
+                entry, fresh = self._start(signer, action), True
+            try:
+                return entry, self._delivery(signer, entry).run(fresh=fresh)
+            except NonceTakenError:
+                entry.remove()
+                entry = None
+            except BaseException:
+                entry.release()
+                raise
+        raise ChainError(
+            f"other programs that send with {signer.address} were faster {_NONCES} times",
+            hint="let one program at a time send with a key",
+        )
+
+    def _start(self, signer: Signer, action: Action) -> Entry:
+        """Estimate, price, sign and record an action; nothing is sent yet."""
+        calls: list[Call] = [
+            _estimation(signer.address, action),
+            *fees.QUESTIONS,
+            ("eth_getBalance", [signer.address, "latest"]),
+            ("eth_getTransactionCount", [signer.address, "pending"]),
+        ]
+        estimated, block, tip, balance, count = self._rpc.batch(calls)
+        gas = self._gas(estimated, signer.address, rpc.quantity(balance), action.value_wei) * 11 // 10
+        offered = fees.first(fees.read(block, tip), self._sending.cap_wei)
+        needed = gas * offered.max_fee_wei + action.value_wei
+        if rpc.quantity(balance) < needed:
+            raise self._poor(signer.address, rpc.quantity(balance), needed)
+        nonce = rpc.quantity(count)
+        offer = signed(signer, self._chain_id, action, nonce, gas, offered)
+        return Outbox(self._home, self._chain_id, signer.address).start(action, nonce, gas, offer)
+
+    def _left_behind(self, signer: Signer, action: Action) -> Entry | None:
+        """Look at what commands that were cut off left in the outbox; the entry of the same action is taken over.
+
+        Another action that the node still holds goes first, because its nonce does. One that it does not hold is left
+        alone: ours takes its nonce, so at most one of the two gets into a block.
+        """
+        own: Entry | None = None
+        for entry in Outbox(self._home, self._chain_id, signer.address).abandoned():
+            delivery = self._delivery(signer, entry)
+            try:
+                found = delivery.settled()
+                same = own is None and entry.sent.action == action
+                if found is None and not same and delivery.is_waiting():
+                    self._notify(f"an earlier command was cut off; its {entry.sent.offers[-1].tx_hash} goes first")
+                    found = delivery.run(fresh=False)
+            except NonceTakenError:
+                entry.remove()
+                continue
+            except BaseException:
+                entry.release()
+                raise
+            if found and (not found.ok or entry.sent.age_s() > _CLAIMED_FOR_S):
+                entry.remove()
+            elif same:
+                own = entry
+                self._notify(
+                    f"an earlier run was cut off; its {entry.sent.offers[-1].tx_hash} is taken up, not sent twice"
+                )
+            else:
+                entry.release()
+        return own
+
+    def _delivery(self, signer: Signer, entry: Entry) -> Delivery:
+        return Delivery(self._rpc, self._sending, signer, entry, self._notify)
+
+    # ------------------------------------------------------------------ what it costs, and why it failed
+
+    def _gas(self, estimated: Json | RpcError, sender: str, balance: int = 0, value: int = 0) -> int:
+        if not isinstance(estimated, RpcError):
+            return rpc.quantity(estimated)
+        if not estimated.is_revert and "insufficient funds" in estimated.text.lower():
+            raise self._poor(sender, balance, value)
+        raise contract.refused(estimated)
+
+    def _poor(self, address: str, balance_wei: int, needed_wei: int) -> CitrateError:
+        devnet = self._chain_id == DEVNET_CHAIN_ID and rpc.is_loopback(self._rpc.url)
+        return CitrateError(
+            f"{address} has {_ether(balance_wei)} ETH, and the transaction may cost {_ether(needed_wei)} ETH",
+            hint=f"citrate devnet fund {address}"
+            if devnet
+            else f"send some ETH on chain {self._chain_id} to {address}",
+        )
+
+    def _failed(self, sender: str, action: Action, tx_hash: str) -> CitrateError:
+        """Why a transaction that was estimated well failed all the same: another one came first."""
+        try:
+            self._gas(self._rpc.batch([_estimation(sender, action)])[0], sender)
+        except CitrateError as error:
+            return error
+        return ChainError(f"the transaction {tx_hash} failed on chain", hint="run the command again", tx_hash=tx_hash)
+
+    def _checkpoint(self) -> None:
+        devnet = Devnet(self._home)
+        if self._chain_id == DEVNET_CHAIN_ID and devnet.status().rpc_url == self._rpc.url:
+            devnet.checkpoint()
+
+    @contextlib.contextmanager
+    def _turn(self, address: str) -> Iterator[None]:
+        """Hold the key's turn from its nonce until its transaction is in a block."""
+        import filelock  # not at the top: reading takes no lock, and this takes as long as a read
+
+        folder = self._home / "locks"
+        atomic.private_folder(folder)
+        limit_s = 2 * self._sending.timeout_s
+        try:
+            with filelock.FileLock(folder / f"{self._chain_id}-{address.lower()}", timeout=limit_s):
+                yield
+        except filelock.Timeout as error:
+            raise ChainError(
+                f"another command has been sending with {address} for minutes", hint="wait for it, or end it"
+            ) from error
+
+
+def _estimation(sender: str, action: Action) -> Call:
+    return "eth_estimateGas", [{"from": sender, "to": action.to, "data": action.data, "value": hex(action.value_wei)}]
+
+
+def _ether(wei: int) -> str:
+    return f"{wei / 10**18:.6g}"
