@@ -19,7 +19,8 @@ from dataclasses import asdict
 from citrate import Registry
 from citrate.core.errors import CitrateError, UnavailableError
 from citrate.core.records import Format
-from citrate.registry.sync import Event, Mirror, Policy
+from citrate.registry.sync import Event, Mirror
+from citrate.registry.sync_policy import Policy
 
 
 def main() -> int:

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from citrate.cli import context, progress
+from citrate.cli import arguments, context, progress
 from citrate.core.errors import UnavailableError
-from citrate.registry.sync import Event, Mirror, Pass, Policy
+from citrate.registry.sync import Event, Mirror, Pass
+from citrate.registry.sync_policy import Policy
 
 app = context.new_app()
 
@@ -19,16 +20,15 @@ app = context.new_app()
 @app.command()
 def sync(
     once: Annotated[bool, typer.Option("--once", help="One pass to the chain's head, then stop.")] = False,
-    policy: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TOML: formats, max_total_gb, deprecated.")
-    ] = None,
+    policy: Annotated[Path | None, typer.Option(metavar="FILE", help="TOML; docs/validator.md lists the keys.")] = None,
+    allow: Annotated[str | None, typer.Option(help="deprecated,quarantined")] = None,
     every_s: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between passes.")] = 12.0,
 ) -> None:
     """Follow the chain from where the last run stopped: fetch by policy, verify, pin. Exit 5 if something is missing.
 
     Example: citrate sync --once --policy policy.toml
     """
-    mirror = Mirror(context.registry(), Policy.load(policy))
+    mirror = Mirror(context.registry(), Policy.load(policy).allowing(arguments.allowed(allow)))
     if once:
         done = _pass(mirror, _tell)
         context.emit(asdict(done), lambda: context.say(_sentence(done)))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from citrate.registry.session import Session
 
 _ID = re.compile(r"0x[0-9a-f]{64}")
-_NEWEST = 100
+_AT_ONCE = 100
 """Cases asked for in one round trip."""
 
 
@@ -139,15 +139,17 @@ class Moderation:
         number = self._chain.read(cases.case_of(id_), self._chain.pin()).number
         return self.case(number) if number else None
 
-    def cases(self, limit: int = _NEWEST) -> tuple[Case, ...]:
+    def cases(self, limit: int = _AT_ONCE) -> tuple[Case, ...]:
         """The newest cases, newest first, from one block."""
         block = self._chain.pin()
         count = self._chain.read(cases.case_count(), block)
-        numbers = range(count, max(count - limit, 0), -1)
-        found: list[Case] = []
-        for start in range(0, len(numbers), _NEWEST):
-            found += self._read_all(numbers[start : start + _NEWEST], block)
-        return tuple(found)
+        return self._read_all(range(count, max(count - limit, 0), -1), block)
+
+    def cases_after(self, number: int) -> tuple[Case, ...]:
+        """The cases of higher numbers, oldest first, from one block."""
+        block = self._chain.pin()
+        count = self._chain.read(cases.case_count(), block)
+        return self._read_all(range(number + 1, count + 1), block)
 
     def now(self) -> int:
         """The chain's time, in Unix seconds: what deadlines count by."""
@@ -260,10 +262,13 @@ class Moderation:
             return None
         return Subject(record.lora_id, record.ref)
 
-    def _read_all(self, numbers: Sequence[int], block: Block) -> Iterator[Case]:
-        asked = [cases.get_case(number) for number in numbers]
-        for view, outcome in zip(asked, self._chain.outcomes(asked, block), strict=True):
-            yield self._chain.value(view, outcome)
+    def _read_all(self, numbers: Sequence[int], block: Block) -> tuple[Case, ...]:
+        found: list[Case] = []
+        for start in range(0, len(numbers), _AT_ONCE):
+            asked = [cases.get_case(number) for number in numbers[start : start + _AT_ONCE]]
+            outcomes = self._chain.outcomes(asked, block)
+            found += [self._chain.value(view, outcome) for view, outcome in zip(asked, outcomes, strict=True)]
+        return tuple(found)
 
     def _send(self, data: bytes, value_wei: int = 0) -> Receipt:
         signer = self._session.signer()
