@@ -37,6 +37,10 @@ class KuboNode:
 
     def ipfs(self, *arguments: str, stdin: bytes | None = None) -> str:
         """Run the ``ipfs`` command line against this node; returns its stripped output."""
+        return self.ipfs_bytes(*arguments, stdin=stdin).decode().strip()
+
+    def ipfs_bytes(self, *arguments: str, stdin: bytes | None = None) -> bytes:
+        """As ``ipfs``, for output that is not text."""
         done = subprocess.run(
             [kubo_binary(), *arguments],
             input=stdin,
@@ -46,7 +50,7 @@ class KuboNode:
             check=False,
         )
         assert done.returncode == 0, done.stderr.decode()
-        return done.stdout.decode().strip()
+        return done.stdout
 
     def only_hash(self, *paths: Path) -> list[str]:
         """The CIDs that Kubo computes for files or directories, hidden files included."""

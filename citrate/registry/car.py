@@ -5,7 +5,7 @@ Source: https://ipld.io/specs/transport/car/carv1/. ``carfile`` reads them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from citrate.core.sink import Buffer
 from citrate.registry import dagcbor, ipld
@@ -25,24 +25,14 @@ def frame(cid: str, block: Buffer) -> bytes:
 
 
 def export(root: str, read: Callable[[str], bytes]) -> Iterator[bytes]:
-    """Write a DAG depth first in the order of its links, each block once.
+    """Write a DAG depth first in the order of its links, each block once, byte for byte as ``ipfs dag export`` does.
 
     Args:
         root: the CID to begin at.
         read: returns the verified block of a CID.
     """
     yield header(root)
-    yield from frames(walk(root, read))
-
-
-def frames(blocks: Iterable[tuple[str, bytes]], *, duplicates: bool = False) -> Iterator[bytes]:
-    """Blocks as they stand in a CAR, each once unless ``duplicates``; those that are their own CID are left out."""
-    seen: set[str] = set()
-    for cid, block in blocks:
-        if (duplicates or cid not in seen) and not Cid.parse(cid).is_identity:
-            yield frame(cid, block)
-        if not duplicates:
-            seen.add(cid)
+    yield from (frame(cid, block) for cid, block in walk(root, read))
 
 
 def walk(root: str, read: Callable[[str], bytes], *, duplicates: bool = False) -> Iterator[tuple[str, bytes]]:

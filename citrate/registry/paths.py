@@ -72,6 +72,7 @@ def find(read: Read, root: str, path: str = "") -> Found:
             if following is None:
                 return Found(str(cid), Entity.DATA, len(read(str(cid))), tuple(roots), tuple(via), tuple(names))
             via.append(str(cid))
+            roots.extend([str(cid)] * (used - 1))  # the names before the link's are in the document itself
         else:
             following, passed = _child(read, cid, names[0])
             via.extend(passed)

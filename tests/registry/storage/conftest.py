@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,26 +35,28 @@ def model(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Start the real gateway on a thread; stops them all at the end."""
-    running = []
-
-    def start(store: Store, allowed: Callable[[str], bool] | None = None) -> str:
-        urls: list[str] = []
-        server, listener = gateway.make_server(store, "127.0.0.1", 0, allowed, urls.append)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        running.append((server, thread, listener))
-        while not urls:
-            time.sleep(0.005)
-        return urls[0]
-
-    yield start
-    for server, thread, listener in running:
+@contextlib.contextmanager
+def serving(store: Store, allowed: Callable[[str], bool] | None = None) -> Iterator[str]:
+    """The real gateway on a thread, until the block ends."""
+    urls: list[str] = []
+    server, listener = gateway.make_server(store, "127.0.0.1", 0, allowed, urls.append)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    while not urls:
+        time.sleep(0.005)
+    try:
+        yield urls[0]
+    finally:
         server.should_exit = True
         thread.join()
         listener.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Start the real gateway on a thread; stops them all at the end."""
+    with contextlib.ExitStack() as running:
+        yield lambda store, allowed=None: running.enter_context(serving(store, allowed))
 
 
 def pattern(size: int, seed: int = 1) -> bytes:

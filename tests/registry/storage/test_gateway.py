@@ -64,7 +64,7 @@ def test_a_raw_block_by_query_and_by_accept_header(url: str, artifact: Artifact)
         assert answer.headers["etag"] == f'"{weights.cid}.raw"'
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "immutable" in answer.headers["cache-control"]
-        assert answer.headers["content-disposition"] == f'attachment; filename="{weights.cid}.bin"'
+        assert answer.headers["content-disposition"].startswith(f'attachment; filename="{weights.cid}.bin"')
 
 
 def test_a_plain_file_and_its_ranges(url: str, artifact: Artifact) -> None:
@@ -87,15 +87,16 @@ def test_a_plain_file_and_its_ranges(url: str, artifact: Artifact) -> None:
 
 
 def test_head_sends_the_headers_alone(url: str, artifact: Artifact) -> None:
-    for path in ("/sub/weights.bin", "/config.json?format=raw", "?format=car", ""):
+    for path in ("/sub/weights.bin", "/config.json?format=raw", "?format=car", "/"):
         got, head = httpx.get(url + artifact.cid + path), httpx.head(url + artifact.cid + path)
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["etag"] == got.headers["etag"]
-        assert head.headers.get("content-length") == got.headers.get("content-length")
+        if path in ("/sub/weights.bin", "/config.json?format=raw"):  # what is made while it is sent has no length
+            assert head.headers.get("content-length") == got.headers.get("content-length")
 
 
 def test_a_known_etag_is_not_sent_again(url: str, artifact: Artifact) -> None:
-    for path in ("/config.json", "?format=car", "", "/config.json?format=raw"):
+    for path in ("/config.json", "?format=car", "/", "/config.json?format=raw"):
         etag = httpx.get(url + artifact.cid + path).headers["etag"]
         assert httpx.get(url + artifact.cid + path, headers={"If-None-Match": etag}).status_code == 304
 
@@ -112,7 +113,8 @@ def test_a_car_holds_the_blocks_of_its_scope(url: str, artifact: Artifact, scope
 
 def test_a_car_of_a_path_proves_the_path(url: str, artifact: Artifact) -> None:
     root, blocks = blocks_of(httpx.get(url + artifact.cid + "/sub/weights.bin?format=car&dag-scope=entity").content)
-    assert root == artifact.cid
+    assert root == list(blocks)[2]  # the file, so that a node which pins the root needs nothing else
+    assert list(blocks)[0] == artifact.cid
     assert len(blocks) == 2 + 1 + 4
 
 
@@ -144,18 +146,19 @@ def test_a_listing_escapes_names(serve: Serve, store: Store, tmp_path: Path) -> 
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "<script>&.txt").write_bytes(b"x")
     artifact = store.add(tmp_path / "m")
-    answer = httpx.get(f"{serve(store)}/ipfs/{artifact.cid}")
+    answer = httpx.get(f"{serve(store)}/ipfs/{artifact.cid}/")
     assert "<script>" not in answer.text
     assert "%3Cscript%3E%26.txt" in answer.text
-    assert answer.headers["content-security-policy"] == "default-src 'none'"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
-def test_files_are_never_served_as_pages(serve: Serve, store: Store, tmp_path: Path) -> None:
+def test_pages_are_shown_and_can_run_nothing(serve: Serve, store: Store, tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "a.html").write_bytes(b"<script>")
     artifact = store.add(tmp_path / "m")
     answer = httpx.get(f"{serve(store)}/ipfs/{artifact.cid}/a.html")
-    assert answer.headers["content-type"] == "application/octet-stream"
+    assert answer.headers["content-type"] == "text/html"
+    assert answer.headers["content-security-policy"] == "sandbox"
 
 
 def test_only_what_is_allowed_is_served(serve: Serve, store: Store, artifact: Artifact, tmp_path: Path) -> None:
@@ -212,7 +215,7 @@ def test_a_hamt_directory_is_walked_and_imported(serve: Serve, store: Store, kub
     url = f"{serve(store)}/ipfs/{artifact.cid}"
     assert httpx.get(f"{url}/{4321:011d}").content == b"4321"
     assert httpx.get(f"{url}/absent").status_code == 404
-    assert httpx.get(url).text.count("<li>") == 5000
+    assert httpx.get(url + "/").text.count("ipfs-hash") == 5000
     shards = blocks_of(httpx.get(url + "?format=car&dag-scope=entity").content)[1]
     assert 200 < len(shards) < 5000
     kubo.ipfs("dag", "import", stdin=httpx.get(url + "?format=car", timeout=60).content)
