@@ -224,7 +224,7 @@ contract AttacksMoneyTest is MoneyTest {
     }
 
     function testAnOwnerThatRefusesMoneyDoesNotStopARejectionFromBeingClosed() public {
-        creators.set(lora, address(actor));
+        lora = registerLoRA(address(actor));
         actor.refuse(true);
         stake(alice, 10 ether);
         nextBlock();

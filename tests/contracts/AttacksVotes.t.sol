@@ -3,7 +3,26 @@ pragma solidity 0.8.37;
 
 import {ILoRARegistry} from "../../contracts/interfaces/ILoRARegistry.sol";
 import {Timelock} from "../../contracts/Timelock.sol";
-import {Creators, IModeration, IModelAccess, Moderation, MoneyTest, Policy} from "./MoneyTest.sol";
+import {IModeration, IModelAccess, Moderation, MoneyTest, Policy} from "./MoneyTest.sol";
+
+/// A registry of LoRAs that has as many as a test wants, can forget, and can break down.
+contract Creators {
+    mapping(bytes32 loraId => address) private _creators;
+    bool private _broken;
+
+    function set(bytes32 loraId, address creator) external {
+        _creators[loraId] = creator;
+    }
+
+    function breakDown() external {
+        _broken = true;
+    }
+
+    function creatorOf(bytes32 loraId) external view returns (address) {
+        require(!_broken, "broken");
+        return _creators[loraId];
+    }
+}
 
 /// Stakes, reports and votes in one transaction, as with money lent for its length.
 contract FlashStaker {
@@ -24,6 +43,14 @@ contract AttacksVotesTest is MoneyTest {
     /// Alice and Bob are honest and vote for removal of what is bad.
     function setUp() public override {
         super.setUp();
+        stake(alice, 60 ether);
+        stake(bob, 40 ether);
+        nextBlock();
+    }
+
+    /// Moderation beside a registry that the real one would not be.
+    function besides(Creators creators) private {
+        moderation = new Moderation(registry, ILoRARegistry(address(creators)), timelock);
         stake(alice, 60 ether);
         stake(bob, 40 ether);
         nextBlock();
@@ -279,6 +306,8 @@ contract AttacksVotesTest is MoneyTest {
     }
 
     function testAFloodOfCasesMakesNothingDearer() public {
+        Creators creators = new Creators();
+        besides(creators);
         uint256 first = report(priced);
         uint256 before = gasOfVote(alice, first);
         for (uint256 i; i < 100; ++i) {
@@ -327,6 +356,9 @@ contract AttacksVotesTest is MoneyTest {
     }
 
     function testARegistryThatForgetsOrBreaksDoesNotStopARejectionFromBeingClosed() public {
+        Creators creators = new Creators();
+        besides(creators);
+        creators.set(lora, bob);
         uint256 id = report(lora);
         vote(alice, id, false);
         bytes32 other = keccak256("other lora");
@@ -357,7 +389,7 @@ contract AttacksVotesTest is MoneyTest {
         uint256 ended = report(free);
         vm.prank(timelock);
         moderation.lift(ended);
-        Moderation next = new Moderation(registry, ILoRARegistry(address(creators)), address(lock));
+        Moderation next = new Moderation(registry, loras, address(lock));
         bytes memory call = abi.encodeCall(policy.appoint, (next));
         vm.prank(authority);
         lock.schedule(address(policy), 0, call, 0, 0, 2 days);
@@ -379,8 +411,7 @@ contract AttacksVotesTest is MoneyTest {
     }
 
     function testTwoModerationsKnowNothingOfEachOther() public {
-        Creators others = new Creators();
-        Moderation next = new Moderation(registry, ILoRARegistry(address(others)), timelock);
+        Moderation next = new Moderation(registry, loras, timelock);
         report(priced);
         require(next.statusOf(priced) == IModeration.Status.Active);
         eq(next.caseCount(), 0);

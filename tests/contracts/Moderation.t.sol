@@ -30,7 +30,7 @@ contract ModerationTest is MoneyTest {
 
     function testKnowsItsRegistriesAndItsGuardian() public view {
         eq(address(moderation.registry()), address(registry));
-        eq(address(moderation.loras()), address(creators));
+        eq(address(moderation.loras()), address(loras));
         eq(moderation.guardian(), timelock);
         eq(moderation.caseCount(), 0);
     }
@@ -77,6 +77,25 @@ contract ModerationTest is MoneyTest {
     function testALoRAIsASubjectToo() public {
         report(lora);
         requireStatus(lora, IModeration.Status.Flagged);
+    }
+
+    function testALoRAStandsNoBetterThanItsBaseAndItsBaseNoWorseForIt() public {
+        vote(alice, report(lora), true);
+        requireStanding(lora, IModeration.Status.Quarantined);
+        requireStanding(free, IModeration.Status.Active);
+        wait(PERIOD + 1);
+        requireStanding(lora, IModeration.Status.Removed);
+        bytes32 other = registerLoRA(alice);
+        vote(bob, report(free), true);
+        requireStanding(other, IModeration.Status.Quarantined);
+        requireStatus(other, IModeration.Status.Active); // itself
+        wait(PERIOD + 1);
+        requireStanding(other, IModeration.Status.Removed);
+    }
+
+    function requireStanding(bytes32 id, IModeration.Status status) private view {
+        (bool moderated, IModeration.Status effective) = loras.statusOf(id);
+        require(moderated && effective == status, "not that standing");
     }
 
     function testWhatNobodyPublishedCannotBeReported() public {

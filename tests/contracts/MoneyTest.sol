@@ -1,37 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {ILoRARegistry} from "../../contracts/interfaces/ILoRARegistry.sol";
 import {IModelAccess} from "../../contracts/interfaces/IModelAccess.sol";
 import {IModeration} from "../../contracts/interfaces/IModeration.sol";
+import {LoRARegistry} from "../../contracts/LoRARegistry.sol";
 import {ModelAccess} from "../../contracts/ModelAccess.sol";
 import {Moderation} from "../../contracts/Moderation.sol";
 import {Policy} from "../../contracts/Policy.sol";
+import {TrainingLedger} from "../../contracts/TrainingLedger.sol";
 import {Folding} from "./Folding.sol";
 import {RegistryTest} from "./RegistryTest.sol";
 
 /// Cheat codes that only tests of money use.
 interface Bank {
     function deal(address account, uint256 amountWei) external;
-}
-
-/// Knows who made which LoRA, and can break down.
-contract Creators {
-    mapping(bytes32 loraId => address) private _creators;
-    bool private _broken;
-
-    function set(bytes32 loraId, address creator) external {
-        _creators[loraId] = creator;
-    }
-
-    function breakDown() external {
-        _broken = true;
-    }
-
-    function creatorOf(bytes32 loraId) external view returns (address) {
-        require(!_broken, "broken");
-        return _creators[loraId];
-    }
 }
 
 /// What the tests of access and of moderation share: the stack, accounts with money, and steps in time.
@@ -50,11 +32,11 @@ abstract contract MoneyTest is RegistryTest, Folding {
 
     Policy internal policy;
     ModelAccess internal access;
-    Creators internal creators;
+    LoRARegistry internal loras;
     Moderation internal moderation;
     bytes32 internal priced;
     bytes32 internal free;
-    bytes32 internal lora = keccak256("lora");
+    bytes32 internal lora; // Bob's, on `free`
     uint256 internal time = START;
     uint256 internal height = 1_000;
 
@@ -63,11 +45,13 @@ abstract contract MoneyTest is RegistryTest, Folding {
         vm.roll(height);
         policy = new Policy(authority, timelock);
         access = new ModelAccess(registry, policy);
-        creators = new Creators();
-        moderation = new Moderation(registry, ILoRARegistry(address(creators)), timelock);
+        loras = new LoRARegistry(registry, new TrainingLedger(), policy);
+        moderation = new Moderation(registry, loras, timelock);
+        vm.prank(authority);
+        policy.appoint(moderation);
         priced = publishFor("1.0.0", ONE_ETHER);
         free = publish("0.9.0");
-        creators.set(lora, bob);
+        lora = registerLoRA(bob);
         address[8] memory rich = [publisher, stranger, buyer, authority, timelock, reporter, alice, bob];
         for (uint256 i; i < rich.length; ++i) bank.deal(rich[i], RICH);
         bank.deal(address(this), RICH);
@@ -76,6 +60,16 @@ abstract contract MoneyTest is RegistryTest, Folding {
     function publishFor(string memory version, bytes4 price) internal returns (bytes32) {
         vm.prank(publisher);
         return registry.publish(publisher, release(NAME, manifestOf(version), price, version, four(1)), "");
+    }
+
+    /// A LoRA with nothing unusual, on `free`.
+    function registerLoRA(address creator) internal returns (bytes32) {
+        bytes memory payload = abi.encodePacked(registry.getVariants(free)[0].sha256Digest, free);
+        payload = bytes.concat(payload, text("tuned"), text("1"), text("apache-2.0"));
+        payload = bytes.concat(payload, hex"7000001000", keccak256("cid"), keccak256("sha")); // codec and size
+        payload = bytes.concat(payload, hex"0010", hex"00007d00", hex"0005", hex"00", hex"00000064", hex"00");
+        vm.prank(creator);
+        return loras.registerLoRA(creator, payload);
     }
 
     function setFee(uint256 basisPoints) internal {
