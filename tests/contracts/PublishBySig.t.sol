@@ -2,28 +2,7 @@
 pragma solidity 0.8.37;
 
 import {IModelRegistry, ModelRegistry, RegistryTest} from "./RegistryTest.sol";
-
-/// A wallet that confirms one digest, as a multisig would; with `greedy` it tries to publish something else meanwhile.
-contract Wallet {
-    bytes32 public confirmed;
-    bytes private greedy;
-
-    function confirm(bytes32 digest) external {
-        confirmed = digest;
-    }
-
-    function beGreedy(bytes calldata call) external {
-        greedy = call;
-    }
-
-    function isValidSignature(bytes32 digest, bytes calldata) external view returns (bytes4) {
-        if (greedy.length != 0) {
-            (bool done,) = msg.sender.staticcall(greedy);
-            require(!done, "published while being asked");
-        }
-        return digest == confirmed ? this.isValidSignature.selector : bytes4(0);
-    }
-}
+import {Wallet} from "./Wallet.sol";
 
 contract PublishBySigTest is RegistryTest {
     uint256 private constant ORDER = 0xfffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141;
