@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from citrate.core.adapters import LoraRecord, Training
 from citrate.core.errors import NotFoundError, UnavailableError
 from citrate.core.records import Format, Reference, Selection, Task, Variant, VariantRecord, VersionRecord, variant_of
 from citrate.core.settings import Settings
@@ -22,7 +23,9 @@ from citrate.registry.session import ME, Session
 if TYPE_CHECKING:
     from citrate.inference.run import Generation
     from citrate.registry.access import Access
+    from citrate.registry.adapters import Registered
     from citrate.registry.chain import AliasChange, Receipt
+    from citrate.registry.changes import ChangeCursor, Proved
     from citrate.registry.moderation import Moderation
     from citrate.registry.publishing import Published
     from citrate.registry.queries import ModelSummary
@@ -133,7 +136,7 @@ class Registry(Session):
         progress: Progress | None = None,
         runnable: frozenset[Format] | None = None,
     ) -> Pulled:
-        """Fetch a variant and verify every byte; without ``#variant`` the one for this machine.
+        """Fetch a variant, or an adapter, and verify every byte; without ``#variant`` the one for this machine.
 
         ``runnable``: choose among these formats only, where one is chosen.
 
@@ -145,10 +148,12 @@ class Registry(Session):
         from citrate.registry import retrieve
 
         named = self.reference(ref)
-        record = self.resolve(named)
+        gateways = tuple(gateways)
+        record = self.find(named) if runnable is None else self.resolve(named)
+        if isinstance(record, LoraRecord):
+            return self._pull_adapter(record, out, gateways, allow, progress)
         permission.require_usable(self, record, allow)
         permission.require_access(self, record)
-        gateways = tuple(gateways)
         among = [v for v in record.variants if runnable is None or v.variant.format in runnable]
         variant = named.variant or self._select(record, among, None, "", None, Task.INFERENCE, gateways).variant
         variant_of(record, variant)
@@ -159,6 +164,20 @@ class Registry(Session):
         name = manifest.entry(variant).files[0].path
         return replace(pulled, path=retrieve.copy_out(pulled.path, Path(out), name))
 
+    def _pull_adapter(
+        self,
+        record: LoraRecord,
+        out: Path | str | None,
+        gateways: Iterable[str],
+        allow: frozenset[str],
+        progress: Progress | None,
+    ) -> Pulled:
+        from citrate.registry import adapters, retrieve
+
+        permission.require_standing(self, record.lora_id, record.ref, record.status, allow)
+        pulled = adapters.pull(self, record, self.sources(gateways), progress)
+        return pulled if out is None else replace(pulled, path=retrieve.copy_out(pulled.path, Path(out), ""))
+
     def verify(self, ref: str | Reference, path: Path | str | None = None) -> tuple[FileVerdict, ...]:
         """Re-hash what is stored for ``ref``, or the files at ``path``, against the chain.
 
@@ -168,7 +187,11 @@ class Registry(Session):
         from citrate.registry import retrieve
 
         named = self.reference(ref)
-        record = self.resolve(named)
+        record = self.find(named)
+        if isinstance(record, LoraRecord):
+            from citrate.registry import adapters
+
+            return adapters.verify(self, record, Path(path) if path else None)
         manifest = self.manifest(record)
         if path is not None:
             variant = named.variant or retrieve.matching_variant(Path(path), record)
@@ -258,7 +281,10 @@ class Registry(Session):
         from citrate.registry.manifest import cid_of
 
         named = self.reference(ref)
-        record = self.resolve(named)
+        record = self.find(named)
+        if isinstance(record, LoraRecord):
+            Kubo(api).push(self.store, record.lora.cid, progress)
+            return (("adapter", record.lora.cid),)
         self.manifest(record)
         wanted = [variant_of(record, named.variant)] if named.variant else record.variants
         objects = [(str(variant.variant), variant.cid) for variant in wanted]
@@ -331,6 +357,50 @@ class Registry(Session):
             progress=progress or _unwatched,
             allow=allow,
         )
+
+    def register_lora(
+        self,
+        source: Path | str,
+        *,
+        base: str,
+        name: str,
+        version: str = "1.0.0",
+        licence: str | None = None,
+        steps: int = 0,
+        training: Training | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Registered:
+        """Check an adapter against the model version it was trained on, store it, and record it in one transaction.
+
+        The same bytes again are ``unchanged`` and send nothing. A dry run stores, tells the CID and what recording
+        would cost, sends nothing and starts nothing.
+
+        Raises:
+            FormatError: no LoRA adapter, or one of another base.
+            NotPermittedError: the base takes no adapters, or none of the active key's.
+            AlreadyExistsError: an adapter of this name and version stands with other bytes.
+        """
+        from citrate.registry import adapters
+
+        told = training or Training()
+        request = adapters.Request(Path(source), base, name, version, licence, steps, told)
+        return adapters.register(self, request, dry_run=dry_run, progress=progress or _unwatched)
+
+    def changes(self, contract: str, *, cursor: ChangeCursor | None = None, tag: str = "") -> Proved:
+        """Every change of a contract that its records do not tell, proved whole at one block.
+
+        Args:
+            contract: its name, such as ``ModelRegistry``.
+            cursor: what was proved before; only what came after it is read.
+            tag: ``latest``, ``safe`` or ``finalized``; empty: the latest block of a devnet, else the finalized one.
+
+        Raises:
+            ChainError: the node's logs are not whole; the message names the blocks.
+        """
+        from citrate.registry.audit import prove_one
+
+        return prove_one(self, contract, cursor, tag)
 
     def set_alias(self, ref: str | Reference, alias: str) -> Receipt:
         """Point ``alias`` at the version that ``ref`` names."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from citrate.core.errors import ConfigError
-from citrate.core.records import Task, Variant
+from citrate.core.records import SHA256_PATTERN, Task, Variant
 from citrate.registry.permission import ALLOWED
 
 
@@ -19,6 +19,20 @@ def variants(text: str | None) -> tuple[Variant, ...] | None:
     if not parts:
         raise ConfigError("--variants is empty", hint="for example --variants safetensors,gguf:Q4_K_M")
     return tuple(map(Variant.parse, parts))
+
+
+def hash_of(text: str | None, flag: str) -> str:
+    """A SHA-256 or Merkle root in hex, with ``0x`` or without; empty for None.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if text is None:
+        return ""
+    digits = text.strip().lower().removeprefix("0x")
+    if not SHA256_PATTERN.fullmatch(digits) or not int(digits, 16):
+        raise ConfigError(f"{flag} {text[:80]!r} is no hash", hint="a hash is 64 hex digits, not all of them zero")
+    return digits
 
 
 def check_level(text: str | None) -> str | None:

@@ -29,6 +29,9 @@ COMMANDS = {
     "alias": ("alias", "move an alias; its history"),
     "deprecate": ("deprecate", "mark a version as superseded; never delete"),
     "transfer": ("transfer", "hand a model over, in two steps"),
+    "register-lora": ("register_lora", "check, store and record a LoRA adapter in one transaction"),
+    "lora": ("lora", "adapters: list, accept, allow; record what a version was merged from"),
+    "ledger": ("ledger", "training runs: announce, commit, draw, attest, show, list"),
     "access": ("access", "what a model costs, buying it, and what sellers are owed"),
     "report": ("report", "report a model that should not be used, with evidence and a bond"),
     "vote": ("vote", "decide a reported case, by stake"),
@@ -50,7 +53,9 @@ COMMANDS = {
     "convert": ("convert", "one conversion, checked"),
     "inspect": ("inspect", "what a model is; nothing is executed"),
     "sync": ("sync", "a validator's mirror: follow the chain, fetch, verify, pin"),
+    "audit": ("audit", "prove that the node told every change of the contracts"),
     "deploy-contracts": ("deploy_contracts", "put the contracts on a chain"),
+    "verify-contracts": ("verify_contracts", "recompile the contracts and compare them with the chain's"),
 }
 
 

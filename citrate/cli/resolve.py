@@ -1,4 +1,4 @@
-"""`citrate resolve`: the chain's record of a version."""
+"""`citrate resolve`: the chain's record of a version or an adapter."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from citrate.cli import context, records
+from citrate.core.adapters import LoraRecord
 from citrate.core.records import variant_of
 
 app = context.new_app()
@@ -15,13 +16,18 @@ app = context.new_app()
 
 @app.command()
 def resolve(ref: Annotated[str, typer.Argument(metavar="REF", help="publisher/name[@version|:alias]")]) -> None:
-    """Print what the chain says of a version; nothing is downloaded.
+    """Print what the chain says of a version or an adapter; nothing is downloaded.
 
     Example: citrate resolve me/tiny-llama:prod
     """
     registry = context.registry()
     named = registry.reference(ref)
-    record = registry.resolve(named)
+    record = registry.find(named)
+    if isinstance(record, LoraRecord):
+        adapter, base = record, registry.chain.version(record.lora.base).ref
+        context.emit(records.adapter_document(adapter, base), lambda: records.show_adapter(adapter, base))
+        return
     if named.variant is not None:
         record = replace(record, variants=(variant_of(record, named.variant),))
-    context.emit(records.version_document(record), lambda: records.show_version(record))
+    version = record
+    context.emit(records.version_document(version), lambda: records.show_version(version))

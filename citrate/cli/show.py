@@ -1,27 +1,48 @@
-"""`citrate show`: all that the registry holds of one model."""
+"""`citrate show`: all that the registry holds of one model, or of one adapter."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from citrate.cli import context, records
+from citrate.core.adapters import LoraRecord
 from citrate.core.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from citrate.core.records import VersionRecord
+    from citrate.facade import Registry
 
 app = context.new_app()
 
 
 @app.command()
-def show(ref: Annotated[str, typer.Argument(metavar="REF", help="A model or one of its versions.")]) -> None:
-    """Print a model: the version that REF names in full, every version, the aliases, the lineage.
+def show(
+    ref: Annotated[str, typer.Argument(metavar="REF", help="A model, one of its versions, or an adapter.")],
+) -> None:
+    """Print a model: the version that REF names in full, every version, the aliases, the lineage. Or an adapter.
 
     Example: citrate show me/tiny-llama
     """
     registry = context.registry()
-    record = registry.resolve(ref)
+    record = registry.find(ref)
+    if isinstance(record, LoraRecord):
+        _show_adapter(registry, record)
+    else:
+        _show_version(registry, record)
+
+
+def _show_adapter(registry: Registry, record: LoraRecord) -> None:
+    base = registry.chain.version(record.lora.base)
+    document = {**records.adapter_document(record, base.ref), "base_status": base.status}
+    context.emit(document, lambda: records.show_adapter(record, base.ref))
+
+
+def _show_version(registry: Registry, record: VersionRecord) -> None:
     history = registry.versions(record)
     aliases = registry.aliases(record)
+    merge = registry.loras.merge_if_any(record.version_id)
     try:
         lineage: dict[str, object] | None = registry.manifest(record).lineage.model_dump(mode="json")
     except UnavailableError as error:
@@ -33,6 +54,7 @@ def show(ref: Annotated[str, typer.Argument(metavar="REF", help="A model or one 
         "versions": [{"version": v.version, "version_id": v.version_id, "deprecated": v.deprecated} for v in history],
         "aliases": [{"alias": a.alias, "version": a.version} for a in aliases],
         "lineage": lineage,
+        "merged_from": records.merge_document(merge) if merge else None,
     }
 
     def human() -> None:
@@ -42,5 +64,8 @@ def show(ref: Annotated[str, typer.Argument(metavar="REF", help="A model or one 
         )
         if aliases:
             context.table([(a.alias, a.version) for a in aliases], ("ALIAS", "VERSION"))
+        if merge:
+            rows = [(f"{parent.basis_points / 100:g} %", parent.lora_id) for parent in merge.parents]
+            context.table(rows, ("MERGED FROM", "ADAPTER"))
 
     context.emit(document, human)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from citrate.core.records import Status
+from citrate.core.records import Format, Status, Variant, VariantRecord
 
 ADAPTER_MAX_BYTES = 500_000_000
 RANK_MAX = 4096
 PARENTS_MAX = 8
+SAFETENSORS = Variant(Format.SAFETENSORS)
+"""What an adapter's bytes are, where a variant has to be told."""
 WHOLE_BASIS_POINTS = 10_000
 """What the weights of a merge add up to."""
 
@@ -97,6 +99,11 @@ class LoraRecord:
     def ref(self) -> str:
         """The full reference, ``creator/name@version``."""
         return f"{self.creator}/{self.lora.name}@{self.lora.version}"
+
+    @property
+    def variant(self) -> VariantRecord:
+        """The adapter's bytes, as those of a version's variant are told."""
+        return VariantRecord(SAFETENSORS, self.lora.cid, self.lora.sha256, self.lora.size_bytes)
 
     @property
     def quarantined(self) -> bool | None:

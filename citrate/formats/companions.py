@@ -53,6 +53,16 @@ def limit_of(name: str) -> int:
     return _TEXT_MAX_BYTES if not name.endswith(".json") else CONFIG_MAX_BYTES * 4
 
 
+def companion(root: Path, name: str) -> Companion | None:
+    """The file ``name`` of the directory ``root``, if it is one to publish beside weights.
+
+    Raises:
+        FormatError: it is, and leads outside the directory.
+    """
+    clean = bool(_CLEANED.fullmatch(name))
+    return Companion(name, inside(root, name), clean) if clean or _VERBATIM.fullmatch(name) else None
+
+
 def companions(root: Path) -> tuple[tuple[Companion, ...], tuple[str, ...]]:
     """The files to publish in byte order of their names, and findings about the rest.
 
@@ -63,11 +73,10 @@ def companions(root: Path) -> tuple[tuple[Companion, ...], tuple[str, ...]]:
     dropped: list[str] = []
     findings: list[str] = []
     for name in _names(root):
-        clean = bool(_CLEANED.fullmatch(name))
-        if clean or _VERBATIM.fullmatch(name):
-            companion = Companion(name, inside(root, name), clean)
-            findings += _findings(companion)
-            published.append(companion)
+        found = companion(root, name)
+        if found is not None:
+            findings += _findings(found)
+            published.append(found)
         elif not _EXPECTED.fullmatch(name):
             dropped.append(name)
     code = [name for name in dropped if name.endswith(".py")]

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from citrate.core.digests import listing_sha256
@@ -21,7 +21,7 @@ from citrate.core.errors import FormatError, IntegrityError, StoreError
 from citrate.core.records import Artifact, FileEntry
 from citrate.core.sink import Progress
 from citrate.registry import cid as cids
-from citrate.registry import dag
+from citrate.registry import dag, dagpb, reader
 from citrate.registry.attempts import Attempts, mismatch
 from citrate.registry.cid import DAG_PB, DIGEST_BYTES, RAW
 from citrate.registry.dag import CHUNK_BYTES
@@ -32,6 +32,8 @@ from citrate.registry.store.index import StagedFile
 from citrate.registry.store.layout import disk_errors, prune, remove_tree
 from citrate.registry.store.writer import DiskFile
 from citrate.registry.stream import HashedFile, Stream
+
+_FLAT_FILES_MAX = 256
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,46 @@ def fetch_block(cid: str, sources: Sequence[Source]) -> tuple[bytes, str]:
         StoreError: no source has it; the message says why, source by source.
     """
     return Attempts(sources).block(cid, CHUNK_BYTES)
+
+
+def read_folder(cid: str, sha256: str, size_bytes: int, store: Store, sources: Sequence[Source]) -> Artifact:
+    """The files of a flat folder of which nothing is known but its address: its own blocks name them.
+
+    Args:
+        cid: the folder's.
+        sha256: SHA-256 of the listing of its files.
+        size_bytes: the sum of their sizes.
+        store: asked first.
+        sources: asked in this order.
+
+    Returns:
+        What ``fetch_artifact`` takes. The SHA-256 of a file of several blocks is not known yet, and empty; that of the
+        whole listing is compared when the bytes are here.
+
+    Raises:
+        FormatError: no folder of files, or more of them than a flat folder has.
+        IntegrityError: a source gave other blocks, and no other source had them.
+        StoreError: no source has it.
+    """
+    attempts = Attempts([StoreSource(store), *sources])
+
+    def read(wanted: str) -> bytes:
+        return attempts.block(wanted, CHUNK_BYTES)[0]
+
+    found = reader.entries(read, cid)
+    if not 0 < len(found) <= _FLAT_FILES_MAX:
+        raise FormatError(f"the folder {cid} has {len(found)} files, and may have {_FLAT_FILES_MAX}")
+    return Artifact(cid, sha256, size_bytes, tuple(_file_of(read, entry) for entry in found), bare=False)
+
+
+def _file_of(read: Callable[[str], bytes], entry: reader.Entry) -> FileEntry:
+    codec, digest = cids.decode(entry.cid)
+    if codec == RAW:
+        return FileEntry(entry.name, entry.tsize, digest.hex(), entry.cid)
+    record = dagpb.decode_unixfs(dagpb.decode(read(entry.cid)).data)
+    if record.kind != dagpb.Kind.FILE:
+        raise FormatError(f"{entry.name!r} is no file: a flat folder was expected")
+    return FileEntry(entry.name, record.size_bytes, "", entry.cid)
 
 
 def fetch_artifact(
@@ -116,7 +158,8 @@ def check_consistent(expected: Artifact) -> None:
     else:
         files = expected.files
         size = sum(file.size_bytes for file in files)
-        actual = (dag.directory(files).root.cid, listing_sha256(files), size)
+        whole = all(file.sha256 for file in files)  # else it is compared when the bytes are here: `Store.adopt`
+        actual = (dag.directory(files).root.cid, listing_sha256(files) if whole else expected.sha256, size)
     for name, wanted, found in zip(
         ("cid", "sha256", "size_bytes"), (expected.cid, expected.sha256, expected.size_bytes), actual, strict=True
     ):
@@ -164,7 +207,12 @@ class _ArtifactFetch:
 
     def finish(self) -> Fetched:
         """Hand the complete folder to the store."""
-        self._store.adopt(self._folder, self._expected, self._staged)
+        files = tuple(staged.entry for staged in self._staged)
+        try:
+            self._store.adopt(self._folder, replace(self._expected, files=files), self._staged)
+        except IntegrityError:
+            remove_tree(self._folder)
+            raise
         path = self._store.get(self._expected.cid)
         givers = ", ".join(self._attempts.givers) or "store"
         return Fetched(path, givers, self._fetched_bytes, tuple(self._attempts.lies))
@@ -180,7 +228,7 @@ class _ArtifactFetch:
             hashed = arrived.hashed
             if hashed.size_bytes < file.size_bytes:
                 hashed, _ = self._attempts.attempt(file.cid, lambda source: self._rest(source, file, leaves, arrived))
-            if hashed.sha256 != file.sha256:
+            if file.sha256 and hashed.sha256 != file.sha256:
                 raise mismatch(
                     f"{file.path}: the blocks are what its CID says, but their SHA-256 is another",
                     file.path, file.sha256, hashed.sha256,

@@ -15,7 +15,7 @@ from citrate.registry.abi_codec import Argument, Frame, encode_call
 from citrate.registry.artifacts import LORA_REGISTRY
 from citrate.registry.ids import checksum
 from citrate.registry.packing import LICENCE_PATTERN
-from citrate.registry.views import PAGE, Head, Page, View, checked
+from citrate.registry.views import NOWHERE, PAGE, Head, Page, View, checked
 
 T = TypeVar("T")
 
@@ -77,6 +77,13 @@ def get_merge(result: str) -> View[MergeRecord]:
 def base_of(version_or_lora_id: str) -> View[str]:
     """The version a LoRA was trained on, or the base of a merge's parents; the zero word for every other id."""
     return _view(lambda frame: frame.word(0), "baseOf(bytes32)", version_or_lora_id)
+
+
+def creator_of(lora_id: str) -> View[str]:
+    """Who answers for a LoRA; empty if there is none."""
+    return _view(
+        lambda frame: "" if frame.address(0) == NOWHERE else checksum(frame.address(0)), "creatorOf(bytes32)", lora_id
+    )
 
 
 def counts_of(creator: str) -> View[Counts]:

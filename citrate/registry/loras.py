@@ -116,6 +116,15 @@ class Loras:
         """
         return self._chain.read(lora_views.get_merge(result), self._chain.pin())
 
+    def merge_if_any(self, result: str) -> MergeRecord | None:
+        """From what a version was merged; None if nobody has recorded it, or the chain has no LoRARegistry."""
+        view = lora_views.get_merge(result)
+        outcome = self._chain.outcomes([view], self._chain.pin())[0]
+        try:
+            return self._chain.value_if_there(view, outcome)
+        except NotFoundError:
+            return None
+
     def counts_of(self, creator: str) -> Counts:
         """How many LoRAs of a creator were accepted today (UTC) and ever."""
         return self._chain.read(lora_views.counts_of(creator), self._chain.pin())

@@ -312,11 +312,11 @@ def require_same(record: VersionRecord, release: Release) -> None:
     if record.price_wei != release.price_wei:
         raise AlreadyExistsError(
             f"{record.ref} stands with the price {record.price_wei} wei, not {release.price_wei}",
-            hint=_next_version_hint(record.version),
+            hint=next_version_hint(record.version),
         )
     if record.licence != spdx:
         raise AlreadyExistsError(
-            f"{record.ref} stands with licence {record.licence}, not {spdx}", hint=_next_version_hint(record.version)
+            f"{record.ref} stands with licence {record.licence}, not {spdx}", hint=next_version_hint(record.version)
         )
     for variant in release.variants:
         if variant.variant not in standing:
@@ -326,11 +326,12 @@ def require_same(record: VersionRecord, release: Release) -> None:
             )
         if standing[variant.variant] != variant:
             raise AlreadyExistsError(
-                f"{record.ref} stands with other bytes in {variant.variant}", hint=_next_version_hint(record.version)
+                f"{record.ref} stands with other bytes in {variant.variant}", hint=next_version_hint(record.version)
             )
 
 
-def _next_version_hint(version: str) -> str:
+def next_version_hint(version: str) -> str:
+    """What to do where a version stands with other content."""
     head, _, last = version.rpartition(".")
     following = f"{head}.{int(last) + 1}" if head and last.isdecimal() else f"{version}.1"
     return f"versions never change: publish the next one, --version {following}"

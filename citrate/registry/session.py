@@ -9,14 +9,18 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from citrate.core.errors import ConfigError, UnavailableError
-from citrate.core.records import ADDRESS_PATTERN, Reference, VersionRecord
+from citrate.core.errors import ConfigError, NotFoundError, UnavailableError
+from citrate.core.records import ADDRESS_PATTERN, LATEST, Reference, VersionRecord
 from citrate.core.settings import DEVNET_CHAIN_ID, Settings
 from citrate.registry import deployments, ids
+from citrate.registry.artifacts import LORA_REGISTRY
 from citrate.registry.devnet import Devnet
 from citrate.registry.keys import AskPassword, Keys
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from citrate.core.adapters import LoraRecord
     from citrate.registry.chain import Chain
     from citrate.registry.deploy import Deployed
     from citrate.registry.ledger import Ledger
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from citrate.registry.signer import Signer
     from citrate.registry.sources import Source
     from citrate.registry.store import Store
+    from citrate.registry.verification import Verdict
 
 ME = "me"
 
@@ -204,6 +209,27 @@ class Session:
         named = self.reference(ref)
         return self.chain.resolve(named.publisher, named.name, named.version or named.alias)
 
+    def find(self, ref: str | Reference) -> VersionRecord | LoraRecord:
+        """The chain's record of a model's version or, where there is no such model, of an adapter.
+
+        An adapter has no aliases: without a version the newest of its name is meant.
+
+        Raises:
+            NotFoundError: neither; the hint names what there is.
+        """
+        named = self.reference(ref)
+        try:
+            return self.resolve(named)
+        except NotFoundError as no_model:
+            if named.alias not in ("", LATEST) or named.variant or not self.chain.find(LORA_REGISTRY):
+                raise
+            missing = no_model
+        try:
+            return self.loras.resolve(named.publisher, named.name, named.version)
+        except NotFoundError as no_adapter:
+            hints = [error.hint for error in (missing, no_adapter) if error.hint != NotFoundError.usual_hint]
+            raise NotFoundError(f"{missing.message}, and no such adapter", hint="; ".join(hints)) from None
+
     def manifest(self, record: VersionRecord, gateways: Iterable[str] = ()) -> Manifest:
         """The manifest of a version, verified against the chain and its signature."""
         from citrate.registry.retrieve import read_manifest
@@ -226,3 +252,25 @@ class Session:
         if not dry_run:
             self.start_chain()
         return deploy_with_key(self.rpc_url, self.settings, self.keys, dry_run=dry_run, told=self.notify)
+
+    def verify_contracts(self, names: Iterable[str] = (), solc: Path | None = None) -> tuple[Verdict, ...]:
+        """Compile the contracts again and compare them with the chain's; starts nothing.
+
+        Args:
+            names: which ones; all by default.
+            solc: the compiler; None looks for one of the right version.
+
+        Raises:
+            ConfigError: nobody is named who governs, or ``solc`` is another version.
+            UnavailableError: there is no compiler, or the chain does not answer.
+        """
+        from citrate.registry.compiler import Compiler
+        from citrate.registry.contract import require_chain
+        from citrate.registry.rpc import JsonRpc
+        from citrate.registry.verification import verify
+
+        settings, node = self.settings, JsonRpc(self.rpc_url)
+        chain_id = require_chain(node, settings.chain_id)
+        authority = deployments.authority_on(chain_id, node.url, settings.authority)
+        addresses = deployments.addresses_on(chain_id, authority, settings.model_registry)
+        return verify(node, chain_id, addresses, authority, Compiler(solc), names=names, told=self.notify)
