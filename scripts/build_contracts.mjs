@@ -97,7 +97,7 @@ function build(solc, contract) {
     abi,
     bytecode,
     deployedBytecode: "0x" + evm.deployedBytecode.object,
-    immutables: immutables(solc, contract, input, abi, evm.deployedBytecode.immutableReferences),
+    ...immutables(solc, contract, input, abi, evm.deployedBytecode.immutableReferences),
     storageLayout: withoutAstIds(storageLayout),
   };
   return { [`${name}.json`]: JSON.stringify(artifact, null, 2) + "\n", [`${name}.input.json`]: JSON.stringify(input) + "\n" };
@@ -114,24 +114,26 @@ function constructor({ name, arguments: given }, bytecode) {
   return { arguments: given, initcodeHash: hex(initcodeHash), address: checksum(hash(packed).subarray(12)) };
 }
 
-/** By name: what an immutable holds (`argument`: the place of the constructor's argument) and where in the code. */
+/**
+ * By name: what an immutable holds (`argument`: the place of the constructor's argument) and where in the code. Those of
+ * EIP712 follow from its `domain`, the name and version that the contract's constructor gives it.
+ */
 function immutables(solc, { name }, input, abi, references) {
-  if (!Object.keys(references).length) return {};
+  if (!Object.keys(references).length) return { immutables: {} };
   const { sources } = compile(solc, { ...input, settings: { ...input.settings, outputSelection: { "*": { "": ["ast"] } } } });
-  const names = {};
-  const walk = (node) => {
-    if (node.nodeType === "VariableDeclaration" && references[node.id]) names[node.id] = node.name;
-    for (const child of node.nodes ?? []) walk(child);
-  };
-  for (const { ast } of Object.values(sources)) walk(ast);
+  const contracts = Object.values(sources).flatMap(({ ast }) => ast.nodes.filter(({ nodeType }) => nodeType === "ContractDefinition"));
+  const members = contracts.flatMap((contract) => contract.nodes.map((node) => ({ ...node, of: contract.name })));
+  const given = members.find((node) => node.of === name && node.kind === "constructor")?.modifiers ?? [];
+  const eip712 = given.find(({ modifierName }) => modifierName.name === "EIP712")?.arguments.map(({ value }) => value);
   const parameters = parametersOf(abi);
   const found = Object.entries(references).map(([id, places]) => {
-    const immutable = names[id];
+    const immutable = members.find((node) => node.id === Number(id)).name;
     const argument = parameters.indexOf(plain(immutable));
-    if (argument < 0 && !EIP712.includes(immutable)) throw new Error(`${name}: nothing says what the immutable ${immutable} holds`);
+    if (argument < 0 && !(eip712 && EIP712.includes(immutable))) throw new Error(`${name}: nothing says what the immutable ${immutable} holds`);
     return [immutable, { ...(argument < 0 ? {} : { argument }), places }];
   });
-  return Object.fromEntries(found.sort(([a], [b]) => (a < b ? -1 : 1)));
+  const sorted = Object.fromEntries(found.sort(([a], [b]) => (a < b ? -1 : 1)));
+  return { ...(eip712 ? { domain: { name: eip712[0], version: eip712[1] } } : {}), immutables: sorted };
 }
 
 const parametersOf = (abi) => (abi.find(({ type }) => type === "constructor")?.inputs ?? []).map(({ name }) => plain(name));

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from citrate.core.errors import CitrateError, StoreError
-from citrate.registry import anvil
+from citrate.registry import anvil, artifacts
 from citrate.registry.session import Session
 
 _EXTRAS = (
@@ -74,7 +74,25 @@ def _chain(session: Session) -> Iterator[Finding]:
         return f"chain {chain.chain_id} at {session.rpc_url}, ModelRegistry {chain.registry_address}"
 
     # a chain that the settings name must be there; the local one starts by itself
-    yield _asked("chain", connected, required=not session.settings.is_devnet)
+    found = _asked("chain", connected, required=not session.settings.is_devnet)
+    yield found
+    if found.ok:
+        yield _contracts(session)
+
+
+def _contracts(session: Session) -> Finding:
+    """Which contracts of the stack stand; models are registered and fetched without the others."""
+    chain = session.chain
+    hint = "citrate deploy-contracts"
+    if not chain.authority:
+        hint += " --authority ADDRESS; who governs them is not known: authority in citrate.toml"
+    try:
+        there = {name: bool(chain.find(name)) for name in artifacts.shipped()}
+    except CitrateError as error:
+        return Finding("contracts", False, error.message, error.hint)
+    listed = ", ".join(name for name, stands in there.items() if stands)
+    absent = ", ".join(name for name, stands in there.items() if not stands)
+    return Finding("contracts", not absent, f"{listed}; missing: {absent}" if absent else listed, hint)
 
 
 def _sources(session: Session) -> Iterator[Finding]:

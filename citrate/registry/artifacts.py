@@ -54,6 +54,8 @@ class Artifact:
     runtime: bytes
     """The deployed code, with zeros where its immutables go."""
     immutables: Mapping[str, Immutable]
+    domain: tuple[str, str]
+    """The name and version of its EIP-712 domain; empty texts where it has none."""
     compiler: str
     """``0.8.37+commit...``."""
 
@@ -97,6 +99,7 @@ def load(name: str) -> Artifact:
             arguments=tuple(document["arguments"]),
             runtime=_unhex(document["deployedBytecode"]),
             immutables={each: _immutable(found) for each, found in document["immutables"].items()},
+            domain=_domain(document.get("domain")),
             compiler=document["compiler"]["version"],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -133,6 +136,10 @@ def _immutable(found: Mapping[str, object]) -> Immutable:
     if any(place["length"] != 32 for place in places):
         raise ValueError("an immutable that is no word")
     return Immutable(tuple(place["start"] for place in places), cast(int | None, found.get("argument")))
+
+
+def _domain(found: Mapping[str, str] | None) -> tuple[str, str]:
+    return (found["name"], found["version"]) if found else ("", "")
 
 
 def _read(name: str) -> str:
