@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import pytest
 from citrate.registry.store import Store
 from citrate.registry.store.importing import import_car
 from tests.fixtures_kubo import KuboNode
-from tests.registry.storage.conftest import Serve, pattern
+from tests.registry.storage.conftest import pattern, serving
 
 pytestmark = pytest.mark.servers
 
@@ -85,8 +86,8 @@ def tree(kubo: KuboNode, tmp_path_factory: pytest.TempPathFactory) -> Tree:
     tree.add("trickle", site / "copies" / "one.bin", "--chunker=size-100", "--trickle")
     for codec in ("dag-cbor", "dag-json"):
         inner = tree.put(codec + "-inner", '{"hello": "this is not a link"}', codec)
-        document = '{"foo": {"link": {"/": "%s"}, "list": [{"/": "%s"}, 7]}, "n": 1}' % (inner, file)
-        tree.put(codec, document, codec)
+        document = {"foo": {"link": {"/": inner}, "list": [{"/": file}, 7]}, "n": 1}
+        tree.put(codec, json.dumps(document), codec)
     tree.put("json", '{"plain": "json block"}', "json")
     tree.put("cbor", '{"plain": "cbor block"}', "cbor")
     return tree
@@ -94,8 +95,6 @@ def tree(kubo: KuboNode, tmp_path_factory: pytest.TempPathFactory) -> Tree:
 
 @pytest.fixture(scope="module")
 def ours(tree: Tree) -> Iterator[str]:
-    from tests.registry.storage.conftest import serving
-
     with serving(tree.store) as url:
         yield url
 
@@ -116,21 +115,10 @@ def ranges(path: str, **headers: str) -> list[Case]:
 
 
 def cars(path: str, size: int = 1287) -> list[Case]:
-    bytes_ = [
-        None,
-        "0:*",
-        "0:0",
-        "512:*",
-        "512:1023",
-        "512:-256",
-        "-5:*",
-        "-9999:*",
-        "-9999:-3",
-        f"{size - 1}:*",
-        "0:9999",
-    ]
+    last = f"{size - 1}:*"
+    spans = [None, "0:*", "0:0", "512:*", "512:1023", "512:-256", "-5:*", "-9999:*", "-9999:-3", last, "0:9999"]
     cases = []
-    for scope, dups, span in itertools.product((None, "block", "entity", "all"), ("y", "n"), bytes_):
+    for scope, dups, span in itertools.product((None, "block", "entity", "all"), ("y", "n"), spans):
         if span and scope != "entity":
             continue
         query = {"format": "car", "dag-scope": scope, "entity-bytes": span, "car-dups": dups}
@@ -138,52 +126,77 @@ def cars(path: str, size: int = 1287) -> list[Case]:
     return cases
 
 
+IN_SITE = (
+    "ascii.txt", "noname", "document", "%C4%85/%C4%99/file-%C5%BA%C5%82.txt", "%C4%85/%C4%99/t.json", "link",
+    "empty.txt", "a%252C+b=c%20d.txt", "copies/one.bin", "pages/", "pages", "%C4%85/%C4%99", "absent",
+    "ascii.txt/below", "pages/index.html", "pages?a=b", "copies/../ascii.txt", "copies%2Fone.bin", "./ascii.txt",
+    "../x", "%2e%2e/x", "link/x",
+)  # fmt: skip
+ROOTS = ("site", "site0", "hamt", "file", "trickle", "json", "cbor", "dag-json", "dag-cbor")
+DOCUMENTS = ("json", "cbor", "dag-json", "dag-cbor")
+INSIDE = ("foo", "foo/link", "foo/link/hello", "foo/list/0", "foo/list/1", "foo/list/2", "foo/no", "n/x")
+FORMATS = ("raw", "json", "cbor", "dag-json", "dag-cbor")
+ACCEPTED = (
+    RAW, "application/json", "application/cbor", "application/vnd.ipld.dag-json",
+    "foo, application/vnd.ipld.dag-cbor,bar", "text/html", "*/*", "application/vnd.ipld.nonsense",
+)  # fmt: skip
+NAMED = (
+    "filename=foo.bin", "filename=foo.txt&download=true", "filename=test%D1%82.txt", "format=raw&filename=x.bin",
+    "format=car&filename=x.car", "format=json&filename=y.json",
+)  # fmt: skip
+CAR_TYPES = (
+    "", "; version=1", "; version=2", "; order=dfs; dups=y", "; order=unk", "; order=bfs", "; dups=n", "; dups=maybe"
+)  # fmt: skip
+BAD_CARS = (
+    "dag-scope=x", "car-version=2", "car-order=x", "car-dups=x", "dag-scope=entity&entity-bytes=5",
+    "dag-scope=entity&entity-bytes=5:1", "dag-scope=entity&entity-bytes=a:b", "dag-scope=entity&entity-bytes=-1:-5",
+)  # fmt: skip
+INLINE = (
+    "bafkqabtimvwgy3yk", "bafkqabtimvwgy3yk/", "bafkqabtimvwgy3yk?format=raw", "bafkqaaa", "bafkqaaa?format=raw",
+    "bafkqaaa?format=car",
+)  # fmt: skip
+ABSENT = (
+    "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e",
+    "QmYzfKSE55XCjD1MW128RfciAf2DViABhEiXfgVFMabSjN",
+)
+CARS_OF = (
+    "{file}", "{site}/copies/one.bin", "{site}", "{site}/copies", "{hamt}/multi.bin", "{dag-cbor}", "{trickle}",
+    "{dag-json}/foo/list/0", "{site}/link", "{site}/empty", "bafkqaf3imvwgy3zaneqgc3janfxgy2lomvscay3jmqfa",
+)  # fmt: skip
+
 CASES = [
-    *(Case(f"/ipfs/{{site}}/{name}") for name in (
-        "ascii.txt", "noname", "document", "%C4%85/%C4%99/file-%C5%BA%C5%82.txt", "%C4%85/%C4%99/t.json", "link", "empty.txt",
-        "a%252C+b=c%20d.txt", "copies/one.bin", "pages/", "pages", "%C4%85/%C4%99", "absent", "ascii.txt/below", "pages/index.html",
-        "pages?a=b", "copies/../ascii.txt", "copies%2Fone.bin", "./ascii.txt", "../x", "%2e%2e/x", "link/x",
-    )),
-    *(Case(f"/ipfs/{{{root}}}/") for root in ("site", "site0", "hamt", "file", "json", "cbor", "dag-json", "dag-cbor")),
-    *(Case(f"/ipfs/{{{root}}}") for root in ("site", "site0", "hamt", "file", "trickle", "json", "cbor", "dag-json", "dag-cbor")),
-    *(Case(f"/ipfs/{{{root}}}?format={kind}") for root, kind in itertools.product(
-        ("site", "site0", "file", "json", "cbor", "dag-json", "dag-cbor"), ("raw", "json", "cbor", "dag-json", "dag-cbor"))),
-    *(Case(f"/ipfs/{{{root}}}", {"Accept": kind}) for root, kind in itertools.product(
-        ("site", "file", "json", "cbor", "dag-json", "dag-cbor"),
-        (RAW, "application/json", "application/cbor", "application/vnd.ipld.dag-json", "foo, application/vnd.ipld.dag-cbor,bar",
-         "text/html", "*/*", "application/vnd.ipld.nonsense"))),
-    *(Case(f"/ipfs/{{{root}}}", method="HEAD") for root in ("file", "json", "dag-cbor", "dag-json", "site")),
+    *(Case(f"/ipfs/{{site}}/{name}") for name in IN_SITE),
+    *(Case(f"/ipfs/{{{root}}}{slash}") for root in ROOTS for slash in ("", "/")),
+    *(Case(f"/ipfs/{{{root}}}?format={kind}") for root in ("site", "site0", "file", *DOCUMENTS) for kind in FORMATS),
+    *(Case(f"/ipfs/{{{root}}}", {"Accept": kind}) for root in ("site", "file", *DOCUMENTS) for kind in ACCEPTED),
+    *(Case(f"/ipfs/{{{root}}}", method="HEAD") for root in ("site", "file", *DOCUMENTS)),
     *(Case(f"/ipfs/{{site}}/{name}", method="HEAD") for name in ("ascii.txt", "link", "pages/", "absent", "noname")),
-    *(Case(f"/ipfs/{{{root}}}/{path}") for root, path in itertools.product(
-        ("dag-json", "dag-cbor"), ("foo", "foo/link", "foo/link/hello", "foo/list/0", "foo/list/1", "foo/list/2", "foo/no", "n/x"))),
-    *ranges("/ipfs/{site}/ascii.txt"), *ranges("/ipfs/{file}"), *ranges("/ipfs/{site}/pages/"),
-    *ranges("/ipfs/{site}/ascii.txt?format=raw"), *ranges("/ipfs/{site}", Accept=RAW), *ranges("/ipfs/{dag-json}"),
+    *(Case(f"/ipfs/{{{root}}}/{path}") for root in ("dag-json", "dag-cbor") for path in INSIDE),
+    *ranges("/ipfs/{site}/ascii.txt"),
+    *ranges("/ipfs/{file}"),
+    *ranges("/ipfs/{site}/pages/"),
+    *ranges("/ipfs/{site}/ascii.txt?format=raw"),
+    *ranges("/ipfs/{site}", Accept=RAW),
+    *ranges("/ipfs/{dag-json}"),
     Case("/ipfs/{site}/empty.txt", {"Range": "bytes=0-5"}),
-    *(Case(f"/ipfs/{{site}}/ascii.txt?{query}") for query in (
-        "filename=foo.bin", "filename=foo.txt&download=true", "filename=test%D1%82.txt", "format=raw&filename=x.bin",
-        "format=car&filename=x.car", "format=json&filename=y.json")),
-    *cars("/ipfs/{file}"), *cars("/ipfs/{site}/copies/one.bin"), *cars("/ipfs/{site}"), *cars("/ipfs/{site}/copies"),
-    *cars("/ipfs/{hamt}/multi.bin"), *cars("/ipfs/{dag-cbor}"), *cars("/ipfs/{dag-json}/foo/list/0"), *cars("/ipfs/{trickle}"),
-    *cars("/ipfs/{site}/link"), *cars("/ipfs/{site}/empty"), *cars("/ipfs/bafkqaf3imvwgy3zaneqgc3janfxgy2lomvscay3jmqfa"),
-    Case("/ipfs/{hamt}?format=car&dag-scope=entity"), Case("/ipfs/{hamt}?format=car&dag-scope=block"),
-    Case(f"/ipfs/{{hamt}}/{LONG}0685.txt?format=car"), Case(f"/ipfs/{{hamt}}/{LONG}0685.txt"), Case("/ipfs/{hamt}/nothing"),
+    *(Case(f"/ipfs/{{site}}/ascii.txt?{query}") for query in NAMED),
+    *(case for path in CARS_OF for case in cars(f"/ipfs/{path}")),
+    *(Case(f"/ipfs/{{hamt}}?format=car&dag-scope={scope}") for scope in ("entity", "block")),
+    *(Case(f"/ipfs/{{hamt}}/{name}") for name in (f"{LONG}0685.txt?format=car", f"{LONG}0685.txt", "nothing")),
     Case("/ipfs/{site}?format=car", method="HEAD"),
-    *(Case("/ipfs/{site}/copies", {"Accept": f"{CAR}{one}"}) for one in (
-        "", "; version=1", "; version=2", "; order=dfs; dups=y", "; order=unk", "; order=bfs", "; dups=n", "; dups=maybe")),
+    *(Case("/ipfs/{site}/copies", {"Accept": CAR + parameters}) for parameters in CAR_TYPES),
     Case("/ipfs/{site}/copies?format=car", {"Accept": f"{CAR}; dups=y"}),
     Case("/ipfs/{site}/copies?format=raw", {"Accept": f"{CAR}; dups=y"}),
-    *(Case(f"/ipfs/{{site}}?format=car&{query}") for query in (
-        "dag-scope=x", "car-version=2", "car-order=x", "car-dups=x", "dag-scope=entity&entity-bytes=5",
-        "dag-scope=entity&entity-bytes=5:1", "dag-scope=entity&entity-bytes=a:b", "dag-scope=entity&entity-bytes=-1:-5")),
-    *(Case(f"/ipfs/{path}") for path in ("nonsense", "bafkqabtimvwgy3yk", "bafkqaaa", "bafkqaaa?format=raw", "bafkqaaa?format=car",
-        "bafkqabtimvwgy3yk?format=raw", "bafkqabtimvwgy3yk/")),
+    *(Case(f"/ipfs/{{site}}?format=car&{query}") for query in BAD_CARS),
+    *(Case(f"/ipfs/{path}") for path in ("nonsense", *INLINE, *ABSENT)),
     *(Case("/ipfs/{site}/ascii.txt", {"If-None-Match": tag}) for tag in ('"x"', "*", 'W/"x", "y"')),
-    *(Case(path, {"Cache-Control": "only-if-cached"}, method) for method in ("GET", "HEAD") for path in (
-        "/ipfs/{site}/ascii.txt", "/ipfs/bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e",
-        "/ipfs/QmYzfKSE55XCjD1MW128RfciAf2DViABhEiXfgVFMabSjN")),
+    *(
+        Case(path, {"Cache-Control": "only-if-cached"}, method)
+        for method in ("GET", "HEAD")
+        for path in ("/ipfs/{site}/ascii.txt", *(f"/ipfs/{cid}" for cid in ABSENT))
+    ),
     Case("/ipfs/{site}", {"Service-Worker": "script"}),
-    Case("/ipfs/bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

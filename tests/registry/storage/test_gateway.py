@@ -114,7 +114,7 @@ def test_a_car_holds_the_blocks_of_its_scope(url: str, artifact: Artifact, scope
 def test_a_car_of_a_path_proves_the_path(url: str, artifact: Artifact) -> None:
     root, blocks = blocks_of(httpx.get(url + artifact.cid + "/sub/weights.bin?format=car&dag-scope=entity").content)
     assert root == list(blocks)[2]  # the file, so that a node which pins the root needs nothing else
-    assert list(blocks)[0] == artifact.cid
+    assert next(iter(blocks)) == artifact.cid
     assert len(blocks) == 2 + 1 + 4
 
 
