@@ -1,0 +1,68 @@
+"""A home in which real `citrate` commands are typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = ROOT / "examples" / "tiny-llama"
+_BUSY = ("anvil.log", ".lock", "-wal", "-shm", ".sqlite", ".db")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: exit code, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, object]:
+        document: dict[str, object] = json.loads(self.out)
+        return document
+
+    @property
+    def error(self) -> dict[str, object]:
+        error = self.json["error"]
+        assert isinstance(error, dict)
+        return error
+
+
+class Machine:
+    """A home, and what is typed there."""
+
+    def __init__(self, home: Path, **settings: str) -> None:
+        self.home = home
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("CITRATE_")}
+        self.env = {**kept, "CITRATE_HOME": str(home), **settings}
+
+    def types(self, *arguments: str, stdin: str = "", **settings: str) -> Result:
+        """Run a command, whatever comes of it."""
+        done = subprocess.run(
+            [sys.executable, "-m", "citrate.cli.main", *arguments],
+            env={**self.env, **settings},
+            cwd=ROOT,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def gets(self, *arguments: str) -> dict[str, object]:
+        """Run a command that must succeed, and read its JSON."""
+        result = self.types(*arguments, "--json")
+        assert result.code == 0, result.out + result.err
+        return result.json
+
+    def files(self) -> set[str]:
+        """Every file of the home, but for locks, logs and the databases' own."""
+        found = (path.relative_to(self.home).as_posix() for path in self.home.rglob("*") if path.is_file())
+        return {name for name in found if not name.endswith(_BUSY) and "lock" not in name}
