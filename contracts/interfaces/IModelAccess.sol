@@ -46,7 +46,8 @@ interface IModelAccess is IChangeLog, ICredits {
     /// @param priceWei Of a version: 0 makes it free. Of a model: 0 takes it off sale as a whole. Below 2^248.
     function setPrice(bytes32 id, uint256 priceWei) external;
 
-    /// @notice Buy access. What is sent above the price is credited to the sender.
+    /// @notice Buy access. What is sent above the price is credited to the sender. The seller is who owns the model when
+    /// this is mined. Nobody is called but registry and policy, so no seller can prevent a purchase.
     /// @param maxPriceWei The most the buyer agrees to pay, whatever the price has become when this is mined.
     function buy(bytes32 id, uint256 maxPriceWei) external payable;
 

@@ -19,13 +19,23 @@ import {IModelRegistry} from "./IModelRegistry.sol";
 /// reach `quarantineAt` and outweigh those against. After the deadline the votes alone say how the case ended, whether
 /// or not anybody has called `close`, which only pays out.
 ///
-/// The bond goes back to the reporter, except from a case that was rejected: then it goes to who owns the subject. Every
-/// case that does not end in removal doubles the bond for the next one on the same subject.
+/// A case is *upheld* if a quorum voted and more of it for removal than against, *rejected* if a quorum voted otherwise;
+/// without a quorum it decides nothing. The bond goes back to the reporter, except from a case that was rejected: then
+/// it goes to who owns the subject. Every case that does not end in removal doubles the bond for the next one on the
+/// same subject, from 0.05 up to 51.2 ether.
+///
+/// A case runs for 7 days; votes count through its last second. A quorum is a fifth of all stake, at least 5 ether; a
+/// quarantine needs a twentieth, at least 2 ether.
 /// @custom:security Warning: a removal removes nothing. The record, its id and its bytes stay; clients that follow this
 /// contract refuse them unless told otherwise.
 /// @custom:security Warning: stake can be bought, and votes with it. Weight is linear because anything else is beaten by
 /// splitting an account. The guardian (a timelock) can end a case before its deadline, and can neither begin nor
 /// prolong one, nor undo a removal.
+/// @custom:security Warning: while little is staked, little decides: who alone has 5 ether staked can have anything
+/// removed that the guardian does not lift within 7 days. Trust a removal as much as the stake behind it; `getCase` says
+/// how much voted. A policy can appoint another moderation, for which nothing is removed yet.
+/// @custom:security Warning: a publisher can report its own version, with poor evidence, and so have the next bond
+/// doubled. Votes are on the subject, not on the evidence: vote for the removal of what is bad, whoever reported it.
 interface IModeration is IChangeLog, ICredits {
     /// @notice How a subject stands, best first.
     enum Status {
@@ -48,6 +58,8 @@ interface IModeration is IChangeLog, ICredits {
     /// @param evidence CIDv1 of the evidence, as text.
     /// @param bondWei What the reporter put at stake.
     /// @param snapshot The block whose stakes count as votes: the one before the report.
+    /// @param totalStakeWei What quorum and quarantine are parts of: all stake at the snapshot, or the least that there
+    /// was at a vote since. So stake that left without voting keeps nobody from reaching a quorum.
     /// @param quorumWei The least stake that has to vote.
     /// @param quarantineAtWei The least stake for removal that quarantines.
     /// @param outcome As it follows from the time and the votes.
@@ -125,11 +137,12 @@ interface IModeration is IChangeLog, ICredits {
     /// @notice Stake what is sent. It can vote in cases that are reported in later blocks.
     function stake() external payable;
 
-    /// @notice Take stake back; not before the deadline of every case the caller voted in.
+    /// @notice Take stake back; not while a case the caller voted in has its deadline ahead.
     function unstake(uint256 amountWei) external;
 
     /// @notice Report a subject. What is sent is the bond, exactly `bondOf(subject)`.
-    /// @param evidenceCodec, evidenceDigest The CIDv1 of the evidence: codec 0x55 or 0x70, SHA-256.
+    /// @param evidenceCodec, evidenceDigest The CIDv1 of the evidence: codec 0x55 or 0x70, SHA-256. The same evidence
+    /// serves once against a subject, and may serve against several.
     function report(bytes32 subject, uint8 evidenceCodec, bytes32 evidenceDigest)
         external
         payable
