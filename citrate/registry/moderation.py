@@ -14,9 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from citrate.core.adapters import LoraRecord
 from citrate.core.amounts import ether, typed
 from citrate.core.errors import ChainError, CitrateError, ConfigError, FormatError, NotFoundError, UnavailableError
-from citrate.core.records import LATEST, Reference
+from citrate.core.records import Reference
 from citrate.registry import cases, cid
 from citrate.registry.abi_codec import encode_call
 from citrate.registry.artifacts import MODERATION
@@ -24,7 +25,6 @@ from citrate.registry.cases import Case, Outcome, Stake, Vote
 from citrate.registry.contract import Block
 from citrate.registry.credits import Withdrawal, credit_of, withdraw
 from citrate.registry.guardian import Lift, lift
-from citrate.registry.loras import Loras
 from citrate.registry.receipts import event
 from citrate.registry.views import NOWHERE
 
@@ -77,22 +77,16 @@ class Moderation:
         """
         if isinstance(ref, str) and _ID.fullmatch(ref):
             return Subject(ref, self.label(ref))
-        named = self._session.reference(ref)
-        try:
-            record = self._session.resolve(named)
-        except NotFoundError:
-            adapter = self._adapter(named)
-            if adapter is None:
-                raise
-            return adapter
-        return Subject(record.version_id, record.ref)
+        record = self._session.find(ref)
+        id_ = record.lora_id if isinstance(record, LoraRecord) else record.version_id
+        return Subject(id_, record.ref)
 
     def label(self, id_: str) -> str:
         """The reference of a version id or LoRA id; the id itself where the chain has neither."""
         with suppress(NotFoundError):
             return self._session.chain.version(id_).ref
         with suppress(NotFoundError):
-            return Loras(self._session.chain).get(id_).ref
+            return self._session.loras.get(id_).ref
         return id_
 
     def bond(self, subject: Subject) -> int:
@@ -253,14 +247,6 @@ class Moderation:
         if address.lower() != chain.addresses.get(MODERATION, "").lower():
             return chain.with_contract(MODERATION, address)
         return chain
-
-    def _adapter(self, named: Reference) -> Subject | None:
-        version = named.version or (named.alias if named.alias != LATEST else "")
-        try:
-            record = Loras(self._session.chain).resolve(named.publisher, named.name, version)
-        except NotFoundError:
-            return None
-        return Subject(record.lora_id, record.ref)
 
     def _read_all(self, numbers: Sequence[int], block: Block) -> tuple[Case, ...]:
         found: list[Case] = []
