@@ -62,4 +62,4 @@ def _line(event: Event) -> None:
 
 def _sentence(done: Pass) -> str:
     counts = f"{done.fetched} fetched, {done.verified} verified, {done.failed} failed"
-    return f"block {done.cursor_block}: {counts}, {done.bytes} bytes"
+    return f"block {done.cursor_block}: {counts}, {done.bytes} bytes; {done.changes_verified} other changes proved"

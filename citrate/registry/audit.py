@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from citrate.core.errors import CitrateError, NotFoundError
-from citrate.core.settings import DEVNET_CHAIN_ID
 from citrate.registry.artifacts import MODERATION, POLICY
-from citrate.registry.change_events import LOGGED, ModerationAppointed
+from citrate.registry.change_events import LOGGED
+from citrate.registry.change_watch import appointed, default_tag
 from citrate.registry.changes import ChangeCursor, Proved, prove
-from citrate.registry.views import NOWHERE
 
 if TYPE_CHECKING:
     from citrate.registry.contract import Contract
@@ -39,11 +38,6 @@ class Verdict:
         return self.proved is not None
 
 
-def default_tag(chain: Contract) -> str:
-    """At which block to prove: the latest of a devnet, which never reorganises by itself; else the finalized one."""
-    return "latest" if chain.chain_id == DEVNET_CHAIN_ID else "finalized"
-
-
 def prove_one(session: Session, contract: str, cursor: ChangeCursor | None = None, tag: str = "") -> Proved:
     """Every change of one contract of the stack; see `citrate.registry.changes.prove`.
 
@@ -56,7 +50,7 @@ def prove_one(session: Session, contract: str, cursor: ChangeCursor | None = Non
     return prove(chain, contract, cursor, tag=tag or default_tag(chain))
 
 
-def places(chain: Contract, tag: str = "") -> tuple[Place, ...]:
+def places(chain: Contract, tag: str) -> tuple[Place, ...]:
     """Every contract of the chain that keeps a change root, in the order of the stack.
 
     Moderation may have been replaced: every contract that the policy ever appointed is listed, since stakes, bonds and
@@ -98,12 +92,8 @@ def _verdict(chain: Contract, place: Place, tag: str) -> Verdict:
         return Verdict(place, None, error)
 
 
-def _moderations(chain: Contract, tag: str) -> list[str]:
-    if not chain.find(POLICY):
-        return []
-    events = [change.event for change in prove(chain, POLICY, tag=tag or default_tag(chain)).changes]
-    appointed = [event.moderation for event in events if isinstance(event, ModerationAppointed)]
-    return [address for address in dict.fromkeys(appointed) if address.lower() != NOWHERE]
+def _moderations(chain: Contract, tag: str) -> tuple[str, ...]:
+    return appointed(prove(chain, POLICY, tag=tag)) if chain.find(POLICY) else ()
 
 
 def _require_logged(contract: str) -> None:

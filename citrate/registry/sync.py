@@ -1,22 +1,30 @@
-"""A validator's mirror: follow the registry, fetch what the policy wants, verify it, pin it, remember where we are.
+"""A validator's mirror: follow the registries, fetch what the policy wants, verify it, pin it, remember where we are.
 
-One pass reads every record since the cursor (proved complete by the records' back-references, not by logs), fetches
-and pins, and remembers the versions that no source had, to try them again. What moderation comes to refuse is let go,
-and taken in again when it is cleared. A pass that is killed is finished by the next; a changed policy begins anew, and
-finds what is here already.
+One pass reads every record since the cursors, models' and adapters' (proved complete by the records' back-references,
+not by logs), fetches and pins, and remembers what no source had, to try it again. What moderation comes to refuse is
+let go, and taken in again when it is cleared. Every other change of the contracts is read once and proved against
+their change roots. A pass that is killed is finished by the next; a changed policy begins anew, and finds what is here
+already.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
+from pydantic import TypeAdapter
+
+from citrate.core.adapters import LoraRecord
 from citrate.core.amounts import ether
-from citrate.core.errors import CitrateError, NotFoundError
+from citrate.core.errors import CitrateError, FormatError, NotFoundError
 from citrate.core.records import Status, VariantRecord, VersionRecord
 from citrate.core.sink import Progress
-from citrate.registry import atomic
+from citrate.registry import adapters, atomic
+from citrate.registry.artifacts import LORA_REGISTRY
+from citrate.registry.change_watch import ChangeState, advance
+from citrate.registry.lora_views import LORA
 from citrate.registry.manifest import Manifest, cid_of
 from citrate.registry.record_chain import Cursor
 from citrate.registry.retrieve import pull
@@ -29,7 +37,7 @@ PIN_REASON = "sync"
 
 @dataclass(frozen=True)
 class Event:
-    """What happened to one variant of one version."""
+    """What happened to one variant of one version, or to an adapter."""
 
     ref: str
     variant: str
@@ -52,23 +60,28 @@ class Pass:
     """Bytes fetched."""
     dropped: int
     """Variants that are no longer kept, because moderation refuses them."""
+    changes_verified: int = 0
+    """Changes of the contracts that are no records, read and proved by this pass."""
 
 
 @dataclass(frozen=True)
 class _State:
-    """Where a mirror is: what it has seen, and the versions that it has to look at again."""
+    """Where a mirror is: what it has seen, and the versions and adapters that it has to look at again."""
 
     cursor: Cursor | None = None
-    """The newest record."""
+    """The newest record of a model."""
+    adapters: Cursor | None = None
+    """The newest record of an adapter."""
     missing: tuple[str, ...] = ()
-    """Versions of which something is not here yet."""
+    """Those of which something is not here yet."""
     quarantined: tuple[str, ...] = ()
-    """Versions that are quarantined, and may be cleared."""
+    """Those that are quarantined, and may be cleared."""
     watch: Watch = field(default_factory=Watch)
+    changes: ChangeState = field(default_factory=ChangeState)
 
 
 class Mirror:
-    """The mirror of one registry in one home."""
+    """The mirror of one chain's registries in one home."""
 
     def __init__(self, session: Session, policy: Policy) -> None:
         self._session = session
@@ -77,50 +90,69 @@ class Mirror:
         self._path = session.settings.home / "sync" / f"{chain.chain_id}-{chain.registry_address.lower()}.json"
 
     def run_once(self, on_event: Callable[[Event], None], progress: Progress | None = None) -> Pass:
-        """Follow the registry to its head, and try again what was missing before.
+        """Follow the registries to their heads, try again what was missing before, and prove what else has changed.
 
         Raises:
-            ChainError: the chain does not answer, or its answer is not complete.
+            ChainError: the chain does not answer, or its answer is not complete. What was taken in before that is kept.
         """
         before = self._state()
-        new = self._session.chain.records_since(before.cursor)
-        if new.reorganised:
-            self._session.notify("the chain was reorganised: following it from its first record")
-        refused, watch = self._refused(before)
+        ids, after = self._news(before)
         events: list[Event] = []
         missing: list[str] = []
         quarantined: list[str] = []
-        # a version stands once for its release and once for each addition: its newest state is taken in once
-        again = (*before.missing, *before.quarantined, *refused)
-        for version_id in dict.fromkeys([*again, *(entry.version_id for entry in new.entries)]):
-            record = self._record(version_id)
+        for id_ in ids:
+            record = self._record(id_)
             if record is None:
                 continue
             if self._refuses(record):
-                found = self._drop(record, known=version_id in before.quarantined)
+                found = self._drop(record, known=id_ in before.quarantined)
                 if record.status is not Status.REMOVED:
-                    quarantined.append(version_id)
+                    quarantined.append(id_)
             else:
                 found = self._take_in(record, progress)
             for event in found:
                 on_event(event)
             events += found
             if any(event.status == "failed" for event in found):
-                missing.append(version_id)
-        self._keep(_State(new.cursor, tuple(missing), tuple(quarantined), watch))
-        return _summary(new.cursor.block_number, events)
+                missing.append(id_)
+        after = replace(after, missing=tuple(missing), quarantined=tuple(quarantined))
+        self._keep(after)
+        changes, proved = advance(self._session.chain, before.changes)
+        self._keep(replace(after, changes=changes))
+        assert after.cursor is not None
+        told = _summary(after.cursor.block_number, events)
+        return replace(told, changes_verified=sum(len(each.changes) for each in proved))
+
+    def _news(self, before: _State) -> tuple[list[str], _State]:
+        """The versions and adapters to look at, each once, and how far the chain is followed with them.
+
+        A version stands once for its release and once for each addition; its newest state is taken in once.
+        """
+        chain, loras = self._session.chain, self._session.loras
+        models = chain.records_since(before.cursor)
+        found = [entry.version_id for entry in models.entries]
+        lora_cursor, reorganised = None, models.reorganised
+        if self._policy.adapters and chain.find(LORA_REGISTRY):
+            trained = loras.records_since(before.adapters)
+            found += [entry.id for entry in trained.entries if entry.kind == LORA]
+            lora_cursor, reorganised = trained.cursor, reorganised or trained.reorganised
+        if reorganised:
+            self._session.notify("the chain was reorganised: following it from its first record")
+        refused, watch = self._refused(before)
+        if refused:  # what is built on them is refused too
+            refused += tuple(item.id for item in loras.adapters() if item.base in refused)
+        ids = list(dict.fromkeys([*before.missing, *before.quarantined, *refused, *found]))
+        return ids, replace(before, cursor=models.cursor, adapters=lora_cursor, watch=watch)
 
     def _state(self) -> _State:
         """Where the last pass stopped; the beginning, if the policy has changed since."""
         try:
             kept = json.loads(self._path.read_text("utf-8"))
+            state = TypeAdapter(_State).validate_python(kept["state"])
             if kept["policy"] != self._policy.fingerprint():
                 self._session.notify("the policy has changed: following the chain from its first record")
-                return _State()
-            at = kept["cursor"]
-            cursor = Cursor(str(at["record"]), int(at["count"]), int(at["block_number"]))
-            watch = Watch(str(kept["watch"]["moderation"]), int(kept["watch"]["settled"]))
-            return _State(cursor, tuple(map(str, kept["missing"])), tuple(map(str, kept["quarantined"])), watch)
+                return _State(changes=state.changes)
+            return state
         except FileNotFoundError:
             return _State()
         except (OSError, ValueError, KeyError, TypeError):
@@ -128,25 +160,31 @@ class Mirror:
             return _State()
 
     def _keep(self, state: _State) -> None:
-        document = {"policy": self._policy.fingerprint(), **asdict(state)}
+        document = {"policy": self._policy.fingerprint(), "state": asdict(state)}
         atomic.write_atomic(self._path, json.dumps(document).encode())
 
     def _refused(self, before: _State) -> tuple[tuple[str, ...], Watch]:
         return ((), Watch()) if self._policy.quarantined else refused_since(self._session, before.watch)
 
-    def _refuses(self, record: VersionRecord) -> bool:
+    def _refuses(self, record: VersionRecord | LoraRecord) -> bool:
         return bool(record.quarantined) and not self._policy.quarantined
 
-    def _record(self, version_id: str) -> VersionRecord | None:
-        try:
-            return self._session.chain.version(version_id)
-        except NotFoundError:
-            return None  # an adapter; or a reorganised chain no longer has a version that was missing
+    def _record(self, id_: str) -> VersionRecord | LoraRecord | None:
+        session = self._session
+        with contextlib.suppress(NotFoundError):
+            return session.chain.version(id_)
+        with contextlib.suppress(NotFoundError):
+            return session.loras.get(id_) if session.chain.find(LORA_REGISTRY) else None
+        return None  # a reorganised chain no longer has what was missing
 
-    def _drop(self, record: VersionRecord, *, known: bool) -> list[Event]:
-        """Keep nothing of a version; the store's ``gc`` deletes it. ``known``: it was told before."""
+    def _drop(self, record: VersionRecord | LoraRecord, *, known: bool) -> list[Event]:
+        """Keep nothing of a version or adapter; the store's ``gc`` deletes it. ``known``: it was told before."""
         store, dropped = self._session.store, []
-        for cid, name in [(v.cid, str(v.variant)) for v in record.variants] + [(cid_of(record.manifest_sha256), "")]:
+        if isinstance(record, LoraRecord):
+            kept = [(record.lora.cid, str(record.variant.variant))]
+        else:
+            kept = [(v.cid, str(v.variant)) for v in record.variants] + [(cid_of(record.manifest_sha256), "")]
+        for cid, name in kept:
             for reason in {_reason(record), f"pulled {record.ref}"} & set(store.pins(cid)):
                 store.unpin(cid, reason)
                 dropped.append(name)
@@ -154,7 +192,9 @@ class Mirror:
             return [Event(record.ref, "", "skipped", str(record.status))]
         return [Event(record.ref, name, "dropped", str(record.status)) for name in dict.fromkeys(dropped) if name]
 
-    def _take_in(self, record: VersionRecord, progress: Progress | None) -> list[Event]:
+    def _take_in(self, record: VersionRecord | LoraRecord, progress: Progress | None) -> list[Event]:
+        if isinstance(record, LoraRecord):
+            return [self._take_adapter(record, progress)] if self._policy.adapters else []
         if record.deprecated and not self._policy.deprecated:
             return [Event(record.ref, "", "skipped", "deprecated")]
         if record.price_now_wei and not self._policy.priced:
@@ -181,6 +221,20 @@ class Mirror:
         status = "present" if pulled.source == "store" else "fetched"
         return Event(record.ref, name, status, size_bytes=variant.size_bytes)
 
+    def _take_adapter(self, record: LoraRecord, progress: Progress | None) -> Event:
+        store, lora, name = self._session.store, record.lora, str(record.variant.variant)
+        try:
+            if not store.has(lora.cid) and self._held_bytes() + lora.size_bytes > self._policy.max_total_gb * 1e9:
+                return Event(record.ref, name, "skipped", f"max_total_gb = {self._policy.max_total_gb:g} is reached")
+            pulled = adapters.pull(self._session, record, self._session.sources(), progress)
+            store.pin(lora.cid, _reason(record))
+        except FormatError as error:
+            return Event(record.ref, name, "skipped", error.message)  # it never becomes an adapter
+        except CitrateError as error:
+            return Event(record.ref, name, "failed", error.message)
+        status = "present" if pulled.source == "store" else "fetched"
+        return Event(record.ref, name, status, size_bytes=lora.size_bytes)
+
     def _held_bytes(self) -> int:
         store = self._session.store
         return sum(
@@ -190,7 +244,7 @@ class Mirror:
         )
 
 
-def _reason(record: VersionRecord) -> str:
+def _reason(record: VersionRecord | LoraRecord) -> str:
     """Why something is pinned; by version, because two versions may share bytes."""
     return f"{PIN_REASON} {record.ref}"
 

@@ -25,6 +25,8 @@ class Policy(BaseModel):
     """Also take in versions that are deprecated when they are first seen."""
     quarantined: bool = False
     """Also take in, and keep, versions that moderation has quarantined or removed."""
+    adapters: bool = True
+    """Also take in LoRA adapters, of whatever base."""
     priced: bool = True
     """Also take in versions that cost something when they are first seen: their bytes are public."""
 
@@ -59,5 +61,6 @@ class Policy(BaseModel):
 
     def fingerprint(self) -> str:
         """Two policies with the same one want the same."""
-        wanted = f"{sorted(self.formats)} {self.max_total_gb} {self.deprecated} {self.quarantined} {self.priced}"
+        also = (self.deprecated, self.quarantined, self.priced, self.adapters)
+        wanted = f"{sorted(self.formats)} {self.max_total_gb} {also}"
         return hashlib.sha256(wanted.encode()).hexdigest()

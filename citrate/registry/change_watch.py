@@ -1,0 +1,57 @@
+"""Follow the changes of all contracts of a chain at once: each new one is read once, and proved.
+
+What a mirror remembers between its passes is a cursor for each contract, and which contracts have ever moderated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from citrate.core.settings import DEVNET_CHAIN_ID
+from citrate.registry.artifacts import MODERATION, POLICY
+from citrate.registry.change_events import LOGGED, ModerationAppointed
+from citrate.registry.changes import ChangeCursor, Proved, prove
+from citrate.registry.contract import Contract
+from citrate.registry.views import NOWHERE
+
+
+@dataclass(frozen=True)
+class ChangeState:
+    """How far the changes of a chain are proved."""
+
+    cursors: Mapping[str, ChangeCursor] = field(default_factory=dict)
+    """Address of a contract -> its cursor."""
+    moderations: tuple[str, ...] = ()
+    """Every contract that the policy has appointed so far; stakes, bonds and credits stay in the old ones."""
+
+
+def default_tag(chain: Contract) -> str:
+    """At which block to prove: the latest of a devnet, which nobody reorganises; elsewhere the finalized one."""
+    return "latest" if chain.chain_id == DEVNET_CHAIN_ID else "finalized"
+
+
+def advance(chain: Contract, state: ChangeState, tag: str = "") -> tuple[ChangeState, tuple[Proved, ...]]:
+    """Read and prove what changed since ``state``, in every contract that the chain has.
+
+    Raises:
+        ChainError: the chain does not answer, or a contract's logs are not whole; see `citrate.registry.changes`.
+    """
+    tag = tag or default_tag(chain)
+    proved: list[Proved] = []
+    moderations = state.moderations
+    for contract in sorted(LOGGED, key=lambda name: name == MODERATION):  # the policy says which ones there are
+        for address in moderations if contract == MODERATION else filter(None, [chain.find(contract)]):
+            proved.append(prove(chain, contract, state.cursors.get(address), tag=tag, address=address))
+            if contract == POLICY:
+                known = () if proved[-1].reorganised else moderations
+                moderations = tuple(dict.fromkeys([*known, *appointed(proved[-1])]))
+    cursors = {each.address: each.cursor for each in proved}
+    return ChangeState(cursors, moderations), tuple(proved)
+
+
+def appointed(policy: Proved) -> tuple[str, ...]:
+    """The contracts that were appointed to moderate, as the policy's changes tell."""
+    events = [change.event for change in policy.changes]
+    found = [event.moderation for event in events if isinstance(event, ModerationAppointed)]
+    return tuple(dict.fromkeys(address for address in found if address.lower() != NOWHERE))
