@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from citrate.cli import context, progress
 from citrate.cli.sizes import human_size
+
+if TYPE_CHECKING:
+    from citrate.core.records import Artifact
+    from citrate.core.sink import Progress
 
 app = context.new_app()
 
@@ -17,15 +21,22 @@ app = context.new_app()
 def add(
     path: Annotated[Path, typer.Argument(help="A file or folder.")],
     only_hash: Annotated[bool, typer.Option("--only-hash", help="Hash; store nothing.")] = False,
+    profile: Annotated[
+        str, typer.Option(help="unixfs-v1-2025, or unixfs-v0-2015: CIDs Qm..., kept as blocks.")
+    ] = "unixfs-v1-2025",
 ) -> None:
-    """Put a file or folder into the store; the CID is Kubo's with the profile unixfs-v1-2025.
+    """Put a file or folder into the store; the CID is Kubo's with the same profile.
 
     Example: citrate add ./model.gguf --only-hash
     """
+    from citrate.registry.profiles import V0_2015, check
     from citrate.registry.unixfs import address
 
+    check(profile)
     with progress.bars() as on_progress:
-        if only_hash:
+        if profile == V0_2015:
+            artifact = _add_v0(path, only_hash, on_progress)
+        elif only_hash:
             artifact = address(path, progress=on_progress)
         else:
             store = context.registry().store
@@ -44,3 +55,18 @@ def add(
         context.say(artifact.cid)
 
     context.emit(document, human)
+
+
+def _add_v0(path: Path, only_hash: bool, on_progress: Progress | None) -> Artifact:
+    """Add a path in the profile of 2015; its blocks are kept, and no plain files."""
+    from citrate.registry.cid import Cid
+    from citrate.registry.profiles import V0Importer
+    from citrate.registry.store.importing import keep
+
+    if only_hash:
+        return V0Importer().add(path, on_progress)
+    store = context.registry().store
+    with store.dag_writer() as writer:
+        artifact = V0Importer(writer.put).add(path, on_progress)
+        keep(store, writer, [Cid.parse(artifact.cid)], "added")
+    return artifact

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import mmh3
@@ -214,7 +214,7 @@ def _directory_dag(links: list[Link], nodes: list[InnerNode]) -> Dag:
     block = dagpb.encode(links, dagpb.directory_data())
     if len(block) > SHARD_THRESHOLD_BYTES:
         hashed = [(name_hash(link.name), link) for link in links]
-        root = _shard(hashed, 0, nodes)
+        root = shard(hashed, 0, nodes, lambda digest: cids.to_bytes(DAG_PB, digest))
         return Dag(DAG_PB, cids.from_bytes(root.cid)[1], root.tsize, tuple(nodes))
     return Dag(DAG_PB, _append(nodes, block), len(block) + sum(link.tsize for link in links), tuple(nodes))
 
@@ -225,7 +225,20 @@ def name_hash(name: bytes) -> bytes:
     return first.to_bytes(8, "big")
 
 
-def _shard(entries: list[tuple[bytes, Link]], depth: int, nodes: list[InnerNode]) -> Link:
+def shard(
+    entries: list[tuple[bytes, Link]], depth: int, nodes: list[InnerNode], to_cid: Callable[[bytes], bytes]
+) -> Link:
+    """Build a HAMT directory, or the part of one below a shard.
+
+    Args:
+        entries: the links, each with the hash of its name.
+        depth: how many bytes of the hashes are used up.
+        nodes: takes the shards, children first.
+        to_cid: the binary CID of a shard with this digest, as the profile writes it.
+
+    Raises:
+        FormatError: two names with the same hash.
+    """
     if depth == 8:
         raise FormatError("two file names with the same 64-bit hash cannot stand in one HAMT directory")
     places: dict[int, list[tuple[bytes, Link]]] = {}
@@ -235,8 +248,8 @@ def _shard(entries: list[tuple[bytes, Link]], depth: int, nodes: list[InnerNode]
     for place, there in sorted(places.items()):
         bitfield |= 1 << place
         prefix = b"%02X" % place
-        below = there[0][1] if len(there) == 1 else _shard(there, depth + 1, nodes)
+        below = there[0][1] if len(there) == 1 else shard(there, depth + 1, nodes, to_cid)
         links.append(Link(below.cid, prefix + below.name, below.tsize))
     block = dagpb.encode(links, dagpb.shard_data(bitfield, FANOUT))
     tsize = len(block) + sum(link.tsize for link in links)
-    return Link(cids.to_bytes(DAG_PB, _append(nodes, block)), b"", tsize)
+    return Link(to_cid(_append(nodes, block)), b"", tsize)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from citrate.registry import unixfs
-from tests.fixtures_kubo import KuboNode
+from citrate.registry.profiles import V0Importer
+from tests.fixtures_kubo import KuboNode, kubo_binary
 
 pytestmark = pytest.mark.servers
 
@@ -43,7 +46,7 @@ def test_random_trees(tree: object, kubo: KuboNode, tmp_path: Path) -> None:
     assert [unixfs.address(path).cid] == kubo.only_hash(path)
 
 
-@pytest.mark.parametrize("size", [*SIZES, 1024 * MIB + MIB + 1])
+@pytest.mark.parametrize("size", [*SIZES, 1024 * MIB - 1, 1024 * MIB, 1024 * MIB + 1, 1025 * MIB + 1])
 def test_files_at_every_boundary(size: int, kubo: KuboNode, tmp_path: Path) -> None:
     path = tmp_path / "file"
     with path.open("wb") as file:
@@ -61,3 +64,59 @@ def test_directories_around_the_hamt_threshold(count: int, kubo: KuboNode, tmp_p
         (below / f"{i:011d}").hardlink_to(first)
     (tmp_path / "model" / "漢字").write_bytes(b"y")
     assert [unixfs.address(tmp_path / "model").cid] == kubo.only_hash(tmp_path / "model")
+
+
+CHUNK_V0 = 256 << 10
+SIZES_V0 = [0, 1, CHUNK_V0 - 1, CHUNK_V0, CHUNK_V0 + 1, 2 * CHUNK_V0, 3 * CHUNK_V0 - 1]
+
+
+@pytest.fixture(scope="module")
+def only_hash_v0(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+    """What Kubo makes of a path in the profile of 2015; how it measures a folder is a setting, so it has its own
+    repository."""
+    environment = {**os.environ, "IPFS_PATH": str(tmp_path_factory.mktemp("kubo-v0") / "repository")}
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [kubo_binary(), *arguments], env=environment, check=True, capture_output=True, text=True, timeout=120
+        )
+        return done.stdout.split()[-1] if done.stdout.split() else ""
+
+    run("init", "--profile=test,unixfs-v0-2015")
+    return lambda path: run("add", "--only-hash", "-r", "--hidden", "--quiet", str(path))
+
+
+trees_v0 = st.recursive(
+    st.sampled_from(SIZES_V0), lambda below: st.dictionaries(names, below, min_size=1, max_size=6), max_leaves=12
+).filter(lambda tree: isinstance(tree, dict))
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(tree=trees_v0)
+def test_random_trees_in_the_profile_of_2015(tree: object, only_hash_v0: Callable[[Path], str], tmp_path: Path) -> None:
+    path = tmp_path / str(next(counter))
+    write(tree, path)
+    assert V0Importer().add(path).cid == only_hash_v0(path)
+
+
+@pytest.mark.parametrize("size", [*SIZES_V0, 174 * CHUNK_V0 - 1, 174 * CHUNK_V0, 174 * CHUNK_V0 + 1, 400 * CHUNK_V0])
+def test_files_at_every_boundary_of_the_profile_of_2015(
+    size: int, only_hash_v0: Callable[[Path], str], tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    with path.open("wb") as file:
+        file.truncate(size)
+    assert V0Importer().add(path).cid == only_hash_v0(path)
+
+
+@pytest.mark.parametrize("count", [4095, 4096, 4097])
+def test_directories_around_the_hamt_threshold_of_2015(
+    count: int, only_hash_v0: Callable[[Path], str], tmp_path: Path
+) -> None:
+    below = tmp_path / "model" / "many"
+    below.mkdir(parents=True)
+    first = below / f"{0:030d}"
+    first.write_bytes(b"x")
+    for i in range(1, count):
+        (below / f"{i:030d}").hardlink_to(first)
+    assert V0Importer().add(tmp_path / "model").cid == only_hash_v0(tmp_path / "model")

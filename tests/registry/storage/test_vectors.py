@@ -1,15 +1,18 @@
-"""The official vectors of IPIP-499 for the profile ``unixfs-v1-2025``; those of a gibibyte are streamed."""
+"""The 14 official vectors of IPIP-499, seven for each profile; those of a gibibyte are streamed."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
 from citrate.core.records import FileEntry
 from citrate.registry import cid, dag
+from citrate.registry.dagpb import Link
 from citrate.registry.doublehash import DoubleHash, double_hash
+from citrate.registry.profiles import V0Importer
 from citrate.registry.stream import Feeder, Stream
 
 MIB = 1 << 20
@@ -74,6 +77,49 @@ def test_a_directory_at_the_threshold(last: int, expected: str) -> None:
         files.append(FileEntry(name, 1, hashlib.sha256(b"x").hexdigest(), content))
         at += length
     assert dag.directory(files).root.cid == expected
+
+
+CHUNK_V0 = 256 << 10
+
+
+def chunks_v0(size: int, seed: str) -> Iterator[bytes]:
+    cipher = _cipher(seed)
+    for at in range(0, size, CHUNK_V0):
+        yield cipher.update(bytes(min(CHUNK_V0, size - at)))
+
+
+def test_a_literal_in_the_profile_of_2015() -> None:
+    assert str(V0Importer().stream(iter([b"hello world"])).cid) == "Qmf412jQZiuVUtdgnB36FXFX7xg5V6KEbSJ4dpQuhkLyfD"
+
+
+@pytest.mark.parametrize(
+    ("size", "seed", "expected"),
+    [
+        (CHUNK_V0, "chunk-v0-seed", "QmWmRj3dFDZdb6ABvbmKhEL6TmPbAfBZ1t5BxsEyJrcZhE"),
+        (CHUNK_V0 + 1, "chunk-v0-seed", "QmYyLxtzZyW22zpoVAtKANLRHpDjZtNeDjQdJrcQNWoRkJ"),
+        (174 * CHUNK_V0, "v0-seed", "QmUbBALi174SnogsUzLpYbD4xPiBSFANF4iztWCsHbMKh2"),
+        (174 * CHUNK_V0 + 1, "v0-seed", "QmV81WL765sC8DXsRhE5fJv2rwhS4icHRaf3J9Zk5FdRnW"),
+    ],
+)
+def test_a_file_in_the_profile_of_2015(size: int, seed: str, expected: str) -> None:
+    assert str(V0Importer().stream(chunks_v0(size, seed)).cid) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "length", "expected"),
+    [
+        (4096, 30, "QmX5GtRk3TSSEHtdrykgqm4eqMEn3n2XhfkFAis5fjyZmN"),  # names and CIDs: 256 KiB, still one block
+        (4033, 31, "QmeMiJzmhpJAUgynAcxTQYek5PPKgdv3qEvFsdV3XpVnvP"),  # one byte more: a HAMT
+    ],
+)
+def test_a_directory_at_the_threshold_of_2015(count: int, length: int, expected: str) -> None:
+    stream, importer = keystream(MIB, "hamt-unixfs-v0-2015"), V0Importer()
+    leaf = importer.stream(iter([b"x"]))
+    links = []
+    for i in range(count):
+        name = bytes(NAME_CHARS[byte % len(NAME_CHARS)] for byte in stream[i * length : (i + 1) * length])
+        links.append(Link(leaf.cid.binary, name, leaf.tsize))
+    assert str(importer.directory(links).cid) == expected
 
 
 def test_the_empty_directory() -> None:
