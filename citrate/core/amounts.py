@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from decimal import Context, Decimal, DecimalException
-
 from citrate.core.errors import ConfigError
 
 _UNITS = {"wei": 0, "gwei": 9, "ether": 18, "eth": 18}
 _HINT = "write it as 0.01ether, 5gwei or 1000wei"
 _MAX_WEI = (1 << 128) - 1
 """More than all of any chain's money; keeps sums of amounts inside a word."""
-_EXACT = Context(prec=120)
 _LONGEST_TEXT = 100
-"""No text up to here is rounded by ``_EXACT``."""
+"""No text up to here is rounded by a precision of 120 digits."""
 
 
 def parse(text: str, what: str = "price") -> int:
@@ -25,6 +22,8 @@ def parse(text: str, what: str = "price") -> int:
     Raises:
         ConfigError: no such unit, a negative amount, a fraction of a wei, or more than there is.
     """
+    from decimal import Context, Decimal, DecimalException  # not at the top: writing an amount needs none of it
+
     text = text.strip().lower()
     if text == "0":
         return 0
@@ -34,7 +33,7 @@ def parse(text: str, what: str = "price") -> int:
     if len(text) > _LONGEST_TEXT:
         raise ConfigError(f"{what} {text[:20]!r}... is too long", hint=_HINT)
     try:
-        amount = Decimal(text.removesuffix(unit).strip()).scaleb(_UNITS[unit], _EXACT)
+        amount = Decimal(text.removesuffix(unit).strip()).scaleb(_UNITS[unit], Context(prec=120))
     except DecimalException:
         raise ConfigError(f"{what} {text!r} is not an amount", hint=_HINT) from None
     if not amount.is_finite() or amount < 0 or amount != amount.to_integral_value():

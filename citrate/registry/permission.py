@@ -12,11 +12,9 @@ from citrate.core.amounts import ether
 from citrate.core.errors import NotFoundError, NotPermittedError
 from citrate.core.records import Status, VersionRecord
 from citrate.registry.access_views import has_access
-from citrate.registry.cases import Case, Outcome
-from citrate.registry.lora_views import base_of
-from citrate.registry.moderation import Moderation
 
 if TYPE_CHECKING:
+    from citrate.registry.cases import Case
     from citrate.registry.session import Session
 
 DEPRECATED, QUARANTINED = "deprecated", "quarantined"
@@ -100,6 +98,11 @@ def require_access(session: Session, record: VersionRecord) -> None:
 
 def _case_behind(session: Session, id_: str) -> tuple[Case | None, str]:
     """The case that gives an id its status, its own or one of what it is built on; and which of them that is."""
+    # not at the top: a version that nobody reported, which is the rule, needs none of it
+    from citrate.registry.cases import Outcome
+    from citrate.registry.lora_views import base_of
+    from citrate.registry.moderation import Moderation
+
     moderation = Moderation(session)
     block = session.chain.pin()
     at = id_
