@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from citrate.core.canonical import Json
 from citrate.core.errors import ChainError, CitrateError, ConfigError, NotFoundError, NotPermittedError, StoreError
+from citrate.registry import permission
 from citrate.registry.abi_codec import encode_call
 from citrate.registry.access import Ground
 from citrate.registry.artifacts import MODEL_ACCESS, POLICY
+from citrate.registry.rpc import Call, RpcError
 from tests.fixtures_anvil import AnvilNode, release_of
 from tests.registry.chain.actors import ETHER, Actor, actor, timelocked
 
@@ -238,13 +242,36 @@ def test_a_price_that_nothing_takes_is_a_note(anvil: AnvilNode, buyer: Actor, re
 
 
 def test_a_free_version_costs_no_further_question(seller: Actor, buyer: Actor, ref: str) -> None:
+    """Status and price come with the record: what allows a pull asks the node nothing more."""
     seller.access.set_price(ref, 0)
+    asked = _counted(buyer)
     record = buyer.resolve(ref)
-    asked: list[object] = []
-    node = buyer.chain.rpc
-    node.batch = node.call = lambda *arguments: asked.append(arguments)  # type: ignore[method-assign, assignment, return-value]
-    from citrate.registry import permission
-
+    assert len(asked) == 2, "the block, and one batch of all views"
     permission.require_usable(buyer, record, frozenset())
     permission.require_access(buyer, record)
-    assert asked == []
+    assert len(asked) == 2
+
+
+def test_a_priced_version_costs_one_question_more(buyer: Actor, ref: str) -> None:
+    asked = _counted(buyer)
+    record = buyer.resolve(ref)
+    with pytest.raises(NotPermittedError):
+        permission.require_access(buyer, record)
+    assert len(asked) == 4, "again a block and a view"
+
+
+def _counted(user: Actor) -> list[str]:
+    """The round trips of a user from now on."""
+    node, asked = user.chain.rpc, []
+    call, batch = node.call, node.batch
+
+    def counted_call(method: str, *params: Json) -> Json:
+        asked.append(method)
+        return call(method, *params)
+
+    def counted_batch(calls: Sequence[Call]) -> list[Json | RpcError]:
+        asked.append("batch")
+        return batch(calls)
+
+    node.call, node.batch = counted_call, counted_batch  # type: ignore[method-assign]
+    return asked

@@ -26,6 +26,7 @@ from citrate.registry.stack import ANVIL_ACCOUNT
 from citrate.registry.views import NOWHERE
 from tests.fixtures_anvil import AnvilNode, release_of
 from tests.registry.chain.actors import ETHER, Actor, actor, pass_time, sends, timelocked
+from tests.registry.chain.adapters import lora_of
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("anvil")]
 BOND = ETHER // 20
@@ -336,6 +337,29 @@ def test_a_version_that_was_cleared_is_used_again(
     pass_time(anvil, WEEK + 1)
     assert reporter.select(ref, device="cpu").variant
     assert reporter.said == [] or not any("case" in line for line in reporter.said)
+
+
+def test_an_adapter_is_reported_like_a_version(juror: Actor, reporter: Actor, publisher: Actor, ref: str) -> None:
+    publisher.loras.register(publisher.signer(), lora_of(publisher.resolve(ref)))
+    adapter = f"{publisher.address_of('me')}/tiny-lora"
+    moderation = reporter.moderation
+    done = moderation.report(moderation.subject(adapter), EVIDENCE, BOND)
+    assert done.subject.label == moderation.label(done.subject.id) == f"{adapter}@1.0.0"
+    juror.moderation.vote(done.case, remove=True)
+    with pytest.raises(NotPermittedError, match="is quarantined: case 1"):
+        reporter.pull(adapter)
+    with pytest.raises(StoreError):
+        reporter.pull(adapter, allow=frozenset({"quarantined"}))
+    assert status(reporter, ref) is Status.ACTIVE, "its base stands"
+
+
+def test_an_adapter_is_refused_with_its_base(report: Report, juror: Actor, publisher: Actor, ref: str) -> None:
+    publisher.loras.register(publisher.signer(), lora_of(publisher.resolve(ref)))
+    juror.moderation.vote(report.case, remove=True)
+    with pytest.raises(NotPermittedError, match="is quarantined because of what it is built on: case 1"):
+        juror.pull(f"{publisher.address_of('me')}/tiny-lora")
+    with pytest.raises(NotPermittedError):
+        publisher.loras.register(publisher.signer(), lora_of(publisher.resolve(ref), "another"))
 
 
 def test_deprecated_and_quarantined_are_allowed_separately(
