@@ -27,6 +27,7 @@ _PICKLES = re.compile(r"adapter_model\.(bin|pt|pth)")
 _PREFIX = "base_model.model."
 _PAIR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
 _MAGNITUDE = re.compile(r"(?P<module>.+)\.lora_magnitude_vector(\.weight)?")
+_EMBEDDINGS = (".embed_tokens.base_layer", "lm_head.base_layer")
 _PIECE_BYTES = 8 << 20
 
 
@@ -203,9 +204,12 @@ def _pair(module: str, sides: Mapping[str, Tensor], embedding: bool) -> LoraPair
 
 
 def _is_whole(name: str, document: Mapping[str, Json]) -> bool:
-    """Whether a tensor is one that the adapter replaces as a whole: of ``modules_to_save``, or a trained bias."""
+    """Whether a tensor is one that the adapter brings as a whole: of ``modules_to_save``, a trained bias, or the
+    embedding below an update of it, which PEFT saves too."""
     module, _, kind = name.removeprefix(_PREFIX).rpartition(".")
     if kind == "bias" and document.get("bias") in ("all", "lora_only"):
+        return True
+    if kind == "weight" and module.endswith(_EMBEDDINGS):
         return True
     saved = document.get("modules_to_save")
     return isinstance(saved, list) and any(part in saved for part in module.split("."))
