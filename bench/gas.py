@@ -16,11 +16,12 @@ from collections.abc import Callable
 
 import gas_loras
 import gas_models
+import gas_policy
 from gas_bench import ROOT, Bench, anvil
 
 SNAPSHOT = ROOT / "bench" / "gas-snapshot.json"
-PARTS: tuple[Callable[[Bench], None], ...] = (gas_models.measure, gas_loras.measure)
-GOALS = gas_models.GOALS | gas_loras.GOALS
+PARTS: tuple[Callable[[Bench], None], ...] = (gas_models.measure, gas_loras.measure, gas_policy.measure)
+GOALS = gas_models.GOALS | gas_loras.GOALS | gas_policy.GOALS
 
 
 def show(gas: dict[str, int], before: dict[str, int]) -> None:

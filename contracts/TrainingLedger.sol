@@ -29,7 +29,7 @@ contract TrainingLedger is ITrainingLedger, ChangeLog {
         bytes32 seed;
     }
 
-    struct Word {
+    struct Statement {
         address before; // the verifier who attested before this one
         Grade grade;
         uint32 segments;
@@ -40,7 +40,7 @@ contract TrainingLedger is ITrainingLedger, ChangeLog {
     /// @inheritdoc ITrainingLedger
     uint256 public runCount;
     mapping(uint256 runId => Entry) private _runs;
-    mapping(uint256 runId => mapping(address verifier => Word)) private _words;
+    mapping(uint256 runId => mapping(address verifier => Statement)) private _statements;
 
     // --------------------------------------------------------------------------------------------------- writing
 
@@ -92,10 +92,10 @@ contract TrainingLedger is ITrainingLedger, ChangeLog {
         if (grade == Grade.None || (grade == Grade.Attested) != (segments == 0)) revert InvalidAttestation();
         if (report == 0) revert InvalidDigest();
         if (segments != 0 && run.seed == 0) revert NotChallenged(runId);
-        Word storage word = _words[runId][msg.sender];
-        if (word.grade != Grade.None) revert AlreadyAttested(runId, msg.sender);
-        (word.before, word.grade, word.segments) = (run.newest, grade, segments);
-        (word.attestedAt, word.report) = (uint48(block.timestamp), report);
+        Statement storage statement = _statements[runId][msg.sender];
+        if (statement.grade != Grade.None) revert AlreadyAttested(runId, msg.sender);
+        (statement.before, statement.grade, statement.segments) = (run.newest, grade, segments);
+        (statement.attestedAt, statement.report) = (uint48(block.timestamp), report);
         run.newest = msg.sender;
         ++run.attestations;
         _log(RunAttested.selector, bytes32(runId), _topic(msg.sender), abi.encode(grade, segments, report));
@@ -130,14 +130,14 @@ contract TrainingLedger is ITrainingLedger, ChangeLog {
     {
         address verifier = _requireRun(runId).newest;
         if (cursor != address(0)) {
-            if (_words[runId][cursor].grade == Grade.None) revert NotAttested(runId, cursor);
-            verifier = _words[runId][cursor].before;
+            if (_statements[runId][cursor].grade == Grade.None) revert NotAttested(runId, cursor);
+            verifier = _statements[runId][cursor].before;
         }
         items = new Attestation[](limit < MAX_PAGE ? limit : MAX_PAGE);
         uint256 used;
         for (; used < items.length && verifier != address(0); ++used) {
             items[used] = _read(runId, verifier);
-            verifier = _words[runId][verifier].before;
+            verifier = _statements[runId][verifier].before;
         }
         assembly ("memory-safe") {
             mstore(items, used)
@@ -163,13 +163,13 @@ contract TrainingLedger is ITrainingLedger, ChangeLog {
     }
 
     function _read(uint256 runId, address verifier) private view returns (Attestation memory) {
-        Word storage word = _words[runId][verifier];
+        Statement storage statement = _statements[runId][verifier];
         return Attestation({
             verifier: verifier,
-            grade: word.grade,
-            segments: word.segments,
-            attestedAt: word.attestedAt,
-            report: word.report
+            grade: statement.grade,
+            segments: statement.segments,
+            attestedAt: statement.attestedAt,
+            report: statement.report
         });
     }
 }

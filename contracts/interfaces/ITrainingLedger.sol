@@ -115,6 +115,9 @@ interface ITrainingLedger is IChangeLog {
     /// @return seed `keccak256(abi.encode(runId, blockhash(targetBlock)))`; zero where a new target was named.
     /// @custom:security Warning: who produces the target block can choose among a few hashes, and a trainer who is the
     /// only one to look can let a seed lapse. Verifiers should draw, and look at `misses`.
+    /// @custom:security Warning: who announces and commits the same training several times can show the run whose seed suits
+    /// best. Look at all runs of a trainer with this recipe, and replay more segments where there are many.
+    /// @custom:security Warning: on a rollup, block numbers and hashes are what its sequencer makes of them.
     function draw(uint256 runId) external returns (bytes32 seed);
 
     /// @notice Say what the replay of a run came to. Once for each verifier, never the trainer. `Attested` needs no
