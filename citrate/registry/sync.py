@@ -139,8 +139,9 @@ class Mirror:
         if reorganised:
             self._session.notify("the chain was reorganised: following it from its first record")
         refused, watch = self._refused(before)
-        if refused:  # what is built on them is refused too
-            refused += tuple(item.id for item in loras.adapters() if item.base in refused)
+        first = set(refused).difference(before.quarantined)
+        if first and chain.find(LORA_REGISTRY):  # what is built on them, adapters and merged versions, is refused too
+            refused += tuple(entry.id for entry in loras.records_since().entries if entry.base in first)
         ids = list(dict.fromkeys([*before.missing, *before.quarantined, *refused, *found]))
         return ids, replace(before, cursor=models.cursor, adapters=lora_cursor, watch=watch)
 

@@ -25,6 +25,8 @@ class Watch:
     """The contract's address; empty where nobody moderates."""
     settled: int = 0
     """So many of the oldest cases have ended."""
+    ended: tuple[int, ...] = ()
+    """Of the cases after them, those that have ended."""
 
 
 def refused_since(session: Session, watch: Watch) -> tuple[tuple[str, ...], Watch]:
@@ -37,11 +39,13 @@ def refused_since(session: Session, watch: Watch) -> tuple[tuple[str, ...], Watc
     address = chain.read_if_there(cases.appointed(), chain.pin())
     if address is None or address == NOWHERE:
         return (), Watch()
-    settled = watch.settled if watch.moderation == address else 0
-    found = Moderation(session).cases_after(settled)
-    for case in found:
-        if case.outcome is Outcome.OPEN:
-            break
-        settled = case.number
-    refused = dict.fromkeys(case.subject for case in found if case.quarantines or case.outcome is Outcome.UPHELD)
-    return tuple(refused), Watch(address, settled)
+    seen = watch if watch.moderation == address else Watch()
+    found = Moderation(session).cases_after(seen.settled)
+    refused = (
+        case.subject
+        for case in found
+        if case.quarantines or (case.outcome is Outcome.UPHELD and case.number not in seen.ended)
+    )
+    settled = next((case.number - 1 for case in found if case.outcome is Outcome.OPEN), seen.settled + len(found))
+    ended = (case.number for case in found if case.outcome is not Outcome.OPEN and case.number > settled)
+    return tuple(dict.fromkeys(refused)), Watch(address, settled, tuple(ended))

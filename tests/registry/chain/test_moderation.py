@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from citrate.core.adapters import Parent
 from citrate.core.errors import (
     AlreadyExistsError,
     ChainError,
@@ -23,6 +24,7 @@ from citrate.registry.artifacts import MODERATION, POLICY
 from citrate.registry.cases import Outcome
 from citrate.registry.moderation import Moderation, Report
 from citrate.registry.stack import ANVIL_ACCOUNT
+from citrate.registry.sync_cases import Watch, refused_since
 from citrate.registry.views import NOWHERE
 from tests.fixtures_anvil import AnvilNode, release_of
 from tests.registry.chain.actors import ETHER, Actor, actor, pass_time, sends, timelocked
@@ -362,6 +364,18 @@ def test_an_adapter_is_refused_with_its_base(report: Report, juror: Actor, publi
         publisher.loras.register(publisher.signer(), lora_of(publisher.resolve(ref), "another"))
 
 
+def test_a_merged_version_is_refused_with_its_base(report: Report, juror: Actor, publisher: Actor, ref: str) -> None:
+    signer = publisher.signer()
+    publisher.loras.register(signer, lora_of(publisher.resolve(ref)))
+    publisher.chain.publish(signer, release_of(signer.address, name="merged"))
+    merged = publisher.resolve(f"{signer.address}/merged")
+    parent = publisher.loras.resolve(signer.address, "tiny-lora")
+    publisher.loras.merge(signer, merged.version_id, [Parent(parent.lora_id, 10_000)])
+    juror.moderation.vote(report.case, remove=True)
+    with pytest.raises(NotPermittedError, match="is quarantined because of what it is built on: case 1"):
+        juror.select(merged.ref, device="cpu")
+
+
 def test_deprecated_and_quarantined_are_allowed_separately(
     report: Report, juror: Actor, publisher: Actor, ref: str
 ) -> None:
@@ -374,3 +388,24 @@ def test_deprecated_and_quarantined_are_allowed_separately(
     with pytest.raises(NotPermittedError, match="deprecated"):
         publisher.select(ref, device="cpu", allow=frozenset({"quarantined"}))
     assert publisher.select(ref, device="cpu", allow=frozenset({"deprecated", "quarantined"})).variant
+
+
+def test_a_mirror_asks_only_for_cases_that_may_still_change(
+    anvil: AnvilNode, report: Report, juror: Actor, reporter: Actor, publisher: Actor
+) -> None:
+    signer = publisher.signer()
+    publisher.chain.publish(signer, release_of(signer.address, version="2.0.0"))
+    second = juror.moderation.subject(f"{signer.address}/tiny@2.0.0")
+    nothing, watch = refused_since(reporter, Watch())
+    assert (nothing, watch.settled) == ((), 0)
+    juror.moderation.vote(report.case, remove=True)
+    assert refused_since(reporter, watch)[0] == (report.subject.id,)
+    pass_time(anvil, WEEK - 60)
+    later = juror.moderation.report(second, OTHER_EVIDENCE, BOND)
+    pass_time(anvil, 120)
+    removed, watch = refused_since(reporter, watch)
+    assert (removed, watch.settled, watch.ended) == ((report.subject.id,), 1, ())
+    assert refused_since(reporter, watch) == ((), watch), "what was removed is told once"
+    juror.moderation.vote(later.case, remove=True)
+    assert refused_since(reporter, watch)[0] == (second.id,)
+    assert refused_since(reporter, Watch())[0] == (report.subject.id, second.id), "who begins anew sees all"
