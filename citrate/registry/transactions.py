@@ -19,6 +19,7 @@ from citrate.registry import atomic, contract, fees, rpc
 from citrate.registry.delivery import Delivery, Mined, NonceTakenError, Sending, signed
 from citrate.registry.devnet import Devnet
 from citrate.registry.finality import Finality
+from citrate.registry.ids import checksum
 from citrate.registry.outbox import Action, Entry, Outbox
 from citrate.registry.rpc import Call, JsonRpc, RpcError
 
@@ -84,7 +85,7 @@ class TransactionSender:
             CitrateError: the contract would refuse it.
             ChainError: the chain does not answer.
         """
-        calls = [_estimation(sender, Action(to, "0x" + data.hex(), value)), *fees.QUESTIONS]
+        calls = [_estimation(sender, Action(checksum(to), "0x" + data.hex(), value)), *fees.QUESTIONS]
         gas, block, tip = self._rpc.batch(calls)
         market = fees.read(block, tip)
         used = self._gas(gas, sender)
@@ -104,7 +105,7 @@ class TransactionSender:
             ChainError: the chain does not answer, or the transaction is in no block, or its block not sure, in time
                 (``tx_hash`` says which).
         """
-        action = Action(to, "0x" + data.hex(), value)
+        action = Action(checksum(to), "0x" + data.hex(), value)
         entry: Entry | None = None
         try:
             while True:

@@ -1,0 +1,453 @@
+"""Each action is carried out once, whatever happens to it on its way into the chain or to us meanwhile.
+
+The target counts how often it was called, in its first slot: that number is what a test is about.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from citrate.core.errors import ChainError, CitrateError
+from citrate.registry.chain import Receipt, Sending, TransactionSender
+from citrate.registry.fees import GWEI
+from citrate.registry.rpc import JsonRpc, quantity
+from citrate.registry.signer import Signer
+from tests.fixtures_anvil import CHAIN_ID, AnvilNode, signer_of, start_anvil, stop_anvil
+from tests.registry.chain.proxy import proxy
+
+pytestmark = pytest.mark.servers
+
+ROOT = Path(__file__).resolve().parents[3]
+COUNTER = "0x" + "10" * 20
+COUNTER_CODE = "0x60016000540160005500"  # sstore(0, sload(0) + 1)
+QUICK = Sending(confirmations=0, patience_s=0.3, timeout_s=20)
+HASTY = Sending(confirmations=0, patience_s=60, timeout_s=0.4)
+
+
+@pytest.fixture
+def node() -> Iterator[AnvilNode]:
+    """A chain of the test's own, with the counter and two funded keys."""
+    running = start_anvil()
+    running.rpc.call("anvil_setCode", COUNTER, COUNTER_CODE)
+    for name in ("publisher", "stranger"):
+        running.rpc.call("anvil_setBalance", signer_of(name).address, hex(10**21))
+    yield running
+    stop_anvil(running)
+
+
+@pytest.fixture
+def stopped(node: AnvilNode) -> AnvilNode:
+    """The same, and no block is made but by ``mine``."""
+    node.rpc.call("evm_setAutomine", False)
+    return node
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+class Sender:
+    """A sender with what it said on its way."""
+
+    def __init__(self, url: str, home: Path, sending: Sending = QUICK) -> None:
+        self.said: list[str] = []
+        self._sender = TransactionSender(JsonRpc(url), CHAIN_ID, home, sending, self.said.append)
+
+    def count(self, signer: Signer, tag: int = 0, value: int = 0) -> Receipt:
+        """Call the counter; calls of another ``tag`` are other actions."""
+        return self._sender.send(signer, COUNTER, tag.to_bytes(4, "big"), value)
+
+    def estimate(self, address: str, value: int = 0) -> int:
+        return self._sender.estimate(address, COUNTER, b"", value).gas
+
+
+def counted(node: AnvilNode) -> int:
+    return quantity(node.rpc.call("eth_getStorageAt", COUNTER, "0x0", "latest"))
+
+
+def nonce(node: AnvilNode, signer: Signer) -> int:
+    return quantity(node.rpc.call("eth_getTransactionCount", signer.address, "latest"))
+
+
+def mine(node: AnvilNode, blocks: int = 1) -> None:
+    for _ in range(blocks):
+        node.rpc.call("evm_mine")
+
+
+def pool(node: AnvilNode) -> list[dict[str, Any]]:
+    content: Any = node.rpc.call("txpool_content")
+    return [transaction for by_nonce in content["pending"].values() for transaction in by_nonce.values()]
+
+
+def until(true: Callable[[], object], timeout_s: float = 15.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, "it does not come about"
+        time.sleep(0.02)
+
+
+@contextmanager
+def background(send: Callable[[], Receipt]) -> Iterator[Future[Receipt]]:
+    with ThreadPoolExecutor(1) as threads:
+        yield threads.submit(send)
+
+
+def rival(node: AnvilNode, signer: Signer, at: int, gwei: int) -> str:
+    """What another program sends with the same key: ether to nobody, which is not our action."""
+    transaction = {
+        "type": 2, "chainId": CHAIN_ID, "nonce": at, "to": "0x" + "11" * 20, "value": 1, "data": b"", "gas": 30_000,
+        "maxFeePerGas": gwei * GWEI, "maxPriorityFeePerGas": gwei * GWEI,
+    }  # fmt: skip
+    raw, tx_hash = signer.sign_transaction(transaction)
+    node.rpc.call("eth_sendRawTransaction", "0x" + raw.hex())
+    return tx_hash
+
+
+# ---------------------------------------------------------------------- one transaction
+
+
+def test_a_receipt_says_where_the_transaction_is(node: AnvilNode, home: Path, publisher: Signer) -> None:
+    receipt = Sender(node.url, home).count(publisher, value=7)
+    block: Any = node.rpc.call("eth_getBlockByNumber", hex(receipt.block_number), False)
+    assert (receipt.block_hash, receipt.confirmations) == (block["hash"], 0)
+    assert block["transactions"] == [receipt.tx_hash]
+    assert quantity(node.rpc.call("eth_getBalance", COUNTER, "latest")) == 7
+    assert counted(node) == 1 and not list((home / "sent").rglob("*.json"))
+
+
+def test_value_is_counted_when_funds_are_looked_at(node: AnvilNode, home: Path, publisher: Signer) -> None:
+    sender, pauper = Sender(node.url, home), signer_of("pauper")
+    assert sender.estimate(pauper.address) > 21_000
+    for who, value in ((pauper, 1), (publisher, 10**21)):
+        with pytest.raises(CitrateError, match=r"ETH, and the transaction may cost") as error:
+            sender.count(who, value=value)
+        assert error.value.hint == f"citrate devnet fund {who.address}"
+    assert counted(node) == 0
+
+
+# ---------------------------------------------------------------------- no block takes it
+
+
+def test_a_stuck_transaction_is_replaced_and_carried_out_once(
+    stopped: AnvilNode, home: Path, publisher: Signer
+) -> None:
+    sender = Sender(stopped.url, home)
+    with background(lambda: sender.count(publisher)) as sent:
+        until(lambda: pool(stopped))
+        first = pool(stopped)[0]
+        stopped.rpc.call("anvil_setNextBlockBaseFeePerGas", hex(2 * int(first["maxFeePerGas"], 16)))
+        mine(stopped)
+        assert counted(stopped) == 0
+        until(lambda: pool(stopped) and pool(stopped)[0]["hash"] != first["hash"])
+        second = pool(stopped)[0]
+        mine(stopped)
+        receipt = sent.result(20)
+    assert second["nonce"] == first["nonce"]
+    for fee in ("maxFeePerGas", "maxPriorityFeePerGas"):
+        assert int(second[fee], 16) >= int(first[fee], 16) * 1.125
+    assert counted(stopped) == nonce(stopped, publisher) == 1
+    assert receipt.tx_hash != first["hash"]
+    assert any(f"no block has taken {first['hash']}" in line for line in sender.said)
+
+
+def test_whichever_of_the_sent_transactions_is_mined_is_found(
+    stopped: AnvilNode, home: Path, publisher: Signer
+) -> None:
+    with background(lambda: Sender(stopped.url, home).count(publisher)) as sent:
+        until(lambda: pool(stopped))
+        first = pool(stopped)[0]
+        raw = stopped.rpc.call("eth_getRawTransactionByHash", first["hash"])
+        until(lambda: pool(stopped)[0]["hash"] != first["hash"])
+        stopped.rpc.call("anvil_dropAllTransactions")
+        stopped.rpc.call("eth_sendRawTransaction", raw)
+        mine(stopped)
+        assert sent.result(20).tx_hash == first["hash"]
+    assert counted(stopped) == 1
+
+
+def test_a_transaction_that_the_node_dropped_is_sent_again(stopped: AnvilNode, home: Path, publisher: Signer) -> None:
+    with background(lambda: Sender(stopped.url, home).count(publisher)) as sent:
+        until(lambda: pool(stopped))
+        stopped.rpc.call("anvil_dropTransaction", pool(stopped)[0]["hash"])
+        until(lambda: pool(stopped))
+        mine(stopped)
+        sent.result(20)
+    assert counted(stopped) == 1
+
+
+def test_giving_up_names_every_transaction_and_the_next_run_goes_on_with_them(
+    stopped: AnvilNode, home: Path, publisher: Signer
+) -> None:
+    with pytest.raises(ChainError, match="is in no block after 1 s") as error:
+        Sender(stopped.url, home, Sending(confirmations=0, patience_s=0.3, timeout_s=1)).count(publisher)
+    waiting = pool(stopped)[0]["hash"]
+    assert error.value.tx_hash == waiting and error.value.exit_code == 5
+    assert error.value.message.count("0x") >= 3 and "sends nothing twice" in error.value.hint
+    again = Sender(stopped.url, home)
+    with background(lambda: again.count(publisher)) as sent:
+        until(lambda: again.said)
+        mine(stopped)
+        assert sent.result(20).tx_hash in error.value.message + waiting + "".join(again.said)
+    assert counted(stopped) == nonce(stopped, publisher) == 1
+
+
+def test_nothing_above_the_cap_is_offered(stopped: AnvilNode, home: Path, publisher: Signer) -> None:
+    base = int(str(stopped.rpc.call("eth_getBlockByNumber", "latest", False)["baseFeePerGas"]), 16) / GWEI  # type: ignore[index,call-overload]
+    with pytest.raises(ChainError, match=r"more than max_fee_gwei = ") as error:
+        Sender(stopped.url, home, Sending(confirmations=0, max_fee_gwei=base / 2)).count(publisher)
+    assert error.value.exit_code == 5 and not pool(stopped)
+    capped = Sending(confirmations=0, patience_s=0.1, timeout_s=1, max_fee_gwei=base * 1.05)
+    with pytest.raises(ChainError, match="allows no higher offer"):
+        Sender(stopped.url, home, capped).count(publisher)
+    (only,) = pool(stopped)
+    assert int(only["maxFeePerGas"], 16) == round(base * 1.05 * GWEI)
+
+
+# ---------------------------------------------------------------------- another program with the same key
+
+
+def test_a_nonce_that_another_program_took_is_given_up_and_the_action_is_sent_once(
+    stopped: AnvilNode, home: Path, publisher: Signer
+) -> None:
+    with background(lambda: Sender(stopped.url, home, Sending(0, patience_s=60)).count(publisher)) as sent:
+        until(lambda: pool(stopped))
+        ours = pool(stopped)[0]
+        theirs = rival(stopped, publisher, int(ours["nonce"], 16), gwei=50)
+        assert [each["hash"] for each in pool(stopped)] == [theirs]
+        mine(stopped)
+        until(lambda: pool(stopped))
+        assert int(pool(stopped)[0]["nonce"], 16) == int(ours["nonce"], 16) + 1
+        mine(stopped)
+        assert sent.result(20).tx_hash != ours["hash"]
+    assert counted(stopped) == 1 and nonce(stopped, publisher) == 2
+
+
+def test_another_programs_transaction_is_waited_for_and_not_outbid(
+    stopped: AnvilNode, home: Path, publisher: Signer
+) -> None:
+    theirs = rival(stopped, publisher, 0, gwei=50)
+
+    def forgetful(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        """A node that does not count what waits in its pool, as many do behind a load balancer."""
+        pending = request["method"] == "eth_getTransactionCount" and request["params"][1] == "pending"
+        return {**answer, "result": hex(nonce(stopped, publisher))} if pending else answer
+
+    with proxy(stopped.url, forgetful) as url, background(lambda: Sender(url, home).count(publisher)) as sent:
+        time.sleep(1)  # three times its patience
+        assert [each["hash"] for each in pool(stopped)] == [theirs]
+        mine(stopped)
+        until(lambda: pool(stopped))
+        mine(stopped)
+        sent.result(20)
+    assert counted(stopped) == 1 and nonce(stopped, publisher) == 2
+
+
+def test_sixteen_threads_of_one_home_each_act_once(node: AnvilNode, home: Path, publisher: Signer) -> None:
+    with ThreadPoolExecutor(16) as threads:
+        receipts = list(threads.map(lambda i: Sender(node.url, home).count(publisher, i % 4), range(16)))
+    assert len({receipt.tx_hash for receipt in receipts}) == counted(node) == nonce(node, publisher) == 16
+
+
+def test_programs_that_know_nothing_of_each_other_each_act_once(
+    node: AnvilNode, tmp_path: Path, publisher: Signer
+) -> None:
+    node.rpc.call("evm_setAutomine", False)
+    node.rpc.call("evm_setIntervalMining", 1)
+    patient = Sending(confirmations=0, patience_s=60, timeout_s=60)
+    with ThreadPoolExecutor(16) as threads:
+        receipts = list(
+            threads.map(lambda i: Sender(node.url, tmp_path / f"{i}", patient).count(publisher, i), range(16))
+        )
+    assert len({receipt.tx_hash for receipt in receipts}) == counted(node) == nonce(node, publisher) == 16
+
+
+# ---------------------------------------------------------------------- we are killed, or the answer is lost
+
+_CUT_OFF = """
+import sys
+from pathlib import Path
+from tests.fixtures_anvil import signer_of
+from tests.registry.chain.test_sending import Sender
+Sender(sys.argv[1], Path(sys.argv[2])).count(signer_of("publisher"), int(sys.argv[3]))
+"""
+
+
+def cut_off(node: AnvilNode, home: Path, tag: int = 0) -> str:
+    """Send from a process that is killed when its transaction waits in the pool; returns its hash."""
+    process = subprocess.Popen([sys.executable, "-c", _CUT_OFF, node.url, str(home), str(tag)], cwd=ROOT)
+    until(lambda: pool(node), 30)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    return str(pool(node)[0]["hash"])
+
+
+def test_a_killed_command_is_taken_up_and_not_sent_twice(stopped: AnvilNode, home: Path, publisher: Signer) -> None:
+    first = cut_off(stopped, home)
+    again = Sender(stopped.url, home, Sending(confirmations=0, patience_s=60))
+    with background(lambda: again.count(publisher)) as sent:
+        until(lambda: again.said)
+        mine(stopped)
+        assert sent.result(20).tx_hash == first
+    assert again.said == [f"an earlier run was cut off; its {first} is taken up, not sent twice"]
+    assert counted(stopped) == nonce(stopped, publisher) == 1
+
+
+def test_what_was_mined_while_nobody_waited_is_told_once(
+    stopped: AnvilNode, home: Path, publisher: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = cut_off(stopped, home)
+    mine(stopped)
+    stopped.rpc.call("evm_setAutomine", True)
+    sender = Sender(stopped.url, home)
+    assert sender.count(publisher).tx_hash == first and counted(stopped) == 1
+    assert sender.count(publisher).tx_hash != first and counted(stopped) == 2
+
+
+def test_long_after_it_was_cut_off_a_command_means_to_act_again(
+    stopped: AnvilNode, home: Path, publisher: Signer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = cut_off(stopped, home)
+    mine(stopped)
+    stopped.rpc.call("evm_setAutomine", True)
+    monkeypatch.setattr("citrate.registry.transactions._CLAIMED_FOR_S", 0.0)
+    assert Sender(stopped.url, home).count(publisher).tx_hash != first
+    assert counted(stopped) == 2 and not list((home / "sent").rglob("*.json"))
+
+
+def test_another_command_lets_what_the_node_holds_go_first(stopped: AnvilNode, home: Path, publisher: Signer) -> None:
+    first = cut_off(stopped, home, tag=1)
+    other = Sender(stopped.url, home, Sending(confirmations=0, patience_s=60))
+    with background(lambda: other.count(publisher, 2)) as sent:
+        until(lambda: other.said)
+        mine(stopped)
+        until(lambda: pool(stopped))
+        mine(stopped)
+        assert sent.result(20).tx_hash != first
+    assert "goes first" in other.said[0] and counted(stopped) == nonce(stopped, publisher) == 2
+
+
+def test_what_the_node_forgot_is_not_sent_by_another_command(stopped: AnvilNode, home: Path, publisher: Signer) -> None:
+    cut_off(stopped, home, tag=1)
+    stopped.rpc.call("anvil_dropAllTransactions")
+    stopped.rpc.call("evm_setAutomine", True)
+    Sender(stopped.url, home).count(publisher, 2)
+    assert counted(stopped) == nonce(stopped, publisher) == 1
+    Sender(stopped.url, home).count(publisher, 1)  # its nonce is used: it is sent anew
+    assert counted(stopped) == 2 and not list((home / "sent").rglob("*.json"))
+
+
+def test_an_answer_that_got_lost_is_no_second_transaction(node: AnvilNode, home: Path, publisher: Signer) -> None:
+    lost = []
+
+    def losing(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        if request["method"] == "eth_sendRawTransaction":
+            lost.append(answer["result"])
+            raise ConnectionResetError
+        return answer
+
+    with proxy(node.url, losing) as url:
+        assert Sender(url, home).count(publisher).tx_hash == lost[0]
+    assert counted(node) == len(lost) == 1
+
+
+def test_a_node_that_dies_is_told_and_the_action_goes_on_when_it_is_back(
+    stopped: AnvilNode, home: Path, publisher: Signer
+) -> None:
+    os.kill(stopped.process.pid, signal.SIGSTOP)
+    threading.Timer(1, os.kill, (stopped.process.pid, signal.SIGCONT)).start()
+    node = JsonRpc(stopped.url, timeout_s=0.2)
+    with pytest.raises(ChainError, match="no answer in time"):
+        TransactionSender(node, CHAIN_ID, home, QUICK).send(publisher, COUNTER, b"")
+    with pytest.raises(ChainError):
+        Sender(stopped.url, home, HASTY).count(publisher)
+    stopped.rpc.call("evm_setAutomine", True)
+    mine(stopped)
+    Sender(stopped.url, home).count(publisher)
+    assert counted(stopped) == nonce(stopped, publisher) == 1
+
+
+def test_a_transaction_that_fails_on_chain_says_why(stopped: AnvilNode, home: Path, publisher: Signer) -> None:
+    with background(lambda: Sender(stopped.url, home).count(publisher)) as sent:
+        until(lambda: pool(stopped))
+        stopped.rpc.call("anvil_setCode", COUNTER, "0x60006000fd")
+        mine(stopped)
+        with pytest.raises(ChainError, match="revert"):
+            sent.result(20)
+    assert not list((home / "sent").rglob("*.json"))
+
+
+def test_a_damaged_outbox_is_told_with_the_file(node: AnvilNode, home: Path, publisher: Signer) -> None:
+    folder = home / "sent" / f"{CHAIN_ID}-{publisher.address.lower()}"
+    folder.mkdir(parents=True)
+    (folder / "aa.json").write_text("{")
+    with pytest.raises(CitrateError, match=r"aa\.json cannot be read"):
+        Sender(node.url, home).count(publisher)
+    assert counted(node) == 0
+
+
+# ---------------------------------------------------------------------- finality
+
+
+def test_blocks_that_must_follow_are_waited_for(node: AnvilNode, home: Path, publisher: Signer) -> None:
+    sender = Sender(node.url, home, Sending(confirmations=2))
+    with background(lambda: sender.count(publisher)) as sent:
+        until(lambda: sender.said)
+        mine(node)
+        time.sleep(0.3)
+        assert not sent.done()
+        mine(node)
+        assert sent.result(20).confirmations == 2
+    assert "2 more must follow it" in sender.said[0]
+
+
+@pytest.mark.parametrize("tag", ["safe", "finalized"])
+def test_a_block_must_be_what_the_settings_ask(node: AnvilNode, home: Path, publisher: Signer, tag: str) -> None:
+    sender = Sender(node.url, home, Sending(confirmations=0, finality=tag))
+    with background(lambda: sender.count(publisher)) as sent:
+        until(lambda: sender.said)
+        assert not sent.done()
+        node.rpc.call("anvil_mine", "0x80")
+        receipt = sent.result(20)
+    sure: Any = node.rpc.call("eth_getBlockByNumber", tag, False)
+    assert int(sure["number"], 16) >= receipt.block_number
+    assert f"must call it {tag}" in sender.said[0]
+
+
+def test_a_block_that_is_not_sure_in_time_is_told_and_taken_up_later(
+    node: AnvilNode, home: Path, publisher: Signer
+) -> None:
+    with pytest.raises(ChainError, match=r"which 0 blocks follow after 0\.3 s; 3 more must follow it") as error:
+        Sender(node.url, home, Sending(confirmations=3, finality_timeout_s=0.3)).count(publisher)
+    mine(node, 3)
+    assert Sender(node.url, home, Sending(confirmations=3)).count(publisher).tx_hash == error.value.tx_hash
+    assert counted(node) == 1
+
+
+def test_a_reorganisation_that_drops_the_transaction_is_noticed_and_mended(
+    node: AnvilNode, home: Path, publisher: Signer
+) -> None:
+    sender = Sender(node.url, home, Sending(confirmations=2))
+    with background(lambda: sender.count(publisher)) as sent:
+        until(lambda: sender.said)
+        assert counted(node) == 1
+        node.rpc.call("anvil_reorg", 1, [])
+        until(lambda: any("reorganisation took" in line for line in sender.said))
+        until(lambda: counted(node) == 1)
+        mine(node, 2)
+        receipt = sent.result(20)
+    block: Any = node.rpc.call("eth_getBlockByNumber", hex(receipt.block_number), False)
+    assert block["transactions"] == [receipt.tx_hash] and block["hash"] == receipt.block_hash
+    assert counted(node) == nonce(node, publisher) == 1
