@@ -122,7 +122,7 @@ def test_runs_and_attestations_are_listed_whole(
     asked = "0x" + selector("attestations(uint256,address,uint256)").hex()
 
     def shorten(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-        if request["method"] == "eth_call" and len(answer.get("result", "")) == 2 + 64 * (2 + 2 * 5):
+        if request["method"] == "eth_call" and request["params"][0]["data"].startswith(asked):
             answer["result"] = "0x" + f"{32:064x}" + "0" * 64
         return answer
 
