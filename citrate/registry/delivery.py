@@ -33,7 +33,7 @@ _NONCE_USED = ("nonce too low", "nonce is too low", "old nonce", "oldnonce")
 
 
 class NonceTakenError(Exception):
-    """A block used the nonce for a transaction that is not ours: none of ours can get into a block any more."""
+    """None of an action's transactions can get into a block any more: one that is not ours has their nonce."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,22 @@ class Delivery:
         """Whether the node holds a transaction of the action, or has put one into a block."""
         held = self._rpc.batch([("eth_getTransactionByHash", [offer.tx_hash]) for offer in self._sent.offers])
         return any(isinstance(transaction, dict) for transaction in held)
+
+    def is_of_another_chain(self) -> bool:
+        """Whether the action belongs to a development chain of this id that was thrown away since.
+
+        Its nonce is ahead of the key's, and the block that it was signed after does not exist: this chain does not lead
+        to it.
+        """
+        sent = self._sent
+        count, block = self._rpc.batch(
+            [
+                ("eth_getTransactionCount", [self._signer.address, "latest"]),
+                ("eth_getBlockByNumber", [hex(sent.block_number), False]),
+            ]
+        )
+        known = isinstance(block, dict) and block.get("hash") == sent.block_hash
+        return rpc.quantity(count) < sent.nonce and not known and not self.is_waiting()
 
     def _offer_again(self) -> None:
         newest = self._sent.offers[-1]

@@ -18,6 +18,8 @@ class Market:
 
     base_fee_wei: int
     tip_wei: int
+    block_number: int = 0
+    block_hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def read(block: object, tip: object) -> Market:
             raise answer
     if not isinstance(block, dict) or "baseFeePerGas" not in block:
         raise ChainError("this chain has no base fee (EIP-1559)", hint="use a chain that has had its London upgrade")
-    return Market(quantity(block["baseFeePerGas"]), quantity(tip))  # type: ignore[arg-type]  # checked by quantity
+    base_fee, number = quantity(block["baseFeePerGas"]), quantity(block.get("number"))
+    return Market(base_fee, quantity(tip), number, str(block.get("hash")))  # type: ignore[arg-type]  # quantity checks
 
 
 def ask(node: JsonRpc) -> Market:

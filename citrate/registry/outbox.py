@@ -57,6 +57,9 @@ class Sent:
     """Oldest first."""
     created_at: float
     """Unix seconds."""
+    block_number: int
+    """The newest block when it was signed."""
+    block_hash: str
 
     def age_s(self) -> float:
         """How long ago the first transaction was signed."""
@@ -97,13 +100,13 @@ class Outbox:
     def __init__(self, home: Path, chain_id: int, address: str) -> None:
         self._folder = home / "sent" / f"{chain_id}-{address.lower()}"
 
-    def start(self, action: Action, nonce: int, gas: int, offer: Offer) -> Entry:
+    def start(self, sent: Sent) -> Entry:
         """Record an action; to be called before its transaction is sent."""
         atomic.private_folder(self._folder)
         path = self._folder / f"{secrets.token_hex(8)}.json"
         lock = _lock(path)
         lock.acquire()
-        entry = Entry(path, lock, Sent(action, nonce, gas, (offer,), time.time()))
+        entry = Entry(path, lock, sent)
         entry.write()
         return entry
 

@@ -7,6 +7,7 @@ Each action is written into the home's outbox before it leaves (`citrate.registr
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from citrate.registry.delivery import Delivery, Mined, NonceTakenError, Sending,
 from citrate.registry.devnet import Devnet
 from citrate.registry.finality import Finality
 from citrate.registry.ids import checksum
-from citrate.registry.outbox import Action, Entry, Outbox
+from citrate.registry.outbox import Action, Entry, Outbox, Sent
 from citrate.registry.rpc import Call, JsonRpc, RpcError
 
 if TYPE_CHECKING:
@@ -158,13 +159,15 @@ class TransactionSender:
         ]
         estimated, block, tip, balance, count = self._rpc.batch(calls)
         gas = self._gas(estimated, signer.address, rpc.quantity(balance), action.value_wei) * 11 // 10
-        offered = fees.first(fees.read(block, tip), self._sending.cap_wei)
+        market = fees.read(block, tip)
+        offered = fees.first(market, self._sending.cap_wei)
         needed = gas * offered.max_fee_wei + action.value_wei
         if rpc.quantity(balance) < needed:
             raise self._poor(signer.address, rpc.quantity(balance), needed)
         nonce = rpc.quantity(count)
         offer = signed(signer, self._chain_id, action, nonce, gas, offered)
-        return Outbox(self._home, self._chain_id, signer.address).start(action, nonce, gas, offer)
+        sent = Sent(action, nonce, gas, (offer,), time.time(), market.block_number, market.block_hash)
+        return Outbox(self._home, self._chain_id, signer.address).start(sent)
 
     def _left_behind(self, signer: Signer, action: Action) -> Entry | None:
         """Look at what commands that were cut off left in the outbox; the entry of the same action is taken over.
@@ -176,6 +179,8 @@ class TransactionSender:
         for entry in Outbox(self._home, self._chain_id, signer.address).abandoned():
             delivery = self._delivery(signer, entry)
             try:
+                if delivery.is_of_another_chain():
+                    raise NonceTakenError
                 found = delivery.settled()
                 same = own is None and entry.sent.action == action
                 if found is None and not same and delivery.is_waiting():

@@ -349,6 +349,22 @@ def test_what_the_node_forgot_is_not_sent_by_another_command(stopped: AnvilNode,
     assert counted(stopped) == 2 and not list((home / "sent").rglob("*.json"))
 
 
+def test_what_was_left_on_a_chain_that_is_thrown_away_hinders_nobody(
+    stopped: AnvilNode, node: AnvilNode, home: Path, publisher: Signer
+) -> None:
+    rival(stopped, publisher, 0, gwei=50)
+    mine(stopped)
+    cut_off(stopped, home)
+    fresh = start_anvil()
+    try:
+        fresh.rpc.call("anvil_setCode", COUNTER, COUNTER_CODE)
+        fresh.rpc.call("anvil_setBalance", publisher.address, hex(10**21))
+        Sender(fresh.url, home).count(publisher)
+        assert counted(fresh) == 1 and not list((home / "sent").rglob("*.json"))
+    finally:
+        stop_anvil(fresh)
+
+
 def test_an_answer_that_got_lost_is_no_second_transaction(node: AnvilNode, home: Path, publisher: Signer) -> None:
     lost = []
 
