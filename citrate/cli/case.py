@@ -46,7 +46,7 @@ def list_(
     """
     moderation = Moderation(context.registry(), at)
     found = [each for each in moderation.cases(limit) if not open_ or each.outcome is Outcome.OPEN]
-    labels = {subject: moderation.label(subject) for subject in dict.fromkeys(each.subject for each in found)}
+    labels = moderation.labels(each.subject for each in found)
 
     def human() -> None:
         if not found:

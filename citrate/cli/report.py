@@ -9,7 +9,7 @@ import typer
 from citrate.cli import cases, context
 from citrate.core import amounts
 from citrate.core.errors import CitrateError, ConfigError
-from citrate.registry.moderation import evidence_path
+from citrate.registry import evidence as evidences
 
 app = context.new_app()
 
@@ -25,7 +25,7 @@ def report(
     Example: citrate report 0xf39F.../tiny-llama@1.0.0 --evidence ./backdoor.md --bond 0.05ether
     """
     agreed = None if bond is None else amounts.parse(bond, "bond")
-    evidence_path(evidence)  # before anybody is asked for money
+    evidences.path_of(evidence)  # before anybody is asked for money
     moderation = context.registry().moderation
     subject = moderation.subject(ref)
     if agreed is None:

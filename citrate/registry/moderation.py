@@ -6,44 +6,33 @@ one, which is asked by its address.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from citrate.core.adapters import LoraRecord
 from citrate.core.amounts import ether, typed
-from citrate.core.errors import ChainError, CitrateError, ConfigError, FormatError, NotFoundError, UnavailableError
+from citrate.core.errors import CitrateError, ConfigError, NotFoundError, UnavailableError
 from citrate.core.records import Reference
-from citrate.registry import cases, cid
+from citrate.registry import cases, cid, subjects
 from citrate.registry.abi_codec import encode_call
 from citrate.registry.artifacts import MODERATION
 from citrate.registry.cases import Case, Outcome, Stake, Vote
 from citrate.registry.contract import Block
 from citrate.registry.credits import Withdrawal, credit_of, withdraw
+from citrate.registry.evidence import stored
 from citrate.registry.guardian import Lift, lift
 from citrate.registry.receipts import event
+from citrate.registry.subjects import Subject
 from citrate.registry.views import NOWHERE
 
 if TYPE_CHECKING:
     from citrate.registry.chain import Chain, Receipt
     from citrate.registry.session import Session
 
-_ID = re.compile(r"0x[0-9a-f]{64}")
 _AT_ONCE = 100
 """Cases asked for in one round trip."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a case is about: a version or a LoRA."""
-
-    id: str
-    label: str
-    """Its full reference; the id, if that is all that is known."""
 
 
 @dataclass(frozen=True)
@@ -75,19 +64,15 @@ class Moderation:
         Raises:
             NotFoundError: there is none.
         """
-        if isinstance(ref, str) and _ID.fullmatch(ref):
-            return Subject(ref, self.label(ref))
-        record = self._session.find(ref)
-        id_ = record.lora_id if isinstance(record, LoraRecord) else record.version_id
-        return Subject(id_, record.ref)
+        return subjects.find(self._session, ref)
 
     def label(self, id_: str) -> str:
         """The reference of a version id or LoRA id; the id itself where the chain has neither."""
-        with suppress(NotFoundError):
-            return self._session.chain.version(id_).ref
-        with suppress(NotFoundError):
-            return self._session.loras.get(id_).ref
-        return id_
+        return self.labels([id_])[id_]
+
+    def labels(self, ids: Iterable[str]) -> Mapping[str, str]:
+        """The label of each id, asked for together."""
+        return subjects.labels(self._session.chain, ids)
 
     def bond(self, subject: Subject) -> int:
         """What a report of the subject has to put at stake now, in wei.
@@ -183,7 +168,7 @@ class Moderation:
                 hint=f"--bond {typed(required)}",
             )
         signer = self._session.signer()
-        with self._stored(evidence, f"evidence against {subject.label}") as where:
+        with stored(evidence, self._session.store, f"evidence against {subject.label}") as where:
             codec, digest = cid.decode(where)
             data = encode_call("report(bytes32,uint8,bytes32)", subject.id, codec, "0x" + digest.hex())
             receipt = self._chain.send(signer, MODERATION, data, bond_wei)
@@ -259,44 +244,6 @@ class Moderation:
     def _send(self, data: bytes, value_wei: int = 0) -> Receipt:
         signer = self._session.signer()
         return self._chain.send(signer, MODERATION, data, value_wei)
-
-    @contextmanager
-    def _stored(self, evidence: str | Path, reason: str) -> Iterator[str]:
-        """The evidence's CID. A file is stored and pinned before it is reported; no pin stays of a refused report."""
-        path = evidence_path(evidence)
-        if path is None:
-            yield str(evidence)
-            return
-        store = self._session.store
-        where = store.add(path).cid
-        pinned_before = reason in store.pins(where)
-        store.pin(where, reason)
-        try:
-            yield where
-        except ChainError:
-            raise  # it may still get into a block: the evidence stays
-        except CitrateError:
-            if not pinned_before:
-                store.unpin(where, reason)
-            raise
-
-
-def evidence_path(evidence: str | Path) -> Path | None:
-    """The file or folder that is meant, links to it followed; None for a CID.
-
-    Raises:
-        NotFoundError: neither.
-    """
-    path = Path(evidence)
-    if path.exists():
-        return path.resolve()
-    try:
-        cid.decode(str(evidence))
-    except FormatError:
-        raise NotFoundError(
-            f"no such file or folder, and no CID: {evidence}", hint="--evidence PATH, or a CID such as bafkrei..."
-        ) from None
-    return None
 
 
 def appointed(chain: Chain) -> str:

@@ -60,6 +60,11 @@ class VersionRow:
     manifests: tuple[str, ...]
     senders: tuple[str, ...]
 
+    @property
+    def ref(self) -> str:
+        """The full reference, ``publisher/name@version``."""
+        return f"{self.publisher}/{self.name}@{self.version}"
+
 
 @dataclass(frozen=True)
 class RecordItem:

@@ -1,0 +1,59 @@
+"""What a report rests on: a file or folder that is stored and pinned, or the CID of something that is elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from citrate.core.errors import ChainError, CitrateError, FormatError, NotFoundError
+from citrate.registry import cid
+
+if TYPE_CHECKING:
+    from citrate.registry.store import Store
+
+
+def path_of(evidence: str | Path) -> Path | None:
+    """The file or folder that is meant, links to it followed; None for a CID.
+
+    Raises:
+        NotFoundError: neither.
+    """
+    path = Path(evidence)
+    if path.exists():
+        return path.resolve()
+    try:
+        cid.decode(str(evidence))
+    except FormatError:
+        raise NotFoundError(
+            f"no such file or folder, and no CID: {evidence}", hint="--evidence PATH, or a CID such as bafkrei..."
+        ) from None
+    return None
+
+
+@contextmanager
+def stored(evidence: str | Path, store: Store, reason: str) -> Iterator[str]:
+    """The evidence's CID, for as long as it is being reported.
+
+    A file is stored and pinned before, so that it is there when the chain says so; if the report is refused, no pin of
+    it stays.
+
+    Raises:
+        NotFoundError: no such file.
+    """
+    path = path_of(evidence)
+    if path is None:
+        yield str(evidence)
+        return
+    where = store.add(path).cid
+    pinned_before = reason in store.pins(where)
+    store.pin(where, reason)
+    try:
+        yield where
+    except ChainError:
+        raise  # it may still get into a block: the evidence stays
+    except CitrateError:
+        if not pinned_before:
+            store.unpin(where, reason)
+        raise
