@@ -34,7 +34,9 @@ def deploy_with_key(
     dry_run: bool = False,
     told: Callable[[str], None] | None = None,
 ) -> Deployed:
-    """Deploy what a chain lacks, paid by the active key; it is unlocked only if there is something for it to send.
+    """Deploy what a chain lacks, paid by the active key; on a local development chain by the node's own account.
+
+    The key is unlocked only if there is something for it to send.
 
     Args:
         rpc_url: the chain.
@@ -58,16 +60,22 @@ def deploy_with_key(
     if deployment.is_complete():
         return Deployed(authority, deployment.contracts)
     local = chain_id == DEVNET_CHAIN_ID and rpc.is_loopback(rpc_url)
-    governs = [UnlockedSender(node, authority)] if local and authority in _unlocked(node) else []
-    if not deployment.missing() and (governs or _payer(keys, settings.key).lower() != authority.lower()):
-        return deployment.run(governs)
+    senders: list[Sender] = [UnlockedSender(node, account) for account in _unlocked(node)] if local else []
+    is_authority = _payer(keys, settings.key).lower() == authority.lower()
+    if is_authority or (deployment.missing() and not senders):
+        senders.append(_key_sender(node, chain_id, settings, keys, told))
+    return deployment.run(senders)
+
+
+def _key_sender(
+    node: JsonRpc, chain_id: int, settings: Settings, keys: Keys, told: Callable[[str], None] | None
+) -> KeySender:
     from citrate.registry.delivery import Sending
     from citrate.registry.transactions import TransactionSender
 
-    entry = keys.for_writing(settings.key, chain_id=chain_id, rpc_url=rpc_url)
-    signer = keys.unlock(entry, chain_id=chain_id, rpc_url=rpc_url)
-    sender = TransactionSender(node, chain_id, settings.home, Sending.of(settings), told)
-    return deployment.run([KeySender(sender, signer), *governs])
+    entry = keys.for_writing(settings.key, chain_id=chain_id, rpc_url=node.url)
+    signer = keys.unlock(entry, chain_id=chain_id, rpc_url=node.url)
+    return KeySender(TransactionSender(node, chain_id, settings.home, Sending.of(settings), told), signer)
 
 
 def deploy_locally(node: JsonRpc) -> Deployed:

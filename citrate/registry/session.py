@@ -251,7 +251,10 @@ class Session:
 
         if not dry_run:
             self.start_chain()
-        return deploy_with_key(self.rpc_url, self.settings, self.keys, dry_run=dry_run, told=self.notify)
+        deployed = deploy_with_key(self.rpc_url, self.settings, self.keys, dry_run=dry_run, told=self.notify)
+        if self.settings.is_devnet and not dry_run:
+            self.devnet.checkpoint()
+        return deployed
 
     def verify_contracts(self, names: Iterable[str] = (), solc: Path | None = None) -> tuple[Verdict, ...]:
         """Compile the contracts again and compare them with the chain's; starts nothing.
