@@ -13,6 +13,7 @@ _VERBATIM = re.compile(
     r"tokenizer\.(json|model)|added_tokens\.json|vocab\.(json|txt)|merges\.txt|spiece\.model|sentencepiece\.bpe\.model"
     r"|chat_template\.(jinja|json)|README\.md|(LICEN[CS]E|COPYING|NOTICE|USE_POLICY)(\.md|\.txt)?"
 )
+_TEXTS = re.compile(r"README\.md|(LICEN[CS]E|COPYING|NOTICE|USE_POLICY)(\.md|\.txt)?")
 _CLEANED = re.compile(
     r"(generation|tokenizer|preprocessor|processor|image_processor|video_preprocessor)_config\.json"
     r"|special_tokens_map\.json|config_sentence_transformers\.json|sentence_\w+_config\.json|modules\.json"
@@ -48,7 +49,7 @@ class Companion:
 
 def limit_of(name: str) -> int:
     """The size in bytes past which a companion file is refused."""
-    if name.startswith(("tokenizer.", "vocab.", "merges", "spiece", "sentencepiece")):
+    if name.rpartition("/")[2].startswith(("tokenizer.", "vocab.", "merges", "spiece", "sentencepiece")):
         return TOKENIZER_MAX_BYTES
     return _TEXT_MAX_BYTES if not name.endswith(".json") else CONFIG_MAX_BYTES * 4
 
@@ -82,11 +83,26 @@ def companions(root: Path) -> tuple[tuple[Companion, ...], tuple[str, ...]]:
     code = [name for name in dropped if name.endswith(".py")]
     others = [name for name in dropped if not name.endswith(".py")]
     if code:
-        findings.append(f"custom code is neither run nor published: {_named(code)}")
+        findings.append(f"custom code is neither run nor published: {named(code)}")
     if others:
-        findings.append(f"not published: {_named(others)}")
+        findings.append(f"not published: {named(others)}")
     findings += _config_findings(root)
     return tuple(published), tuple(findings)
+
+
+def root_companions(root: Path) -> tuple[list[Companion], list[str]]:
+    """The card and licence of a pipeline, and the other names beside them."""
+    names = sorted(entry.name for entry in root.iterdir())
+    kept = [name for name in names if _TEXTS.fullmatch(name)]
+    dropped = [name for name in names if name not in kept and name != "model_index.json" and not name.startswith(".")]
+    return [Companion(name, inside(root, name), False) for name in kept], dropped
+
+
+def part_companion(root: Path, name: str) -> Companion | None:
+    """The file ``name`` (``part/file``) of a pipeline, if it is one to publish."""
+    file = name.rpartition("/")[2]
+    clean = file in ("config.json", "scheduler_config.json") or _CLEANED.fullmatch(file) is not None
+    return Companion(name, inside(root, name), clean) if clean or _VERBATIM.fullmatch(file) else None
 
 
 def _names(root: Path) -> list[str]:
@@ -124,6 +140,7 @@ def _config_findings(root: Path) -> list[str]:
     return findings
 
 
-def _named(names: list[str]) -> str:
+def named(names: list[str]) -> str:
+    """The first of ``names``, and how many more."""
     shown = ", ".join(names[:_NAMED_MAX])
     return shown if len(names) <= _NAMED_MAX else f"{shown} and {len(names) - _NAMED_MAX} more"

@@ -62,10 +62,7 @@ def parse_object(data: bytes, name: str) -> dict[str, Json]:
     Raises:
         FormatError: not JSON, not an object, a key twice, NaN or infinity, or nested too deeply.
     """
-    try:
-        document = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{name} is not valid JSON: {error}") from error
+    document = _parse(data, name)
     if not isinstance(document, dict):
         raise FormatError(f"{name} is not a JSON object")
     return document
@@ -74,6 +71,14 @@ def parse_object(data: bytes, name: str) -> dict[str, Json]:
 def read_object(root: Path, name: str, limit: int = CONFIG_MAX_BYTES) -> dict[str, Json]:
     """The JSON object in file ``name`` of the model directory; raises as ``inside`` and ``parse_object`` do."""
     return parse_object(read_bounded(inside(root, name), limit), name)
+
+
+def read_array(root: Path, name: str) -> list[Json]:
+    """The JSON array in file ``name`` of the model directory; raises as ``read_object`` does."""
+    document = _parse(read_bounded(inside(root, name), CONFIG_MAX_BYTES), name)
+    if not isinstance(document, list):
+        raise FormatError(f"{name} is not a JSON array")
+    return document
 
 
 def read_optional(root: Path, name: str, limit: int = CONFIG_MAX_BYTES) -> dict[str, Json] | None:
@@ -99,6 +104,14 @@ def encoded(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise FormatError(f"{text[error.start : error.start + 20]!r} is no valid Unicode") from error
+
+
+def _parse(data: bytes, name: str) -> Json:
+    try:
+        document: Json = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{name} is not valid JSON: {error}") from error
+    return document
 
 
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:

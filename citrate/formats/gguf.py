@@ -8,28 +8,31 @@ from pathlib import Path
 
 from citrate.core.errors import UnsupportedConversionError
 from citrate.core.records import Format
+from citrate.formats import vocabulary
 from citrate.formats.checks import llama
-from citrate.formats.checks.reference import Logits, positions
+from citrate.formats.checks.reference import Outputs, pooling_of, positions
 from citrate.formats.conversion import Conversion, Request, converter_version
-from citrate.formats.families.family import Layout
+from citrate.formats.families.encoder import POOLING
+from citrate.formats.families.family import Layout, Output
 from citrate.formats.gguf_file import GgufValue, Kind, typed
-from citrate.formats.gguf_writing import Output, write
+from citrate.formats.gguf_writing import File, write
 from citrate.formats.layout import layout_of, why_not
 from citrate.formats.licence import find_licence
 from citrate.formats.mixtures import MIXTURES
 from citrate.formats.source import SourceModel
 from citrate.formats.vocabulary import Vocabulary, read_vocabulary
+from citrate.formats.vocabulary_tokens import Deviation
 
 BARE = True
-_DIVERGENCE = {
-    # nats; F32 is the source itself, evaluated by another program
-    "F32": "0.0001",
-    "F16": "0.0001",
-    "BF16": "0.001",
-    "Q8_0": "0.01",
-    "Q6_K": "0.02",
-    "Q5_K_M": "0.06",
-    "Q4_K_M": "0.2",
+_LIMITS = {
+    # mean divergence in nats; the farthest vector's distance. F32 is the source itself, evaluated by another program
+    "F32": ("0.0001", "0.0001"),
+    "F16": ("0.0001", "0.0001"),
+    "BF16": ("0.001", "0.001"),
+    "Q8_0": ("0.01", "0.002"),
+    "Q6_K": ("0.02", "0.005"),
+    "Q5_K_M": ("0.06", "0.02"),
+    "Q4_K_M": ("0.2", "0.05"),
 }
 
 
@@ -45,6 +48,7 @@ def refusal(model: SourceModel) -> str:
         return reason
     try:
         _vocabulary(model)
+        layout_of(model).gguf_metadata(model.config, model.root)
     except UnsupportedConversionError as error:
         return error.message
     return ""
@@ -56,33 +60,40 @@ def convert(requests: Sequence[Request]) -> tuple[Conversion, ...]:
     Raises as ``citrate.formats.convert`` does; then no file is whole.
     """
     layout = layout_of(requests[0].model)
-    outputs = [
-        Output(request, MIXTURES[request.variant.quantization], _metadata(request, layout)) for request in requests
-    ]
-    write(requests[0].model, layout, outputs)
-    return tuple(_report(output) for output in outputs)
+    files = [File(request, MIXTURES[request.variant.quantization], _metadata(request, layout)) for request in requests]
+    write(requests[0].model, layout, files)
+    return tuple(_report(file) for file in files)
 
 
-def tokenize(path: Path, texts: tuple[str, ...], *, special: bool) -> list[list[int]]:
+def tokenize(path: Path, texts: tuple[str, ...]) -> tuple[list[list[int]], list[list[int]]]:
     """Token ids by llama.cpp."""
-    return llama.tokenize(path, texts, special=special)
+    return llama.tokenize(path, texts)
 
 
-def logits(model: SourceModel, path: Path) -> Logits:
-    """Logits by llama.cpp."""
+def deviation(model: SourceModel) -> Deviation | None:
+    """Where llama.cpp's tokenizer differs from the source's."""
+    return vocabulary.deviation(model.root)
+
+
+def outputs(model: SourceModel, path: Path) -> Outputs:
+    """Logits or vectors by llama.cpp."""
+    mode = pooling_of(model)
+    if mode:
+        return llama.vectors(path, positions(model), POOLING[mode], model.config.hidden_size)
     return llama.logits(path, positions(model), model.config.vocab_size)
 
 
-def divergence_limit(quantization: str) -> str:
-    """In nats."""
-    return _DIVERGENCE[quantization]
+def limit(quantization: str, output: Output) -> str:
+    """Mean divergence in nats, or the farthest vector's distance."""
+    divergence, distance = _LIMITS[quantization]
+    return distance if output is Output.EMBEDDING else divergence
 
 
-def _report(output: Output) -> Conversion:
-    request = output.request
+def _report(file: File) -> Conversion:
+    request = file.request
     return Conversion(
         variant=request.variant,
-        checks=output.errors.checks(),
+        checks=file.errors.checks(),
         converter="citrate.formats.gguf",
         version=converter_version(),
         arguments={"name": request.name},

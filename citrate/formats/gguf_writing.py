@@ -27,7 +27,7 @@ _ROPE = "rope_freqs.weight"
 
 
 @dataclass(frozen=True)
-class Output:
+class File:
     """One file that is going to be written, and what was measured while it was."""
 
     request: Request
@@ -47,7 +47,7 @@ class _Job:
     targets: tuple[GgufTensor, ...]
 
 
-def write(model: SourceModel, layout: Layout, outputs: Sequence[Output]) -> None:
+def write(model: SourceModel, layout: Layout, outputs: Sequence[File]) -> None:
     """Write every output; raises as ``citrate.formats.convert`` does."""
     factors = np.array(layout.rope_factors(model.config), np.float32)
     jobs = _jobs(model, layout, [output.mixture for output in outputs], factors)
@@ -67,7 +67,7 @@ def write(model: SourceModel, layout: Layout, outputs: Sequence[Output]) -> None
         file.close()
 
 
-def _opened(output: Output, targets: Sequence[GgufTensor]) -> SinkFile:
+def _opened(output: File, targets: Sequence[GgufTensor]) -> SinkFile:
     header = header_bytes(output.metadata, targets)
     data_bytes = sum(padded(target.size_bytes) for target in targets)
     request = output.request
@@ -87,7 +87,7 @@ def _write_piece(
 
 
 def _finish_tensor(
-    job: _Job, outputs: Sequence[Output], files: Sequence[SinkFile], errors: Mapping[str, Sequence[BlockErrors]]
+    job: _Job, outputs: Sequence[File], files: Sequence[SinkFile], errors: Mapping[str, Sequence[BlockErrors]]
 ) -> None:
     for target, output, file in zip(job.targets, outputs, files, strict=True):
         file.write(bytes(padded(target.size_bytes) - target.size_bytes))
@@ -105,7 +105,12 @@ def _jobs(model: SourceModel, layout: Layout, mixtures: Sequence[Mixture], facto
     names = sorted(sources, key=_writing_order)
     shapes = {name: _shape(slot) for name, (_, slot) in sources.items()}
     planned = [
-        plan([(name, shapes[name][::-1], tensor_type(mixture, model.config, name, shapes[name])) for name in names])
+        plan(
+            [
+                (name, _sizes(mixture, shapes[name]), tensor_type(mixture, model.config, name, shapes[name]))
+                for name in names
+            ]
+        )
         for mixture in mixtures
     ]
     return [
@@ -115,6 +120,12 @@ def _jobs(model: SourceModel, layout: Layout, mixtures: Sequence[Mixture], facto
 
 def _shape(slot: Slot) -> tuple[int, ...]:
     return (slot.shape[0] - slot.rows_cut, *slot.shape[1:])
+
+
+def _sizes(mixture: Mixture, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """In ggml's order; llama.cpp's quantizer drops a single row's dimension, its converter keeps it."""
+    single = mixture.quantized and len(shape) > 1 and shape[0] == 1
+    return (shape[1:] if single else shape)[::-1]
 
 
 def _writing_order(name: str) -> tuple[int, str]:

@@ -17,7 +17,7 @@ def why_not(model: SourceModel, target: Format) -> str:
     """Why the weights of ``model`` cannot be rewritten in the format ``target``; empty where they can."""
     family = families.find(model.config)
     if family is None:
-        known = ", ".join(families.BY_CLASS)
+        known = ", ".join(name for name, family in families.BY_CLASS.items() if family.layout)
         return f"citrate converts {known}; other architectures are passed on as safetensors"
     if target in family.refusals:
         return family.refusals[target]

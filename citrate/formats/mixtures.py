@@ -24,6 +24,11 @@ class Mixture:
     base: str
     mixed: bool = False
 
+    @property
+    def quantized(self) -> bool:
+        """Whether llama.cpp's quantizer makes it rather than its converter."""
+        return TYPES[NUMBERS[self.base]][1] > 1
+
 
 MIXTURES: Mapping[str, Mixture] = {
     "F32": Mixture(0, "F32"),

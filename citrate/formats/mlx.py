@@ -20,17 +20,19 @@ from citrate.core.errors import BackendMissingError
 from citrate.core.records import Format
 from citrate.core.sink import SinkFile
 from citrate.formats.checks import tokens
-from citrate.formats.checks.reference import Logits, Rows, positions, torch_logits
+from citrate.formats.checks.reference import Outputs, Rows, evaluated, positions
 from citrate.formats.configuration import canonical_config
 from citrate.formats.conversion import Conversion, Request, converter_version
 from citrate.formats.documents import parse_object, pretty
 from citrate.formats.dtypes import Raw, to_bfloat16, to_float32
+from citrate.formats.families.family import Output
 from citrate.formats.layout import convertible_tensors, why_not
 from citrate.formats.measure import BlockErrors, TensorErrors, compare
 from citrate.formats.safetensors import INDEX, shard_names, write_companions, write_file
 from citrate.formats.safetensors_file import Planned, Tensor, header_bytes
 from citrate.formats.source import SourceModel, open_model
 from citrate.formats.streaming import buffer, in_order, read_rows, row_ranges
+from citrate.formats.vocabulary_tokens import Deviation
 
 if TYPE_CHECKING:
     import mlx.core as mx
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 BARE = False
 GROUP, BITS = 64, 4
 _SHARD_BYTES = 5 << 30
-_QUANTIZATIONS = ("4bit",)
+QUANTIZATIONS = ("4bit",)
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class _Piece:
 
 def quantizations(model: SourceModel) -> tuple[str, ...]:
     """The quantizations of ``model`` that citrate writes; empty where it cannot be converted."""
-    return () if refusal(model) else _QUANTIZATIONS
+    return () if refusal(model) else QUANTIZATIONS
 
 
 def refusal(model: SourceModel) -> str:
@@ -90,18 +92,23 @@ def _convert(request: Request) -> Conversion:
     )
 
 
-def tokenize(path: Path, texts: tuple[str, ...], *, special: bool) -> list[list[int]]:
+def tokenize(path: Path, texts: tuple[str, ...]) -> tuple[list[list[int]], list[list[int]]]:
     """Token ids by the artifact's tokenizer.json."""
-    return tokens.tokenize(path, texts, special=special)
+    return tokens.tokenize(path, texts, special=False), tokens.tokenize(path, texts, special=True)
 
 
-def logits(model: SourceModel, path: Path) -> Logits:
+def deviation(model: SourceModel) -> Deviation | None:  # noqa: ARG001 - the tokenizer is the source's own file
+    """None: the tokenizer is passed on as it is."""
+    return None
+
+
+def outputs(model: SourceModel, path: Path) -> Outputs:
     """Logits of the weights as MLX itself decodes them, by transformers: quantised MLX is too slow without a GPU."""
     written = open_model(path)
-    return torch_logits(written.config, _decoded_rows(written), positions(model))
+    return evaluated(written.config, _decoded_rows(written), positions(model))
 
 
-def divergence_limit(quantization: str) -> str:  # noqa: ARG001 - there is one
+def limit(quantization: str, output: Output) -> str:  # noqa: ARG001 - there is one
     """In nats."""
     return "0.2"
 

@@ -5,6 +5,7 @@ Works for every architecture, with nothing installed but numpy.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
@@ -14,18 +15,21 @@ from citrate.core.canonical import Json
 from citrate.core.records import Check, Format, Variant
 from citrate.core.sink import Sink
 from citrate.formats.checks import tokens
-from citrate.formats.checks.reference import Logits, positions, source_rows, torch_logits
-from citrate.formats.configuration import canonical_config
+from citrate.formats.checks.reference import Outputs, evaluated, pooling_of, positions, source_rows
+from citrate.formats.configuration import canonical_config, strip_private
 from citrate.formats.conversion import Conversion, Request, converter_version
 from citrate.formats.documents import pretty
 from citrate.formats.dtypes import Raw, width
+from citrate.formats.families.family import Output
 from citrate.formats.safetensors_file import Planned, Tensor, header_bytes
 from citrate.formats.source import SourceModel, open_model
 from citrate.formats.streaming import PIECE_BYTES, buffer, in_order, read_bytes
+from citrate.formats.vocabulary_tokens import Deviation
 
 BARE = False
 EXTRA = ""
 INDEX = "model.safetensors.index.json"
+_NUMBER = re.compile(r"-\d{5}-of-\d{5}(?=\.safetensors)")
 
 
 def quantizations(model: SourceModel) -> tuple[str, ...]:  # noqa: ARG001 - the same for every model
@@ -49,13 +53,14 @@ def convert(requests: Sequence[Request]) -> tuple[Conversion, ...]:
 
 def _convert(request: Request) -> Conversion:
     model, done = request.model, 0
-    names = shard_names(len(model.shards))
+    names = _plain_names(model) if model.is_pipeline else shard_names(len(model.shards))
     for source, target in zip(model.shards, names, strict=True):
-        tensors = [tensor for tensor in model.tensors if tensor.path.name == source]
+        tensors = [tensor for tensor in model.tensors if model.shard_of(tensor) == source]
         done = _write_shard(request, target, tensors, done)
-    if len(names) > 1:
-        write_file(request.sink, INDEX, _index(model, names))
-    write_companions(model, request.sink, canonical_config(model.config))
+    for index, data in _indexes(model, names):
+        write_file(request.sink, index, data)
+    config = pretty(strip_private(model.config.document)) if model.is_pipeline else canonical_config(model.config)
+    write_companions(model, request.sink, config)
     return Conversion(
         variant=Variant(Format.SAFETENSORS),
         checks=(Check("tensors", True, "0", "0"),),
@@ -67,25 +72,30 @@ def _convert(request: Request) -> Conversion:
     )
 
 
-def tokenize(path: Path, texts: tuple[str, ...], *, special: bool) -> list[list[int]]:
+def tokenize(path: Path, texts: tuple[str, ...]) -> tuple[list[list[int]], list[list[int]]]:
     """Token ids by the artifact's tokenizer.json."""
-    return tokens.tokenize(path, texts, special=special)
+    return tokens.tokenize(path, texts, special=False), tokens.tokenize(path, texts, special=True)
 
 
-def logits(model: SourceModel, path: Path) -> Logits:
-    """Logits of the written directory, by transformers."""
+def deviation(model: SourceModel) -> Deviation | None:  # noqa: ARG001 - the tokenizer is the source's own file
+    """None: the tokenizer is passed on as it is."""
+    return None
+
+
+def outputs(model: SourceModel, path: Path) -> Outputs:
+    """Logits or vectors of the written directory, by transformers."""
     written = open_model(path)
-    return torch_logits(written.config, source_rows(written), positions(model))
+    return evaluated(written.config, source_rows(written), positions(model), pooling_of(model))
 
 
-def divergence_limit(quantization: str) -> str:  # noqa: ARG001 - it has none
-    """In nats; what the order of float32 sums may cost, since the weights are the source's own."""
+def limit(quantization: str, output: Output) -> str:  # noqa: ARG001 - one for all
+    """What the order of float32 sums may cost, since the weights are the source's own."""
     return "0.000001"
 
 
 def write_companions(model: SourceModel, sink: Sink, config: bytes) -> None:
-    """Write config.json and the files that go beside the weights."""
-    write_file(sink, "config.json", config)
+    """Write the configuration and the files that go beside the weights."""
+    write_file(sink, model.config_name, config)
     for companion in model.companions:
         write_file(sink, companion.name, companion.read())
 
@@ -117,11 +127,24 @@ def _pieces(tensors: Sequence[Tensor]) -> Iterator[Callable[[], Raw]]:
             yield partial(read_bytes, tensor, start, min(step, tensor.size_bytes - start))
 
 
-def _index(model: SourceModel, names: Sequence[str]) -> bytes:
+def _plain_names(model: SourceModel) -> list[str]:
+    """A pipeline's weight files keep their names, but for the mark of half precision, which the loader must be told."""
+    return [name.replace(".fp16.safetensors", ".safetensors") for name in model.shards]
+
+
+def _indexes(model: SourceModel, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """The index of every folder that has more than one shard."""
     target = dict(zip(model.shards, names, strict=True))
-    weight_map: dict[str, Json] = {tensor.name: target[tensor.path.name] for tensor in model.tensors}
-    metadata: dict[str, Json] = {"total_size": model.size_bytes}
-    return pretty({"metadata": metadata, "weight_map": weight_map})
+    folders: dict[str, list[Tensor]] = {}
+    for tensor in model.tensors:
+        folders.setdefault(model.shard_of(tensor).rpartition("/")[0], []).append(tensor)
+    for folder, tensors in folders.items():
+        files = {tensor.name: target[model.shard_of(tensor)].rpartition("/")[2] for tensor in tensors}
+        if len(set(files.values())) > 1:
+            stem = _NUMBER.sub("", next(iter(files.values())))
+            metadata: dict[str, Json] = {"total_size": sum(tensor.size_bytes for tensor in tensors)}
+            path = f"{folder}/{stem}.index.json".removeprefix("/")
+            yield path, pretty({"metadata": metadata, "weight_map": {**files}})
 
 
 def write_file(sink: Sink, path: str, data: bytes) -> None:

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from citrate.core.errors import UnsupportedConversionError
-from citrate.formats.checks.reference import Logits
+from citrate.core.records import Format
+from citrate.formats import families
+from citrate.formats.checks.reference import Outputs
 from citrate.formats.conversion import Conversion, Request
+from citrate.formats.families.family import Output
 from citrate.formats.source import SourceModel
+from citrate.formats.vocabulary_tokens import Deviation
 
 BARE = False
-_REASON = "this release does not write TensorRT-LLM checkpoints yet"
+REASON = "this release does not write TensorRT-LLM checkpoints yet"
 
 
 def quantizations(model: SourceModel) -> tuple[str, ...]:
@@ -22,24 +26,30 @@ def quantizations(model: SourceModel) -> tuple[str, ...]:
 
 def refusal(model: SourceModel) -> str:
     """Why not."""
-    return _REASON
+    family = families.find(model.config)
+    return family.refusals.get(Format.TENSORRT_LLM, REASON) if family else REASON
 
 
 def convert(requests: Sequence[Request]) -> tuple[Conversion, ...]:
     """Refuse."""
-    raise UnsupportedConversionError(_REASON)
+    raise UnsupportedConversionError(REASON)
 
 
-def tokenize(path: Path, texts: tuple[str, ...], *, special: bool) -> list[list[int]]:
+def tokenize(path: Path, texts: tuple[str, ...]) -> tuple[list[list[int]], list[list[int]]]:
     """Refuse."""
-    raise UnsupportedConversionError(_REASON)
+    raise UnsupportedConversionError(REASON)
 
 
-def logits(model: SourceModel, path: Path) -> Logits:
+def deviation(model: SourceModel) -> Deviation | None:
+    """None: the tokenizer is passed on as it is."""
+    return None
+
+
+def outputs(model: SourceModel, path: Path) -> Outputs:
     """Refuse."""
-    raise UnsupportedConversionError(_REASON)
+    raise UnsupportedConversionError(REASON)
 
 
-def divergence_limit(quantization: str) -> str:
+def limit(quantization: str, output: Output) -> str:
     """Refuse."""
-    raise UnsupportedConversionError(_REASON)
+    raise UnsupportedConversionError(REASON)

@@ -27,7 +27,7 @@ from citrate.formats.documents import read_optional
 from citrate.formats.gguf_file import GgufValue, Kind, array
 from citrate.formats.tokenizer_files import chat_template, tokenizer_document
 from citrate.formats.vocabulary_ends import Ends, ends_of
-from citrate.formats.vocabulary_tokens import Lexicon
+from citrate.formats.vocabulary_tokens import Deviation, Lexicon
 
 _SPECIALS = {"bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "mask": "mask"}
 """llama.cpp's own spelling; it has no ``cls``."""
@@ -83,13 +83,26 @@ def read_vocabulary(root: Path, config: Config) -> Vocabulary:
         raise UnsupportedConversionError(
             "the model has no tokenizer.json", hint="save its tokenizer with transformers, then try again"
         )
-    model = document.get("model")
-    kind = model.get("type") if isinstance(model, dict) else None
-    if kind == "BPE" and isinstance(model, dict) and model.get("byte_fallback"):
-        kind = "SentencePiece"
-    if not isinstance(model, dict) or not isinstance(kind, str) or kind not in _READERS:
+    kind = _kind(document)
+    if kind not in _READERS:
         raise UnsupportedConversionError(f"its tokenizer is a {kind!r:.40}, which citrate does not write into GGUF")
     settings = read_optional(root, "tokenizer_config.json", 4 << 20) or {}
     older = read_optional(root, "special_tokens_map.json", 4 << 20) or {}
     lexicon = _READERS[kind](document, settings, config)
     return Vocabulary(lexicon, ends_of(document, {**older, **settings}, config), chat_template(root))
+
+
+def deviation(root: Path) -> Deviation | None:
+    """Where llama.cpp's tokenizer differs from that of the model directory ``root``; None where it does not."""
+    document = tokenizer_document(root)
+    rules = {"SentencePiece": vocabulary_spm.deviation, "WordPiece": vocabulary_wordpiece.deviation}
+    rule = rules.get(_kind(document)) if document is not None else None
+    return rule(document) if rule and document is not None else None
+
+
+def _kind(document: Mapping[str, Json]) -> str:
+    model = document.get("model")
+    kind = model.get("type") if isinstance(model, dict) else None
+    if kind == "BPE" and isinstance(model, dict) and model.get("byte_fallback"):
+        return "SentencePiece"
+    return kind if isinstance(kind, str) else "nothing"

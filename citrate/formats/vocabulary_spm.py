@@ -13,10 +13,12 @@ from citrate.core.errors import UnsupportedConversionError
 from citrate.formats import vocabulary_bpe
 from citrate.formats.configuration import Config
 from citrate.formats.gguf_file import GgufValue, Kind
-from citrate.formats.vocabulary_tokens import AddedToken, Lexicon, TokenKind, TokenTable, added_tokens
+from citrate.formats.vocabulary_tokens import AddedToken, Deviation, Lexicon, TokenKind, TokenTable, added_tokens
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _SPACE = "\u2581"  # how SentencePiece writes a space
+_REPLACE: Json = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
+_PREPEND: Json = {"type": "Prepend", "prepend": _SPACE}
 _ADDED_SCORE, _UNUSED_SCORE = -1000.0, -10000.0  # what llama.cpp's converter gives them
 
 
@@ -71,16 +73,33 @@ def space_in_front(document: Mapping[str, Json]) -> bool:
     Raises:
         UnsupportedConversionError: it treats spaces in a way that llama.cpp does not.
     """
-    normalizer, cutter = document.get("normalizer"), document.get("pre_tokenizer")
-    if isinstance(cutter, dict) and cutter.get("type") == "Metaspace":
-        # The other schemes leave out the space where a text has one already; llama.cpp never does.
-        never = cutter.get("prepend_scheme") == "never" and not cutter.get("split", True)
-        if cutter.get("replacement") == _SPACE and never and normalizer is None:
-            return False
-    elif cutter is None and isinstance(normalizer, dict) and normalizer.get("type") == "Sequence":
+    normalizer, scheme = document.get("normalizer"), _metaspace(document)
+    if scheme:
+        return scheme != "never"
+    if document.get("pre_tokenizer") is None and isinstance(normalizer, dict) and normalizer.get("type") == "Sequence":
         steps = normalizer.get("normalizers")
-        replace = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
-        prepend = {"type": "Prepend", "prepend": _SPACE}
-        if steps in ([prepend, replace], [replace]):
-            return steps != [replace]
+        if steps in ([_PREPEND, _REPLACE], [_REPLACE]):
+            return steps != [_REPLACE]
     raise UnsupportedConversionError("its tokenizer treats spaces in a way that llama.cpp does not")
+
+
+def deviation(document: Mapping[str, Json]) -> Deviation | None:
+    """llama.cpp puts the space in front of every text and behind every special token, even where a space stands.
+
+    So did SentencePiece's first port to transformers; tokenizers with the schemes ``first`` and ``always`` leave it
+    out where the text has one, and ``first`` also behind special tokens.
+    """
+    if _metaspace(document) not in ("first", "always"):
+        return None
+    normalizer: Json = {"type": "Sequence", "normalizers": [_PREPEND, _REPLACE]}
+    return Deviation("spaces in front", {**document, "normalizer": normalizer, "pre_tokenizer": None})
+
+
+def _metaspace(document: Mapping[str, Json]) -> str:
+    """When the cutter puts a space in front; empty where it is no Metaspace that leaves text in one piece."""
+    cutter = document.get("pre_tokenizer")
+    if document.get("normalizer") is not None or not isinstance(cutter, dict) or cutter.get("type") != "Metaspace":
+        return ""
+    scheme = cutter.get("prepend_scheme")
+    plain = cutter.get("replacement") == _SPACE and not cutter.get("split", True)
+    return scheme if plain and scheme in ("first", "always", "never") and isinstance(scheme, str) else ""

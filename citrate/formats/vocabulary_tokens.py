@@ -9,8 +9,7 @@ from enum import IntEnum
 
 from citrate.core.canonical import Json
 from citrate.core.errors import FormatError, UnsupportedConversionError
-from citrate.formats.configuration import Config
-from citrate.formats.gguf_file import GgufValue, Kind
+from citrate.formats.gguf_file import GgufValue
 
 _VOCABULARY_MAX = 1 << 22
 _SPACE = "\u2581"  # how SentencePiece writes a space
@@ -47,6 +46,16 @@ class Lexicon:
     """behind the tokens,"""
     last: Mapping[str, GgufValue] = field(default_factory=dict)
     """and behind everything."""
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Where llama.cpp cannot do what a tokenizer does, but something near and well defined."""
+
+    what: str
+    """What it concerns, in a few words."""
+    document: Mapping[str, Json]
+    """The tokenizer.json that does what llama.cpp does."""
 
 
 @dataclass(frozen=True)
@@ -131,14 +140,6 @@ def _entries(document: Mapping[str, Json]) -> Iterator[AddedToken]:
         control = bool(entry.get("special")) or _LOOKS_SPECIAL.fullmatch(content) is not None
         swallows = bool(entry.get("lstrip") or entry.get("rstrip") or entry.get("single_word"))
         yield AddedToken(token_id(entry.get("id"), _VOCABULARY_MAX), content, control, swallows)
-
-
-def token_types(config: Config) -> dict[str, GgufValue]:
-    """How many kinds of segments an encoder tells apart."""
-    count = config.document.get("type_vocab_size")
-    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 256:
-        raise FormatError(f"config.json: type_vocab_size = {count!r:.40} is not credible")
-    return {"tokenizer.ggml.token_type_count": GgufValue(Kind.UINT32, count)}
 
 
 def token_id(value: Json, size: int) -> int:

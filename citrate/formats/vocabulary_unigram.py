@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from citrate.core.canonical import Json
 from citrate.core.errors import FormatError, UnsupportedConversionError
 from citrate.formats.configuration import Config
+from citrate.formats.families.encoder import segments
 from citrate.formats.gguf_file import GgufValue, Kind, array
-from citrate.formats.vocabulary_tokens import Lexicon, TokenKind, TokenTable, added_tokens, token_id, token_types
+from citrate.formats.vocabulary_tokens import Lexicon, TokenKind, TokenTable, added_tokens, token_id
 
 _SPACE = "\u2581"
 _UNUSED_SCORE = -10000.0  # what llama.cpp's converter gives them
@@ -33,7 +34,7 @@ def read(document: Mapping[str, Json], settings: Mapping[str, Json], config: Con
     table.require_distinct()
     after = {
         "tokenizer.ggml.add_space_prefix": GgufValue(Kind.BOOL, True),
-        **token_types(config),
+        "tokenizer.ggml.token_type_count": GgufValue(Kind.UINT32, segments(config)),
         "tokenizer.ggml.remove_extra_whitespaces": GgufValue(Kind.BOOL, True),
     }
     charsmap = _charsmap(document.get("normalizer"))

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from citrate.core.canonical import Json
 from citrate.core.errors import UnsupportedConversionError
 from citrate.formats.configuration import Config
+from citrate.formats.families.encoder import segments
 from citrate.formats.gguf_file import GgufValue, Kind
-from citrate.formats.vocabulary_tokens import Lexicon, TokenKind, TokenTable, added_tokens, token_types
+from citrate.formats.vocabulary_tokens import Deviation, Lexicon, TokenKind, TokenTable, added_tokens
 
+_LIMIT, _TEXT_MAX = "max_input_chars_per_word", 1 << 20
 _SPACE, _INSIDE = "\u2581", "##"
 
 
@@ -36,7 +38,16 @@ def read(document: Mapping[str, Json], settings: Mapping[str, Json], config: Con
         for name, value in stated.items()
         if isinstance(value, bool)
     }
-    return Lexicon("bert", tokens, tuple(table.kinds), before=token_types(config), last=last)
+    before = {"tokenizer.ggml.token_type_count": GgufValue(Kind.UINT32, segments(config))}
+    return Lexicon("bert", tokens, tuple(table.kinds), before=before, last=last)
+
+
+def deviation(document: Mapping[str, Json]) -> Deviation | None:
+    """A word longer than a limit is unknown to BERT's tokenizer; llama.cpp cuts it like any other."""
+    model = document["model"]
+    assert isinstance(model, dict)
+    limit = model.get(_LIMIT, 100)
+    return Deviation(f"words of over {limit} characters", {**document, "model": {**model, _LIMIT: _TEXT_MAX}})
 
 
 def _spaced(token: str) -> str:

@@ -80,8 +80,9 @@ def byte_level(root: Path, expression: str, *, begin: str, end: str, nfc: bool, 
     return len(fast)
 
 
-def sentencepiece_bpe(root: Path, *, controls: tuple[str, ...] = ()) -> int:
-    """tokenizer.model as Llama 2 and Mistral have it, and the tokenizer.json that transformers used to make of it."""
+def sentencepiece_bpe(root: Path, *, controls: tuple[str, ...] = (), scheme: str = "") -> int:
+    """tokenizer.model as Llama 2 and Mistral have it, and the tokenizer.json that transformers makes of it: by its
+    first port, or with Metaspace's ``scheme``."""
     import sentencepiece
 
     trained = root / "tokenizer"
@@ -110,18 +111,21 @@ def sentencepiece_bpe(root: Path, *, controls: tuple[str, ...] = ()) -> int:
         if token[:cut] in vocabulary and token[cut:] in vocabulary
     ]
     merges = sorted(halves, key=lambda pair: (-scores[pair[0] + pair[1]], -len(pair[0])))
-    _save_llama_tokenizer(root, vocabulary, merges, ("<unk>", "<s>", "</s>", *controls))
+    _save_llama_tokenizer(root, vocabulary, merges, ("<unk>", "<s>", "</s>", *controls), scheme)
     return len(vocabulary)
 
 
 def _save_llama_tokenizer(
-    root: Path, vocabulary: dict[str, int], merges: list[tuple[str, str]], added: tuple[str, ...]
+    root: Path, vocabulary: dict[str, int], merges: list[tuple[str, str]], added: tuple[str, ...], scheme: str
 ) -> None:
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     bpe = models.BPE(vocab=vocabulary, merges=merges, byte_fallback=True, fuse_unk=True, unk_token="<unk>")
     tokenizer = Tokenizer(bpe)
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    if scheme:
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    else:
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
@@ -175,7 +179,7 @@ def llama31(root: Path) -> None:
 def mistral(root: Path) -> None:
     from transformers import MistralConfig, MistralForCausalLM
 
-    size = sentencepiece_bpe(root, controls=("[INST]", "[/INST]", "[TOOL_CALLS]"))
+    size = sentencepiece_bpe(root, controls=("[INST]", "[/INST]", "[TOOL_CALLS]"), scheme="first")
     rope = {"rope_type": "default", "rope_theta": 1000000.0}
     config = MistralConfig(vocab_size=size, sliding_window=None, rope_parameters=rope, **decoder(rms_norm_eps=1e-5))
     build(root, config, MistralForCausalLM)
@@ -206,6 +210,83 @@ def qwen3(root: Path) -> None:
     rope = {"rope_type": "default", "rope_theta": 1000000.0}
     build(root, Qwen3Config(vocab_size=size, head_dim=64, rope_parameters=rope, **decoder()), Qwen3ForCausalLM)
 
+
+def encoder_settings(root: Path, mode: str, normalize: bool = True) -> None:
+    """What sentence-transformers keeps beside an embedding model."""
+    kinds = ["Transformer", "Pooling", "Normalize"]
+    modules = [
+        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
+        for i, kind in enumerate(kinds)
+    ]
+    (root / "modules.json").write_text(json.dumps(modules))
+    (root / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 96, "pooling_mode_cls_token": mode == "cls"}
+    (root / "1_Pooling" / "config.json").write_text(json.dumps({**pooling, "pooling_mode_mean_tokens": mode == "mean"}))
+    (root / "2_Normalize").mkdir()
+
+
+def wordpiece(root: Path) -> int:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import BertTokenizer
+
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=600, special_tokens=specials, show_progress=False)
+    tokenizer.train_from_iterator(corpus(), trainer)
+    bert = BertTokenizer(vocab=tokenizer.get_vocab())
+    bert.save_pretrained(root)
+    return len(bert)
+
+
+def unigram(root: Path) -> int:
+    import io
+
+    import sentencepiece
+    from sentencepiece import sentencepiece_model_pb2
+    from transformers import XLMRobertaTokenizer
+
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter("\n".join(corpus()).splitlines()),
+        model_writer=written,
+        vocab_size=600,
+        model_type="unigram",
+        num_threads=1,
+        minloglevel=2,
+    )
+    trained = sentencepiece_model_pb2.ModelProto.FromString(written.getvalue())
+    pieces = [(piece.piece, piece.score) for piece in trained.pieces][3:]
+    specials = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    table = trained.normalizer_spec.precompiled_charsmap
+    vocabulary = [*specials, *pieces, ("<mask>", 0.0)]
+    made = XLMRobertaTokenizer(vocabulary, _spm_precompiled_charsmap=table, clean_up_tokenization_spaces=True)
+    made.save_pretrained(root)
+    return len(made)
+
+
+def minilm(root: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    size = wordpiece(root)
+    encoder_settings(root, "mean")
+    shape = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12}
+    build(root, BertConfig(vocab_size=size, **shape), BertModel, scale=2.0)
+
+
+def bge_m3(root: Path) -> None:
+    from transformers import XLMRobertaConfig, XLMRobertaModel
+
+    size = unigram(root)
+    encoder_settings(root, "cls")
+    shape = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4}
+    shape |= {"max_position_embeddings": 514, "type_vocab_size": 1}
+    config = XLMRobertaConfig(vocab_size=size, pad_token_id=1, bos_token_id=0, layer_norm_eps=1e-5, **shape)
+    build(root, config, XLMRobertaModel, scale=2.0)
+
+
+ENCODERS: dict[str, tuple[Builder, str]] = {"minilm": (minilm, "jina-v2-en"), "bge-m3": (bge_m3, "")}
 
 DECODERS: dict[str, tuple[Builder, str]] = {
     # name -> how it is built, and llama.cpp's name of how its text is cut first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -112,10 +113,25 @@ def test_a_sentencepiece_tokenizer_tokenises_alike(
     assert check(model, Variant.parse("gguf:Q8_0"), path)[0].value == "0"
 
 
-def test_a_space_that_llama_cpp_cannot_leave_out_is_refused(llama: Path, tmp_path: Path) -> None:
-    model = open_model(make_sentencepiece(edited(llama, tmp_path / "m"), scheme="first"))
+@pytest.mark.parametrize("scheme", ["first", "always"])
+def test_a_space_that_llama_cpp_cannot_leave_out_is_told(
+    scheme: str, llama: Path, tmp_path: Path, converted: Convert
+) -> None:
+    model = open_model(make_sentencepiece(edited(llama, tmp_path / "m"), scheme=scheme))
+    path, _ = converted(model, "gguf:Q8_0")
+    tokens, spaces, _ = check(model, Variant.parse("gguf:Q8_0"), path, level="tensors")
+    assert (tokens.name, tokens.value) == ("tokens", "0")
+    assert spaces.name == "tokens: spaces in front"
+    assert 5 <= int(spaces.value) <= 12
+
+
+def test_spaces_that_stand_for_themselves_are_refused(llama: Path, tmp_path: Path) -> None:
+    root = make_sentencepiece(edited(llama, tmp_path / "m"), scheme="first")
+    document = json.loads((root / "tokenizer.json").read_text())
+    document["pre_tokenizer"]["split"] = True
+    (root / "tokenizer.json").write_text(json.dumps(document))
     with pytest.raises(UnsupportedConversionError, match="treats spaces in a way"):
-        require_possible(model, Variant.parse("gguf:Q8_0"))
+        require_possible(open_model(root), Variant.parse("gguf:Q8_0"))
 
 
 Edit = Callable[[dict[str, object]], None]

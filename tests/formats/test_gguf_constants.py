@@ -11,7 +11,7 @@ from citrate.formats.families import FAMILIES
 from citrate.formats.families.family import Family
 from citrate.formats.vocabulary_tokens import TokenKind
 
-NAMED = {"llama": gguf.MODEL_ARCH.LLAMA, "qwen2": gguf.MODEL_ARCH.QWEN2, "qwen3": gguf.MODEL_ARCH.QWEN3}
+NAMED = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
 CONFIG = Config({"intermediate_size": 512}, "", "", 40, 256, 8, 2, 32, 600, 512)
 
 

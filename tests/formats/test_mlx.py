@@ -58,14 +58,14 @@ def test_mlx_lm_loads_it_and_predicts_like_the_source(llama: Path, converted: Co
     from mlx_lm.utils import load_model
 
     from citrate.formats.checks.divergence import mean_divergence
-    from citrate.formats.checks.reference import positions, source_logits
+    from citrate.formats.checks.reference import positions, source_outputs
 
     model = open_model(llama)
     artifact, _ = converted(model, "mlx:4bit")
     network, config = load_model(artifact)
     assert config["quantization"] == {"group_size": 64, "bits": 4, "mode": "affine"}
     parts = [np.array(network(mx.array([list(ids)])).astype(mx.float32))[0] for ids in positions(model)]
-    assert mean_divergence(source_logits(model), np.concatenate(parts)) < 0.2
+    assert mean_divergence(source_outputs(model), np.concatenate(parts)) < 0.2
 
 
 def test_the_index_and_the_configuration_are_those_of_mlx_lm(llama: Path, converted: Convert) -> None:

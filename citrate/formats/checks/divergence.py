@@ -1,4 +1,4 @@
-"""How much one model's predictions differ from another's."""
+"""How much one model's outputs differ from another's."""
 
 from __future__ import annotations
 
@@ -23,6 +23,21 @@ def mean_divergence(reference: NDArray[np.float32], other: NDArray[np.float32]) 
         q = _log_softmax(other[first : first + _ROWS])
         total += float((np.exp(p) * (p - q)).sum())
     return max(0.0, total / len(reference)) if np.isfinite(total) else float("nan")
+
+
+def farthest(reference: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """The largest cosine distance (1 - cosine) between vectors of the same text.
+
+    Args:
+        reference: vectors, texts x hidden size.
+        other: vectors of the same shape.
+    """
+    if reference.shape != other.shape:
+        return float("nan")
+    a, b = reference.astype(np.float64), other.astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    cosines = (a * b).sum(axis=1) / np.where(norms > 0, norms, np.nan)
+    return max(0.0, float((1 - cosines).max()))
 
 
 def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

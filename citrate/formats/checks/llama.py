@@ -20,10 +20,13 @@ _TIMEOUT_S = 3600
 _PASSED_ON = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH")
 
 
-def tokenize(path: Path, texts: Sequence[str], *, special: bool) -> list[list[int]]:
-    """Token ids of ``texts`` by the tokenizer inside a GGUF file; raises as ``logits`` does."""
-    answer: list[list[int]] = json.loads(_ask({"path": str(path), "texts": list(texts), "special": special}))
-    return answer
+def tokenize(path: Path, texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+    """Token ids of ``texts`` by the tokenizer inside a GGUF file, without and with what it puts around them.
+
+    Raises as ``logits`` does.
+    """
+    plain, special = json.loads(_ask({"path": str(path), "texts": list(texts)}))
+    return plain, special
 
 
 def logits(path: Path, sequences: Sequence[Sequence[int]], vocabulary: int) -> NDArray[np.float32]:
@@ -38,6 +41,22 @@ def logits(path: Path, sequences: Sequence[Sequence[int]], vocabulary: int) -> N
     if answer.size != vocabulary * sum(len(ids) for ids in sequences):
         raise FormatError(f"llama.cpp reads another vocabulary in {path.name} than its source has")
     return answer.reshape(-1, vocabulary)
+
+
+def vectors(path: Path, sequences: Sequence[Sequence[int]], pooling: int, width: int) -> NDArray[np.float32]:
+    """One vector for each of ``sequences`` by a GGUF file: sequences x ``width``; raises as ``logits`` does.
+
+    Args:
+        path: the file.
+        sequences: token ids.
+        pooling: llama.cpp's number of how a text's tokens become one vector.
+        width: the model's hidden size.
+    """
+    request = {"path": str(path), "sequences": [list(ids) for ids in sequences], "threads": default_threads()}
+    answer = np.frombuffer(_ask({**request, "pooling": pooling}), np.float32)
+    if answer.size != width * len(sequences):
+        raise FormatError(f"llama.cpp reads other vectors in {path.name} than its source has")
+    return answer.reshape(-1, width)
 
 
 def _ask(request: object) -> bytes:

@@ -43,6 +43,9 @@ if __name__ == "__main__":
             print(f"{counter.add():>4}: {line}")
 '''
 
+SENTENCES = tuple(sentence.strip() for sentence in ENGLISH.split(". ")[:12])
+"""What embedding models are measured on, one vector a sentence."""
+
 HOSTILE = (
     # whatever tokenizers are known to disagree on
     "",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, cast
 
+from citrate.core.canonical import Json
 from citrate.core.errors import BackendMissingError, FormatError
 from citrate.formats.checks.texts import HOSTILE
 from citrate.formats.documents import TOKENIZER_MAX_BYTES, inside, read_bounded
@@ -37,13 +39,22 @@ def tokenize(root: Path, texts: Sequence[str], *, special: bool = False) -> list
     return [tokenizer.encode(text, add_special_tokens=special).ids for text in texts]
 
 
+def tokenize_as(document: Mapping[str, Json], texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
+    """Token ids of ``texts`` by another tokenizer.json; raises as ``tokenize`` does."""
+    tokenizer = _parsed(json.dumps(document))
+    return [tokenizer.encode(text, add_special_tokens=special).ids for text in texts]
+
+
 @lru_cache(maxsize=4)
 def _load(root: Path, _changed_ns: int) -> _Tokenizer:
+    return _parsed(read_bounded(inside(root, "tokenizer.json"), TOKENIZER_MAX_BYTES).decode(errors="replace"))
+
+
+def _parsed(text: str) -> _Tokenizer:
     try:
         from tokenizers import Tokenizer
     except ModuleNotFoundError as error:
         raise BackendMissingError("comparing tokens needs tokenizers", hint="pip install 'citrate[gguf]'") from error
-    text = read_bounded(inside(root, "tokenizer.json"), TOKENIZER_MAX_BYTES).decode(errors="replace")
     try:
         return cast(_Tokenizer, Tokenizer.from_str(text))
     except Exception as error:

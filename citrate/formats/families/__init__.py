@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from citrate.formats.configuration import Config
-from citrate.formats.families import llama, mistral, qwen2, qwen3
+from citrate.formats.families import bert, llama, llava, mistral, qwen2, qwen3, sdxl, xlm_roberta
 from citrate.formats.families.family import Family
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FAMILIES: tuple[Family, ...] = tuple(module.FAMILY for module in (llama, mistral, qwen2, qwen3))
+FAMILIES: tuple[Family, ...] = tuple(
+    module.FAMILY for module in (llama, mistral, qwen2, qwen3, bert, xlm_roberta, llava, sdxl)
+)
 
 BY_CLASS: Mapping[str, Family] = {name: family for family in FAMILIES for name in family.class_names}
 """``architectures[0]`` of config.json -> the family."""

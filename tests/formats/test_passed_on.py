@@ -1,0 +1,167 @@
+"""LLaVA and Stable Diffusion XL: inspected, written as clean SafeTensors; every other variant refused with a reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from tiny_models import Convert
+
+from citrate.core.errors import FormatError, UnsupportedConversionError
+from citrate.core.records import Variant
+from citrate.formats import check, inspect, open_model, possible_variants, require_possible
+
+PARTS = {
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "vae": ["diffusers", "AutoencoderKL"],
+    "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+}
+
+
+def weights(path: Path, names: list[str], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    save_file({name: random.standard_normal((8, 16)).astype(np.float16) for name in names}, path)
+
+
+@pytest.fixture
+def sdxl(tmp_path: Path) -> Path:
+    """The folders of a Stable Diffusion XL, with two tensors in each network."""
+    root = tmp_path / "sdxl"
+    for part in PARTS:
+        (root / part).mkdir(parents=True)
+    index = {"_class_name": "StableDiffusionXLPipeline", "_diffusers_version": "0.35.0", "_name_or_path": "/home/me/x"}
+    index |= {**PARTS, "feature_extractor": [None, None], "force_zeros_for_empty_prompt": True}
+    (root / "model_index.json").write_text(json.dumps(index))
+    (root / "README.md").write_text("---\nlicense: openrail++\n---\n# A pipeline for tests\n")
+    for part in ("text_encoder", "text_encoder_2"):
+        names = ["text_model.embeddings.token_embedding.weight", "text_model.final_layer_norm.weight"]
+        weights(root / part / "model.safetensors", names, seed=len(part))
+        (root / part / "config.json").write_text(json.dumps({"model_type": "clip_text_model", "_name_or_path": "/a/b"}))
+    weights(root / "vae" / "diffusion_pytorch_model.safetensors", ["encoder.conv_in.weight"], seed=3)
+    weights(root / "vae" / "diffusion_pytorch_model.fp16.safetensors", ["encoder.conv_in.weight"], seed=3)
+    shards = {"conv_in.weight": "diffusion_pytorch_model-00001-of-00002.safetensors"}
+    shards |= {"conv_out.weight": "diffusion_pytorch_model-00002-of-00002.safetensors"}
+    for name, shard in shards.items():
+        weights(root / "unet" / shard, [name], seed=4)
+    document = {"metadata": {"total_size": 512, "path": "/home/me"}, "weight_map": shards}
+    (root / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(document))
+    for part in ("unet", "vae"):
+        (root / part / "config.json").write_text(json.dumps({"_class_name": PARTS[part][1]}))
+    (root / "scheduler" / "scheduler_config.json").write_text("{}")
+    (root / "tokenizer" / "vocab.json").write_text("{}")
+    (root / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
+    (root / "unet" / "pipeline.py").write_text("raise SystemExit('executed')")
+    return root
+
+
+def test_a_pipeline_is_inspected(sdxl: Path) -> None:
+    found = inspect(sdxl)
+    assert (found.architecture.name, found.architecture.class_name) == ("sdxl", "StableDiffusionXLPipeline")
+    assert (found.parameters, found.dtypes) == (7 * 128, ("F16",))
+    assert found.licence is not None
+    (finding,) = found.findings
+    assert "unet/pipeline.py" in finding
+    assert "vae/diffusion_pytorch_model.fp16.safetensors" in finding
+
+
+def test_a_pipeline_is_written_clean_with_every_part(sdxl: Path, converted: Convert) -> None:
+    model = open_model(sdxl)
+    path, _ = converted(model, "safetensors")
+    written = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+    assert written == set(model.files) | {"unet/diffusion_pytorch_model.safetensors.index.json"}
+    assert "vae/diffusion_pytorch_model.fp16.safetensors" not in written
+    assert "unet/pipeline.py" not in written
+    for shard in model.shards:
+        theirs, ours = load_file(sdxl / shard), load_file(path / shard)
+        assert all(np.array_equal(theirs[name], ours[name]) for name in theirs.keys() | ours.keys())
+    assert b"/home/me" not in b"".join(file.read_bytes() for file in path.rglob("*.json"))
+    assert open_model(path).files == model.files
+    tokens, outputs = check(model, Variant.parse("safetensors"), path)
+    assert (tokens.value, outputs.value) == ("not run", "not run")
+
+
+def test_weights_of_half_precision_get_the_name_that_loaders_look_for(sdxl: Path, converted: Convert) -> None:
+    (sdxl / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    path, _ = converted(open_model(sdxl), "safetensors")
+    assert (path / "vae" / "diffusion_pytorch_model.safetensors").exists()
+
+
+@pytest.mark.parametrize("variant", ["gguf:Q4_K_M", "mlx:4bit", "tensorrt_llm:fp8@sm90"])
+def test_a_pipeline_refuses_other_variants_with_a_reason(variant: str, sdxl: Path) -> None:
+    with pytest.raises(UnsupportedConversionError, match="pipelines that make pictures") as raised:
+        require_possible(open_model(sdxl), Variant.parse(variant))
+    assert raised.value.hint == "possible: safetensors"
+
+
+def _missing(root: Path) -> None:
+    for file in (root / "vae").iterdir():
+        file.unlink()
+    (root / "vae").rmdir()
+
+
+def _outside(root: Path) -> None:
+    _missing(root)
+    (root / "vae").symlink_to("/etc")
+
+
+def _pickled(root: Path) -> None:
+    for file in (root / "vae").glob("*.safetensors"):
+        file.rename(file.with_suffix(".bin"))
+
+
+def _index(root: Path) -> None:
+    path = root / "unet" / "diffusion_pytorch_model.safetensors.index.json"
+    path.write_text(path.read_text().replace("diffusion_pytorch_model-00001", "../vae/diffusion_pytorch_model-00001"))
+
+
+def _part(root: Path) -> None:
+    path = root / "model_index.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "../../etc": ["diffusers", "X"]}))
+
+
+def _nameless(root: Path) -> None:
+    (root / "model_index.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_missing, "part 'vae' is missing"),
+        (_outside, "part 'vae' is missing"),
+        (_pickled, "only pickled weights"),
+        (_index, "not a plain file name"),
+        (_part, "parts that no pipeline has"),
+        (_nameless, "does not say _class_name"),
+    ],
+)
+def test_a_damaged_pipeline_is_refused(damage: object, message: str, sdxl: Path) -> None:
+    damage(sdxl)  # type: ignore[operator]
+    with pytest.raises(FormatError, match=message):
+        open_model(sdxl)
+
+
+@pytest.mark.models
+def test_llava_is_passed_on(tmp_path: Path, converted: Convert) -> None:
+    import torch
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaNextConfig, LlavaNextForConditionalGeneration
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = LlamaConfig(vocab_size=128, **sizes)
+    vision = CLIPVisionConfig(image_size=28, patch_size=14, projection_dim=32, **sizes)
+    config = LlavaNextConfig(text_config=text, vision_config=vision, image_token_index=5)
+    torch.manual_seed(0)
+    LlavaNextForConditionalGeneration(config).to(torch.bfloat16).save_pretrained(tmp_path / "llava")
+    model = open_model(tmp_path / "llava")
+    assert (model.architecture.name, model.architecture.layers) == ("llava", 2)
+    assert [str(variant) for variant in possible_variants(model)] == ["safetensors"]
+    path, _ = converted(model, "safetensors")
+    assert (path / "model.safetensors").stat().st_size > 0
+    for variant, reason in (("gguf:Q8_0", "second file"), ("mlx:4bit", "no models that see")):
+        with pytest.raises(UnsupportedConversionError, match=reason):
+            require_possible(model, Variant.parse(variant))
