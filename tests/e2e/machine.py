@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +56,20 @@ class Machine:
             check=False,
         )
         return Result(done.returncode, done.stdout, done.stderr)
+
+    def answers(self, *arguments: str, typed: str) -> Result:
+        """Run a command on a terminal, where somebody types; both streams come back as ``out``."""
+        ours, its = os.openpty()
+        command = [sys.executable, "-m", "citrate.cli.main", *arguments]
+        process = subprocess.Popen(command, env=self.env, cwd=ROOT, stdin=its, stdout=its, stderr=its)
+        os.close(its)
+        os.write(ours, typed.encode())
+        shown = b""
+        with suppress(OSError):  # how a terminal ends on Linux
+            while piece := os.read(ours, 4096):
+                shown += piece
+        os.close(ours)
+        return Result(process.wait(100), shown.decode(), "")
 
     def gets(self, *arguments: str) -> dict[str, object]:
         """Run a command that must succeed, and read its JSON."""

@@ -46,6 +46,15 @@ def test_nothing_is_paid_twice(market: Market) -> None:
     assert shown["version"]["price_wei"] == PRICE_WEI
 
 
+def test_a_terminal_is_asked_before_anything_is_paid(market: Market) -> None:
+    buyer, at = market.visitor("buyer"), market.block()
+    refused = buyer.answers("access", "buy", market.priced, typed="n\n")
+    assert refused.code == 1 and "costs 0.01 ether" in refused.out and "not bought" in refused.out
+    assert market.block() == at
+    assert buyer.answers("access", "buy", market.priced, typed="y\n").code == 0
+    assert "Buy it?" not in buyer.answers("access", "buy", market.priced, typed="").out, "it is bought"
+
+
 def test_the_seller_takes_what_was_paid(market: Market) -> None:
     market.visitor("buyer").gets("access", "buy", market.priced)
     seller = market.machine

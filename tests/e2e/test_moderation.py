@@ -34,6 +34,8 @@ def test_a_case_from_the_report_to_the_removal(market: Market, juror: Machine, e
     unconfirmed = reporter.types("report", market.suspect, "--evidence", evidence, "--json")
     refuses(unconfirmed, 2, "ConfigError", "needs a bond of 0.05 ether")
     assert "--bond 0.05ether" in str(unconfirmed.error["hint"])
+    declined = reporter.answers("report", market.suspect, "--evidence", evidence, typed="n\n")
+    assert declined.code == 1 and "puts 0.05 ether at stake" in declined.out and "not reported" in declined.out
     case = reporter.gets("report", market.suspect, "--evidence", evidence, "--bond", "0.05ether")
     assert (case["case"], case["ref"], case["outcome"], case["quarantines"]) == (1, market.suspect, "open", False)
     assert reporter.gets("add", evidence, "--only-hash")["cid"] == case["evidence"]
