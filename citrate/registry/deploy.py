@@ -163,7 +163,7 @@ class Deployment:
         absent = self.missing()
         if absent:
             self._require_proxy(mend=self._local)
-        done = [self._create(name, senders[0]) for name in absent]
+        done = [sent for name in absent if (sent := self._create(name, senders[0]))]
         if absent and (lost := self.missing()):
             raise ChainError(f"{', '.join(lost)} did not arrive", hint="citrate deploy-contracts")
         pending: tuple[PendingCall, ...] = ()
@@ -175,8 +175,14 @@ class Deployment:
                 pending = (self._pending(),)
         return Deployed(self.authority, self.contracts, tuple(done), pending)
 
-    def _create(self, name: str, sender: Sender) -> Transaction:
-        return self._send(sender, name, PROXY, self._creation(name))
+    def _create(self, name: str, sender: Sender) -> Transaction | None:
+        """Create a contract; None if somebody else was faster, for whom it stands at the same address."""
+        try:
+            return self._send(sender, name, PROXY, self._creation(name))
+        except CitrateError:
+            if name in self.missing():
+                raise
+            return None
 
     def _send(self, sender: Sender, what: str, to: str, data: bytes) -> Transaction:
         tx_hash, gas_used = sender.send(to, data)

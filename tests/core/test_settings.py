@@ -82,3 +82,23 @@ def test_secrets_are_no_settings(tmp_path: Path) -> None:
     settings = load(tmp_path, CITRATE_PRIVATE_KEY="0x" + "11" * 32, CITRATE_KEY_PASSWORD="hunter2")
     assert "11" * 32 not in repr(settings)
     assert "hunter2" not in repr(settings.shown())
+
+
+def test_how_transactions_are_sent_and_who_governs_come_from_everywhere(tmp_path: Path) -> None:
+    assert load(tmp_path).shown()["confirmations"] == ("", "default")
+    toml = f'network = "base"\n[networks.base]\nauthority = "{ADDRESS}"\nconfirmations = 3\nmax_fee_gwei = 1.5'
+    settings = load(tmp_path, toml, CITRATE_FINALITY="safe", CITRATE_CONFIRMATIONS="12")
+    assert (settings.authority, settings.confirmations, settings.finality) == (ADDRESS, 12, "safe")
+    assert settings.max_fee_gwei == 1.5 and settings.origin["max_fee_gwei"].endswith("[networks.base]")
+    assert load(tmp_path, toml, {"authority": ADDRESS.lower()}).authority == ADDRESS.lower()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ['finality = "sure"', "confirmations = -1", "confirmations = true", "max_fee_gwei = -1", 'max_fee_gwei = "inf"',
+     'max_fee_gwei = "nan"', 'authority = "0x12"', "cache_max_gb = -2"],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_refused(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(ConfigError, match="is not valid") as error:
+        load(tmp_path, wrong)
+    assert error.value.exit_code == 2

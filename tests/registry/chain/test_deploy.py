@@ -217,6 +217,19 @@ def test_a_killed_deployment_is_resumed_and_sends_only_what_is_missing(bare: Anv
 
 
 @pytest.mark.servers
+def test_somebody_who_deploys_at_the_same_time_does_no_harm(bare: AnvilNode) -> None:
+    class Outrun(UnlockedSender):
+        """A sender ahead of whose every step somebody else sends the same."""
+
+        def send(self, to: str, data: bytes) -> tuple[str, int]:
+            super().send(to, data)
+            return super().send(to, data)
+
+    done = Deployment(bare.rpc, 31337, SAFE).run([Outrun(bare.rpc, ANVIL_ACCOUNT)])
+    assert done.transactions == () and done.contracts == stack.stack(SAFE) and len(done.pending) == 1
+
+
+@pytest.mark.servers
 @pytest.mark.parametrize("bare", [ELSEWHERE], indirect=True)
 def test_a_key_without_funds_deploys_nothing_and_a_funded_one_goes_on(bare: AnvilNode, tmp_path: Path) -> None:
     with pytest.raises(CitrateError, match="has 0 ETH"):
@@ -273,6 +286,32 @@ def test_the_script_deploys_and_prints_the_addresses(bare: AnvilNode, tmp_path: 
     assert SECRET[-8:] not in done.stdout + done.stderr + wrong.stderr
     listed = subprocess.run([*command[:2], *command[6:]], cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(listed.stdout) == json.loads(done.stdout)
+
+
+@pytest.mark.servers
+def test_the_command_tells_all_in_one_document_and_doctor_what_stands(bare: AnvilNode, tmp_path: Path) -> None:
+    def citrate(*arguments: str) -> tuple[int, dict]:
+        command = [sys.executable, "-m", "citrate.cli.main", *arguments, "--json", "--home", str(tmp_path)]
+        environment = {**os.environ, "CITRATE_RPC_URL": bare.url, "CITRATE_AUTHORITY": SAFE}
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        return done.returncode, json.loads(done.stdout)
+
+    code, plan = citrate("deploy-contracts", "--dry-run")
+    assert code == 0 and plan["dry_run"] and all(step["tx_hash"] is None for step in plan["transactions"])
+    code, document = citrate("deploy-contracts")
+    assert code == 0 and set(document) == {"contracts", "authority", "dry_run", "transactions", "pending"}
+    assert document["contracts"] == stack.stack(SAFE) and document["authority"] == checksum(SAFE)
+    assert {frozenset(sent) for sent in document["transactions"]} == {frozenset(("contract", "tx_hash", "gas_used"))}
+    (call,) = document["pending"]
+    assert call["from"] == checksum(SAFE) and call["data"].startswith("0x") and call["why"]
+    assert citrate("deploy-contracts")[1]["transactions"] == []
+    checks = {check["name"]: check for check in citrate("doctor")[1]["checks"]}
+    assert checks["contracts"]["ok"] and artifacts.MODERATION in checks["contracts"]["detail"]
+    bare.rpc.call("anvil_setCode", document["contracts"][artifacts.MODEL_ACCESS], "0x")
+    checks = {check["name"]: check for check in citrate("doctor")[1]["checks"]}
+    assert not checks["contracts"]["ok"] and checks["contracts"]["detail"].endswith("missing: ModelAccess")
+    code, refused = citrate("deploy-contracts", "--authority", "0x12")
+    assert code == 2 and "authority" in refused["error"]["message"]
 
 
 @pytest.mark.servers
