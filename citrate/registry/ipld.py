@@ -61,8 +61,7 @@ def _cids(value: Ipld) -> Iterator[Cid]:
 
 def _json(block: bytes, *, has_links: bool) -> Ipld:
     try:
-        document = json.loads(block.decode(), object_pairs_hook=_unique)
-        return _reserved(document, 0) if has_links else document
+        return _read(json.loads(block.decode(), object_pairs_hook=_unique), has_links, 0)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"no JSON document: {str(error)[:100]}") from error
 
@@ -74,17 +73,30 @@ def _unique(pairs: list[tuple[str, Ipld]]) -> dict[str, Ipld]:
     return document
 
 
-def _reserved(value: Ipld, depth: int) -> Ipld:
-    """Turn ``{"/": ...}`` into links and bytes."""
+def _read(value: Ipld, has_links: bool, depth: int) -> Ipld:
+    """Turn ``{"/": ...}`` into links and bytes; refuse text that UTF-8 cannot say.
+
+    Raises:
+        FormatError: nested too deep, or a reserved key with something else.
+        ValueError: half of a surrogate pair.
+    """
     if depth > dagcbor.DEPTH_MAX:
-        raise FormatError(f"DAG-JSON nested more than {dagcbor.DEPTH_MAX} deep")
+        raise FormatError(f"JSON nested more than {dagcbor.DEPTH_MAX} deep")
+    if isinstance(value, str):
+        value.encode()
     if isinstance(value, list):
-        return [_reserved(item, depth + 1) for item in value]
+        return [_read(item, has_links, depth + 1) for item in value]
     if not isinstance(value, dict):
         return value
-    if list(value) != ["/"]:
-        return {key: _reserved(item, depth + 1) for key, item in value.items()}
-    inside = value["/"]
+    if has_links and list(value) == ["/"]:
+        return _reserved(value["/"])
+    for key in value:
+        key.encode()
+    return {key: _read(item, has_links, depth + 1) for key, item in value.items()}
+
+
+def _reserved(inside: Ipld) -> Ipld:
+    """What stands under the key ``/``: a link, or bytes in base64."""
     if isinstance(inside, str):
         return Cid.parse(inside)
     data = inside.get("bytes") if isinstance(inside, dict) and len(inside) == 1 else None
@@ -92,5 +104,5 @@ def _reserved(value: Ipld, depth: int) -> Ipld:
         raise FormatError("DAG-JSON with a key '/' that is neither a link nor bytes")
     try:
         return base64.b64decode(data + "=" * (-len(data) % 4), validate=True)
-    except binascii.Error as error:
+    except (binascii.Error, ValueError) as error:
         raise FormatError("DAG-JSON with malformed bytes") from error

@@ -69,25 +69,30 @@ def _text(name: bytes, folder: str) -> str:
         raise FormatError(f"{folder} has a name that is not UTF-8") from error
 
 
-def directory_blocks(read: Read, cid: str, depth: int = 0) -> Iterator[tuple[str, bytes]]:
+def directory_blocks(read: Read, cid: str) -> Iterator[tuple[str, bytes]]:
     """The blocks of a folder itself: one, or all shards of a HAMT, depth first.
 
     Raises:
         NotFoundError: a block is not there.
-        FormatError: a block is malformed, or no folder.
+        FormatError: a block is malformed, or no folder; or a shard stands twice, which a name's hash rules out and
+            which would let a few blocks unfold without end.
     """
-    if Cid.parse(cid).codec != cids.DAG_PB or depth > _SHARD_DEPTH_MAX:
-        raise FormatError(f"{cid} is not a directory")
-    block = read(cid)
-    node = dagpb.decode(block)
-    kind = dagpb.decode_unixfs(node.data).kind
-    if kind != Kind.HAMT_SHARD and (depth or kind != Kind.DIRECTORY):
-        raise FormatError(f"{cid} is not a directory")
-    yield cid, block
-    if kind == Kind.HAMT_SHARD:
-        for link in node.links:
-            if is_shard_link(link.name):
-                yield from directory_blocks(read, str(Cid.decode(link.cid)), depth + 1)
+    seen: set[Cid] = set()
+    ahead = [(Cid.parse(cid), 0)]
+    while ahead:
+        at, depth = ahead.pop()
+        if at.codec != cids.DAG_PB or depth > _SHARD_DEPTH_MAX or at in seen:
+            raise FormatError(f"{cid} is not a directory")
+        seen.add(at)
+        block = read(str(at))
+        node = dagpb.decode(block)
+        kind = dagpb.decode_unixfs(node.data).kind
+        if kind != Kind.HAMT_SHARD and (depth or kind != Kind.DIRECTORY):
+            raise FormatError(f"{cid} is not a directory")
+        yield str(at), block
+        if kind == Kind.HAMT_SHARD:
+            below = [Cid.decode(link.cid) for link in node.links if is_shard_link(link.name)]
+            ahead.extend((shard, depth + 1) for shard in reversed(below))
 
 
 def content(read: Read, cid: str, start: int = 0, stop: int | None = None) -> Iterator[bytes]:

@@ -50,8 +50,15 @@ def car(request: Request, wanted: Wanted, found: Found, read: Read) -> Response:
     if headers.is_known(request, answer["Etag"]):
         return Response(status_code=304, headers=answer)
     if request.method == "HEAD":
-        return Response(headers=answer)
+        return _without_length(answer)
     return StreamingResponse(begun(cars.stream(read, found, shape)), headers=answer)
+
+
+def _without_length(answer: dict[str, str]) -> Response:
+    """The answer to HEAD where nobody knows how long the body would be."""
+    response = Response(headers=answer)
+    del response.headers["Content-Length"]
+    return response
 
 
 def default(request: Request, wanted: Wanted, found: Found, read: Read) -> Response:
@@ -120,7 +127,7 @@ def _listing(request: Request, wanted: Wanted, found: Found, read: Read) -> Resp
     answer = headers.of(wanted, found, "text/html", headers.page_etag("DirIndex", found.cid))
     answer |= {"Cache-Control": headers.LISTED, "Content-Security-Policy": pages.POLICY}
     if request.method == "HEAD":
-        return Response(headers=answer)
+        return _without_length(answer)
     return Response(pages.listing(wanted, found.cid, reader.entries(read, found.cid)), headers=answer)
 
 

@@ -19,7 +19,8 @@ from citrate.registry.paths import Entity, Read, find
 _UNFOLD_MAX = 2
 """A few blocks can name the same bytes over and over: more than this times the blocks' own bytes is not written out."""
 _FILES_PER_BLOCK_MAX = 4
-_ROOM = 1 << 16
+_FILES_ROOM = 4096
+_BYTES_ROOM = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def plain(read: Read, root: Cid, blocks: int, size_bytes: int) -> Plain | None:
     """
     if root.version != 1 or root.codec not in (cids.RAW, cids.DAG_PB) or root.hash_code != cids.SHA2_256:
         return None
-    search = _Search(read, _FILES_PER_BLOCK_MAX * blocks + _ROOM, _UNFOLD_MAX * size_bytes + _ROOM)
+    search = _Search(read, _FILES_PER_BLOCK_MAX * blocks + _FILES_ROOM, _UNFOLD_MAX * size_bytes + _BYTES_ROOM)
     try:
         if find(read, str(root)).is_directory:
             files = tuple(search.folder(root, ""))

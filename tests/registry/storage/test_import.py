@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import io
+import itertools
 import random
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from citrate.core.errors import CitrateError, FormatError, IntegrityError, NotFoundError, NotPermittedError
-from citrate.registry import car, dagcbor, dagpb
+from citrate.registry import car, dagcbor, dagpb, reader
 from citrate.registry import cid as cids
 from citrate.registry.cid import Cid
+from citrate.registry.paths import find
 from citrate.registry.store import Store
 from citrate.registry.store.importing import Imported, import_car
 from citrate.registry.varint import varint
 from tests.fixtures_kubo import KuboNode
 from tests.registry.storage.cars import Dag, section, version_2
 from tests.registry.storage.conftest import CHUNK, pattern
+
+counter = itertools.count()
 
 
 def take(store: Store, data: bytes, *, partial: bool = False) -> list[Imported]:
@@ -313,6 +320,30 @@ def test_a_few_blocks_that_unfold_to_exabytes_stay_a_few_blocks(store: Store, da
     assert store.verify() == []
 
 
+@pytest.mark.parametrize("name", ["..", ".", "/etc/passwd", "../../x", "a/b", "a\\b", "a\nb", "", "\udc80"])
+def test_names_that_lead_elsewhere_stay_names_in_a_block(name: str, store: Store, tmp_path: Path) -> None:
+    dag = Dag()
+    leaf = dag.raw(b"x")
+    links = [dagpb.Link(leaf.binary, name.encode(errors="surrogateescape"), 1)]
+    root = dag.put(cids.DAG_PB, dagpb.encode(links, dagpb.directory_data()))
+    before = sorted(tmp_path.iterdir())
+    (found,) = take(store, dag.car(root))
+    assert found.stored.blocks == 2
+    assert sorted(tmp_path.iterdir()) == sorted({*before, store.root})
+    assert [path.name for path in (store.root / "packs").iterdir()] == [found.stored.path.name]
+
+
+def test_a_sharded_folder_that_leads_to_itself_over_and_over_is_none(store: Store, dag: Dag) -> None:
+    at = dag.raw(b"x")
+    for _ in range(8):
+        links = [dagpb.Link(at.binary, b"%02X" % place, 1) for place in range(256)]
+        at = dag.put(cids.DAG_PB, dagpb.encode(links, dagpb.shard_data((1 << 256) - 1, 256)))
+    (found,) = take(store, dag.car(at))
+    assert found.stored.blocks == 9
+    with pytest.raises(FormatError, match="not a directory"):
+        reader.entries(store.block, str(at))
+
+
 def test_a_chain_of_blocks_as_deep_as_it_likes_is_followed(store: Store, dag: Dag) -> None:
     at = dag.raw(b"end")
     for _ in range(5000):
@@ -387,6 +418,31 @@ def test_a_kill_at_any_step_leaves_nothing_partial(
     assert b"".join(store.cat(str(root), "a")) == b"".join(pattern(5000, i) for i in range(50))
 
 
+def test_kills_at_random_moments_leave_nothing_partial_and_lose_nothing_reported(
+    tmp_path: Path, foreign: tuple[Path, Cid]
+) -> None:
+    path, root = foreign
+    moments, reported = random.Random(5), 0
+    for i in range(16):
+        store = Store(tmp_path / f"store-{i}")
+        process = start(store, path, 'print("ready", flush=True)')
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(moments.uniform(0, 0.08))
+        process.kill()
+        if process.communicate(timeout=30)[0].strip():
+            reported += 1
+            assert store.pins(str(root)) == ["test"]
+        assert [item.cid for item in store.ls()] in ([], [str(root)])
+        assert store.verify() == []
+        with path.open("rb") as stream:
+            import_car(store, stream, "test")
+        store.gc()
+        assert b"".join(store.cat(str(root), "a")) == b"".join(pattern(5000, i) for i in range(50))
+        assert len(list((store.root / "packs").iterdir())) == 1
+    assert reported < 16, "no kill came in time"
+
+
 def test_processes_that_import_the_same_end_with_one_copy(store: Store, foreign: tuple[Path, Cid]) -> None:
     path, root = foreign
     processes = [start(store, path) for _ in range(4)]
@@ -451,6 +507,52 @@ def test_what_kubo_adds_makes_the_round_trip_byte_for_byte(
     assert b"".join(store.cat(root, "weights.bin")) == pattern(3 * CHUNK + 17)
     assert b"".join(store.cat(root, "many/1234" + "n" * 180)) == b"617"
     assert root in kubo.ipfs("dag", "import", stdin=b"".join(store.export_car(root)))
+
+
+SIZES = [0, 1, 255, 256, 257, 256 * 5 - 1, 256 * 5 + 1, 256 * 25 + 1]
+names = st.text(st.sampled_from("az09._- ~#%&+'\"éЖ漢🍋"), min_size=1, max_size=20).filter(
+    lambda n: n not in (".", "..")
+)
+trees = st.recursive(
+    st.sampled_from(SIZES), lambda below: st.dictionaries(names, below, max_size=5), max_leaves=10
+).filter(lambda tree: isinstance(tree, dict))
+options = st.tuples(
+    st.sampled_from(("--cid-version=0", "--cid-version=1")), st.sampled_from(("--raw-leaves", "--raw-leaves=false")),
+    st.sampled_from(("--trickle=false", "--trickle")), st.sampled_from(("--max-file-links=5", "--max-file-links=174")),
+    st.sampled_from(("--max-directory-links=0", "--max-directory-links=3")),
+)  # fmt: skip
+
+
+def write(tree: object, path: Path, files: dict[str, bytes], name: str = "") -> None:
+    """Write a tree of sizes, and remember every file's bytes by its path."""
+    if isinstance(tree, int):
+        files[name] = pattern(tree, len(files))
+        path.write_bytes(files[name])
+        return
+    assert isinstance(tree, dict)
+    path.mkdir()
+    for below, inside in tree.items():
+        write(inside, path / below, files, f"{name}/{below}".lstrip("/"))
+
+
+@pytest.mark.servers
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+@given(tree=trees, chosen=options)
+def test_random_trees_of_any_shape_make_the_round_trip(
+    tree: object, chosen: tuple[str, ...], kubo: KuboNode, tmp_path: Path
+) -> None:
+    path, files = tmp_path / str(next(counter)), dict[str, bytes]()
+    write(tree, path, files)
+    root = kubo.ipfs("add", "-rQ", "--hidden", "--chunker=size-256", *chosen, str(path))
+    exported = kubo.ipfs_bytes("dag", "export", root)
+    store = Store(tmp_path / f"store-{path.name}")
+    take(store, exported)
+    assert b"".join(store.export_car(root)) == exported
+    for name, content in files.items():
+        assert b"".join(store.cat(root, name)) == content
+        middle = len(content) // 2
+        found = find(store.block, root, name)
+        assert b"".join(reader.content(store.block, found.cid, middle, middle + 3)) == content[middle : middle + 3]
 
 
 @pytest.mark.servers
