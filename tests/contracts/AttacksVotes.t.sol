@@ -177,6 +177,13 @@ contract AttacksVotesTest is MoneyTest {
         requireOutcome(id, IModeration.Outcome.Upheld);
     }
 
+    function testStakeOfTheReportsBlockDoesNotRaiseTheQuorum() public {
+        stake(publisher, 100_000 ether);
+        uint256 id = report(priced);
+        eq(moderation.getCase(id).totalStakeWei, 100 ether);
+        eq(moderation.getCase(id).quorumWei, 20 ether);
+    }
+
     function testStakeThatComesLaterDoesNotRaiseTheQuorum() public {
         uint256 id = report(priced);
         stake(publisher, 100_000 ether);
