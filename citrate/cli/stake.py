@@ -60,7 +60,7 @@ def show(
 
 def _show(moderation: Moderation, account: str, **more: object) -> None:
     stake, bonds_wei, now = moderation.stake_of(account), moderation.credit_of(account), moderation.now()
-    locked = stake.locked_until > now
+    locked = stake.locked_until >= now
     document: dict[str, object] = {
         "account": account,
         "stake_wei": stake.amount_wei,
