@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from citrate.core.errors import ChainError, FormatError
+from citrate.core.records import Status
 from citrate.registry import cid
 from citrate.registry.abi_codec import Argument, Frame, encode_call
 from citrate.registry.artifacts import MODERATION, POLICY
@@ -58,6 +59,13 @@ class Case:
         """Whether an open case keeps its subject quarantined now."""
         enough = self.for_removal_wei >= self.quarantine_at_wei and self.for_removal_wei > self.against_wei
         return self.outcome is Outcome.OPEN and enough
+
+    @property
+    def status(self) -> Status:
+        """What the case makes of its subject, if it is its newest one."""
+        if self.outcome is Outcome.OPEN:
+            return Status.QUARANTINED if self.quarantines else Status.FLAGGED
+        return Status.REMOVED if self.outcome is Outcome.UPHELD else Status.ACTIVE
 
 
 @dataclass(frozen=True)

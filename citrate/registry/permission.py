@@ -21,8 +21,8 @@ DEPRECATED, QUARANTINED = "deprecated", "quarantined"
 ALLOWED = (DEPRECATED, QUARANTINED)
 """What ``allow`` may hold. ``quarantined`` lets pass what was removed, too: removed bytes are as public as others."""
 
-_LONGEST_LINEAGE = 4
-"""A merged version, a version it was merged on, and what that was merged on in turn: as far as a status reaches."""
+_LONGEST_LINEAGE = 3
+"""A LoRA, its base, and what that was merged on: as far as a status reaches (`ILoRARegistry.statusOf`)."""
 _NO_BASE = "0x" + "0" * 64
 
 
@@ -55,9 +55,9 @@ def require_standing(session: Session, id_: str, label: str, status: Status | No
     Raises:
         NotPermittedError: it is; the message names the case.
     """
-    if status in (None, Status.ACTIVE):
+    if status is None or status is Status.ACTIVE:
         return
-    case, about = _case_behind(session, id_)
+    case, about = _case_behind(session, id_, status)
     where = f"case {case.number}" if case else "its case has just ended"
     base = "" if about == id_ else " because of what it is built on"
     if status is Status.FLAGGED:
@@ -96,10 +96,9 @@ def require_access(session: Session, record: VersionRecord) -> None:
         raise NotPermittedError(f"{price}, and {account} has no access", hint=buy)
 
 
-def _case_behind(session: Session, id_: str) -> tuple[Case | None, str]:
+def _case_behind(session: Session, id_: str, status: Status) -> tuple[Case | None, str]:
     """The case that gives an id its status, its own or one of what it is built on; and which of them that is."""
     # not at the top: a version that nobody reported, which is the rule, needs none of it
-    from citrate.registry.cases import Outcome
     from citrate.registry.lora_views import base_of
     from citrate.registry.moderation import Moderation
 
@@ -108,7 +107,7 @@ def _case_behind(session: Session, id_: str) -> tuple[Case | None, str]:
     at = id_
     for _ in range(_LONGEST_LINEAGE):
         case = moderation.newest(at)
-        if case and case.outcome in (Outcome.OPEN, Outcome.UPHELD):
+        if case and case.status is status:
             return case, at
         base = session.chain.read_if_there(base_of(at), block)
         if base in (None, _NO_BASE):

@@ -357,9 +357,12 @@ def test_an_adapter_is_reported_like_a_version(juror: Actor, reporter: Actor, pu
 
 def test_an_adapter_is_refused_with_its_base(report: Report, juror: Actor, publisher: Actor, ref: str) -> None:
     publisher.loras.register(publisher.signer(), lora_of(publisher.resolve(ref)))
+    adapter = f"{publisher.address_of('me')}/tiny-lora"
     juror.moderation.vote(report.case, remove=True)
+    own = juror.moderation.report(juror.moderation.subject(adapter), OTHER_EVIDENCE, BOND)
+    assert own.case.number == 2
     with pytest.raises(NotPermittedError, match="is quarantined because of what it is built on: case 1"):
-        juror.pull(f"{publisher.address_of('me')}/tiny-lora")
+        juror.pull(adapter)  # and not because of case 2, which only flags it
     with pytest.raises(NotPermittedError):
         publisher.loras.register(publisher.signer(), lora_of(publisher.resolve(ref), "another"))
 
