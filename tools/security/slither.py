@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,30 +38,41 @@ class Finding:
     impact: str = ""
     text: str = ""
 
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.check, self.where
+
+@dataclass(frozen=True)
+class Accepted:
+    """An entry of triage.toml: findings of one check in one function, or of one wording."""
+
+    check: str
+    where: str
+    text: str
+
+    def covers(self, finding: Finding) -> bool:
+        if finding.check != self.check:
+            return False
+        return finding.where == self.where if self.where else re.search(self.text, finding.text) is not None
 
 
 def main() -> int:
     accepted = _accepted()
     found = sorted(_found())
-    open_findings = [f for f in found if f.impact in FAILING and f.key not in accepted]
-    stale = sorted(accepted - {f.key for f in found})
+    failing = [f for f in found if f.impact in FAILING]
+    open_findings = [f for f in failing if not any(a.covers(f) for a in accepted)]
+    stale = [a for a in accepted if not any(a.covers(f) for f in found)]
     for finding in open_findings:
         print(f"{finding.impact}: {finding.check} in {finding.where}\n  {finding.text}", file=sys.stderr)
-    for check, where in stale:
-        print(f"accepted, but no longer found: {check} in {where}; take it out of triage.toml", file=sys.stderr)
-    low = sum(f.impact not in FAILING for f in found)
-    print(f"slither: {len(open_findings)} open of medium or high impact, {len(accepted)} accepted, {low} of low impact")
+    for entry in stale:
+        print(f"triage.toml accepts what is not found: {entry.check} in {entry.where or entry.text}", file=sys.stderr)
+    counts = f"{len(open_findings)} open, {len(failing) - len(open_findings)} accepted"
+    print(f"slither: of medium or high impact {counts}; {len(found) - len(failing)} of low impact")
     return 1 if open_findings or stale else 0
 
 
-def _accepted() -> set[tuple[str, str]]:
+def _accepted() -> list[Accepted]:
     entries = tomllib.loads(TRIAGE.read_text())["accepted"]
     if not all(entry["reason"].strip() for entry in entries):
         raise SystemExit("triage.toml: every accepted finding needs a reason")
-    return {(entry["check"], entry["where"]) for entry in entries}
+    return [Accepted(entry["check"], entry.get("where", ""), entry.get("text", "")) for entry in entries]
 
 
 def _found() -> list[Finding]:
