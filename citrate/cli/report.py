@@ -25,13 +25,14 @@ def report(
     Example: citrate report 0xf39F.../tiny-llama@1.0.0 --evidence ./backdoor.md --bond 0.05ether
     """
     agreed = None if bond is None else amounts.parse(bond, "bond")
-    evidences.path_of(evidence)  # before anybody is asked for money
+    path = evidences.path_of(evidence)  # before anybody is asked for money
     moderation = context.registry().moderation
     subject = moderation.subject(ref)
     if agreed is None:
         agreed = _asked(subject.label, moderation.bond(subject))
     done = moderation.report(subject, evidence, agreed)
-    context.talk(f"case {done.case.number}: only this machine may have the evidence; next: citrate gateway")
+    if path is not None:
+        context.talk(f"case {done.case.number}: only this machine may have the evidence; next: citrate gateway")
     cases.emit(moderation, done.case, subject.label, tx_hash=done.receipt.tx_hash, gas_used=done.receipt.gas_used)
 
 

@@ -189,7 +189,7 @@ class Session:
         if not ADDRESS_PATTERN.fullmatch(address):
             known = ", ".join([ME, *self.settings.addresses])
             raise ConfigError(
-                f"publisher {who!r} is neither an address nor in the address book",
+                f"{who!r} is neither an address nor in the address book",
                 hint=f"known: {known}; others: [addresses] in citrate.toml",
             )
         if address not in (address.lower(), ids.checksum(address)):

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from citrate.core.amounts import ether
 from citrate.core.errors import CitrateError
 from citrate.core.records import Status
 from citrate.registry.abi_codec import Frame
+from citrate.registry.ids import checksum
 
 PAYLOAD = "this is a fault of the program that packed the payload"
 AGAIN = "run it again; if it stays, set another rpc_url"
@@ -53,7 +55,7 @@ def arguments(signature: str, data: bytes) -> list[str | Number]:
 
 def _argument(frame: Frame, place: int, kind: str) -> str | Number:
     if kind == "address":
-        return frame.address(place)
+        return checksum(frame.address(place))
     if kind == "string":
         return frame.text(place)
     return Number(frame.number(place)) if kind.startswith(("uint", "int")) else frame.word(place)
@@ -72,7 +74,7 @@ def _status(number: int) -> str:
 
 
 _UNITS: Mapping[str, Callable[[int], str]] = {
-    "ether": lambda wei: f"{wei / 10**18:.6g} ether",
+    "ether": ether,
     "time": _time,
     "percent": lambda basis_points: f"{basis_points / 100:g} %",
     "status": _status,
