@@ -23,9 +23,9 @@ from citrate.registry.session import ME, Session
 if TYPE_CHECKING:
     from citrate.inference.run import Generation
     from citrate.registry.access import Access
-    from citrate.registry.adapters import Registered
     from citrate.registry.chain import AliasChange, Receipt
     from citrate.registry.changes import ChangeCursor, Proved
+    from citrate.registry.lora_publishing import Registered
     from citrate.registry.moderation import Moderation
     from citrate.registry.publishing import Published
     from citrate.registry.queries import ModelSummary
@@ -381,11 +381,11 @@ class Registry(Session):
             NotPermittedError: the base takes no adapters, or none of the active key's.
             AlreadyExistsError: an adapter of this name and version stands with other bytes.
         """
-        from citrate.registry import adapters
+        from citrate.registry import lora_publishing
 
         told = training or Training()
-        request = adapters.Request(Path(source), base, name, version, licence, steps, told)
-        return adapters.register(self, request, dry_run=dry_run, progress=progress or _unwatched)
+        request = lora_publishing.Request(Path(source), base, name, version, licence, steps, told)
+        return lora_publishing.register(self, request, dry_run=dry_run, progress=progress or _unwatched)
 
     def changes(self, contract: str, *, cursor: ChangeCursor | None = None, tag: str = "") -> Proved:
         """Every change of a contract that its records do not tell, proved whole at one block.

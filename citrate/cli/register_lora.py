@@ -10,7 +10,7 @@ import typer
 from citrate.cli import arguments, context, progress
 from citrate.cli.sizes import human_size
 from citrate.core.adapters import SAFETENSORS, Training
-from citrate.registry.adapters import Registered
+from citrate.registry.lora_publishing import Registered
 
 app = context.new_app()
 

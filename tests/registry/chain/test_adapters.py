@@ -19,6 +19,7 @@ from citrate.core.errors import (
     StoreError,
 )
 from citrate.registry import adapters
+from citrate.registry.lora_publishing import Registered
 from citrate.registry.sources import ByteStream, MissingError, NoStreamError, Source, StoreSource
 from citrate.registry.store import Store
 from tests.adapter_dirs import LAYERS, lora_tensors, write_adapter
@@ -57,7 +58,7 @@ def stranger(anvil: AnvilNode, publisher: Actor, base: str, tmp_path: Path) -> A
     return user
 
 
-def register(user: Actor, folder: Path, base: str, name: str = "tiny-lora", **more: object) -> adapters.Registered:
+def register(user: Actor, folder: Path, base: str, name: str = "tiny-lora", **more: object) -> Registered:
     return user.register_lora(folder, base=base, name=name, licence="apache-2.0", **more)  # type: ignore[arg-type]
 
 
