@@ -27,11 +27,11 @@ from citrate.formats.documents import read_optional
 from citrate.formats.gguf_file import GgufValue, Kind, array
 from citrate.formats.tokenizer_files import chat_template, tokenizer_document
 from citrate.formats.vocabulary_ends import Ends, ends_of
-from citrate.formats.vocabulary_tokens import Deviation, Lexicon
+from citrate.formats.vocabulary_tokens import Deviation, Lexicon, TokenizerSource
 
 _SPECIALS = {"bos": "bos", "eos": "eos", "unk": "unknown", "sep": "seperator", "pad": "padding", "mask": "mask"}
 """llama.cpp's own spelling; it has no ``cls``."""
-_Reader: TypeAlias = Callable[[Mapping[str, Json], Mapping[str, Json], Config], Lexicon]
+_Reader: TypeAlias = Callable[[TokenizerSource, Config], Lexicon]
 _READERS: Mapping[str, _Reader] = {
     "BPE": vocabulary_bpe.read,
     "SentencePiece": vocabulary_spm.read,
@@ -88,8 +88,8 @@ def read_vocabulary(root: Path, config: Config) -> Vocabulary:
         raise UnsupportedConversionError(f"its tokenizer is a {kind!r:.40}, which citrate does not write into GGUF")
     settings = read_optional(root, "tokenizer_config.json", 4 << 20) or {}
     older = read_optional(root, "special_tokens_map.json", 4 << 20) or {}
-    lexicon = _READERS[kind](document, settings, config)
-    return Vocabulary(lexicon, ends_of(document, {**older, **settings}, config), chat_template(root))
+    source = TokenizerSource(root, document, {**older, **settings})
+    return Vocabulary(_READERS[kind](source, config), ends_of(document, source.settings, config), chat_template(root))
 
 
 def deviation(root: Path) -> Deviation | None:

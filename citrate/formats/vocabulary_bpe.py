@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from citrate.core.canonical import Json
 from citrate.core.errors import FormatError, UnsupportedConversionError
 from citrate.formats.configuration import Config
-from citrate.formats.vocabulary_tokens import Lexicon, TokenTable, added_tokens
+from citrate.formats.vocabulary_tokens import Lexicon, TokenizerSource, TokenTable, added_tokens
 
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -29,8 +29,9 @@ _PRE: Mapping[tuple[str, bool], str] = {
 }
 
 
-def read(document: Mapping[str, Json], settings: Mapping[str, Json], config: Config) -> Lexicon:  # noqa: ARG001
+def read(source: TokenizerSource, config: Config) -> Lexicon:
     """The tokens and merges; raises as ``read_vocabulary`` does."""
+    document = source.document
     model = document["model"]
     assert isinstance(model, dict)
     table = TokenTable(config.vocab_size)

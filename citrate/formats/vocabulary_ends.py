@@ -38,8 +38,8 @@ def ends_of(document: Mapping[str, Json], settings: Mapping[str, Json], config: 
     return Ends(_ids(document, contents, config), added)
 
 
-def _apply(step: Mapping[str, Json], contents: Mapping[str, str], added: dict[str, bool]) -> None:
-    """What one step of the post-processor says about the ends."""
+def _apply(step: Mapping[str, Json], contents: dict[str, str], added: dict[str, bool]) -> None:
+    """What one step of the post-processor says about the ends; a token that nothing else names is named by it."""
     kind = step.get("type")
     if kind == "ByteLevel":
         added.setdefault("bos", False)
@@ -50,6 +50,7 @@ def _apply(step: Mapping[str, Json], contents: Mapping[str, str], added: dict[st
         single, pair = _pieces(step.get("single")), _pieces(step.get("pair"))
         first = single[0] if len(single) > 1 else ""
         last = single[-1] if len(single) > 1 else ""
+        contents["bos"], contents["eos"] = contents["bos"] or first, contents["eos"] or last
         if first:
             added["bos"] = first in (contents["bos"], contents["cls"])
         if last:

@@ -13,7 +13,8 @@ from citrate.core.errors import UnsupportedConversionError
 from citrate.formats import vocabulary_bpe
 from citrate.formats.configuration import Config
 from citrate.formats.gguf_file import GgufValue, Kind
-from citrate.formats.vocabulary_tokens import AddedToken, Deviation, Lexicon, TokenKind, TokenTable, added_tokens
+from citrate.formats.sentencepiece_file import read_scores
+from citrate.formats.vocabulary_tokens import Deviation, Lexicon, TokenizerSource, TokenKind, TokenTable, added_tokens
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _SPACE = "\u2581"  # how SentencePiece writes a space
@@ -22,8 +23,9 @@ _PREPEND: Json = {"type": "Prepend", "prepend": _SPACE}
 _ADDED_SCORE, _UNUSED_SCORE = -1000.0, -10000.0  # what llama.cpp's converter gives them
 
 
-def read(document: Mapping[str, Json], settings: Mapping[str, Json], config: Config) -> Lexicon:
+def read(source: TokenizerSource, config: Config) -> Lexicon:
     """The tokens with scores; raises as ``read_vocabulary`` does."""
+    document, settings = source.document, source.settings
     model = document["model"]
     assert isinstance(model, dict)
     table, added = TokenTable(config.vocab_size), added_tokens(document)
@@ -38,33 +40,35 @@ def read(document: Mapping[str, Json], settings: Mapping[str, Json], config: Con
         if token.content == model.get("unk_token") and token.index not in stated:
             table.kinds[token.index] = TokenKind.UNKNOWN
     table.require_distinct()
-    scores = _scores(table, vocabulary_bpe.merges_of(model), added, stated)
+    scores = _scores(table, vocabulary_bpe.merges_of(model), read_scores(source.root))
+    for token in added:
+        if token.index in stated:
+            scores[token.index] = _ADDED_SCORE
     space = space_in_front(document)
     explicit = isinstance(settings.get("add_prefix_space"), bool) or not space
     before = {"tokenizer.ggml.add_space_prefix": GgufValue(Kind.BOOL, space)} if explicit else {}
-    return Lexicon("llama", tuple(table.tokens), tuple(table.kinds), scores=scores, before=before)
+    return Lexicon("llama", tuple(table.tokens), tuple(table.kinds), scores=tuple(scores), before=before)
 
 
-def _scores(
-    table: TokenTable, merges: Sequence[str], added: Sequence[AddedToken], stated: set[int]
-) -> tuple[float, ...]:
-    """A score for every token: minus its place in the vocabulary, as SentencePiece numbers what it learns.
+def _scores(table: TokenTable, merges: Sequence[str], pieces: Sequence[tuple[str, float]]) -> list[float]:
+    """A score for every token: SentencePiece's own, where tokenizer.model has the same tokens.
 
-    Where the vocabulary is in another order than the merges, minus the rank of the first merge that yields the token.
+    Else minus its place in the vocabulary, as SentencePiece numbers what it learns; and where the vocabulary is in
+    another order than the merges, minus the rank of the first merge that yields the token.
     """
+    scores = [_UNUSED_SCORE if kind is TokenKind.UNUSED else 0.0 for kind in table.kinds]
     normal = [index for index, kind in enumerate(table.kinds) if kind is TokenKind.NORMAL]
+    own = {index: score for index, (text, score) in enumerate(pieces[: len(scores)]) if table.tokens[index] == text}
+    if all(index in own for index in normal):
+        return [own.get(index, score) for index, score in enumerate(scores)]
     ranks: dict[str, int] = {}
     for rank, merge in enumerate(merges, start=1):
         ranks.setdefault(merge.replace(" ", "", 1), rank)
     merged = [ranks[table.tokens[index]] for index in normal if table.tokens[index] in ranks]
-    scores = [_UNUSED_SCORE if kind is TokenKind.UNUSED else 0.0 for kind in table.kinds]
     in_order = merged == sorted(merged)
     for index in normal:
         scores[index] = -float(index - normal[0]) if in_order else -float(ranks.get(table.tokens[index], 0))
-    for token in added:
-        if token.index in stated:
-            scores[token.index] = _ADDED_SCORE
-    return tuple(scores)
+    return scores
 
 
 def space_in_front(document: Mapping[str, Json]) -> bool:

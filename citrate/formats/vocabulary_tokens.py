@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 
 from citrate.core.canonical import Json
 from citrate.core.errors import FormatError, UnsupportedConversionError
@@ -26,6 +27,17 @@ class TokenKind(IntEnum):
     USER_DEFINED = 4
     UNUSED = 5
     BYTE = 6
+
+
+@dataclass(frozen=True)
+class TokenizerSource:
+    """The files that a tokenizer is read from."""
+
+    root: Path
+    document: Mapping[str, Json]
+    """tokenizer.json."""
+    settings: Mapping[str, Json]
+    """tokenizer_config.json over special_tokens_map.json."""
 
 
 @dataclass(frozen=True)

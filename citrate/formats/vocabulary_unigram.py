@@ -11,14 +11,15 @@ from citrate.core.errors import FormatError, UnsupportedConversionError
 from citrate.formats.configuration import Config
 from citrate.formats.families.encoder import segments
 from citrate.formats.gguf_file import GgufValue, Kind, array
-from citrate.formats.vocabulary_tokens import Lexicon, TokenKind, TokenTable, added_tokens, token_id
+from citrate.formats.vocabulary_tokens import Lexicon, TokenizerSource, TokenKind, TokenTable, added_tokens, token_id
 
 _SPACE = "\u2581"
 _UNUSED_SCORE = -10000.0  # what llama.cpp's converter gives them
 
 
-def read(document: Mapping[str, Json], settings: Mapping[str, Json], config: Config) -> Lexicon:  # noqa: ARG001
+def read(source: TokenizerSource, config: Config) -> Lexicon:
     """The tokens with scores; raises as ``read_vocabulary`` does."""
+    document = source.document
     model = document["model"]
     assert isinstance(model, dict)
     if model.get("byte_fallback"):

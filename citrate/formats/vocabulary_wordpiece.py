@@ -9,14 +9,15 @@ from citrate.core.errors import UnsupportedConversionError
 from citrate.formats.configuration import Config
 from citrate.formats.families.encoder import segments
 from citrate.formats.gguf_file import GgufValue, Kind
-from citrate.formats.vocabulary_tokens import Deviation, Lexicon, TokenKind, TokenTable, added_tokens
+from citrate.formats.vocabulary_tokens import Deviation, Lexicon, TokenizerSource, TokenKind, TokenTable, added_tokens
 
 _LIMIT, _TEXT_MAX = "max_input_chars_per_word", 1 << 20
 _SPACE, _INSIDE = "\u2581", "##"
 
 
-def read(document: Mapping[str, Json], settings: Mapping[str, Json], config: Config) -> Lexicon:  # noqa: ARG001
+def read(source: TokenizerSource, config: Config) -> Lexicon:
     """The tokens; raises as ``read_vocabulary`` does."""
+    document = source.document
     model, normalizer = document["model"], document.get("normalizer")
     assert isinstance(model, dict)
     if model.get("continuing_subword_prefix", _INSIDE) != _INSIDE:

@@ -110,7 +110,7 @@ def sentencepiece_bpe(root: Path, *, controls: tuple[str, ...] = (), scheme: str
         for cut in range(1, len(token))
         if token[:cut] in vocabulary and token[cut:] in vocabulary
     ]
-    merges = sorted(halves, key=lambda pair: (-scores[pair[0] + pair[1]], -len(pair[0])))
+    merges = sorted(halves, key=lambda pair: (scores[pair[0] + pair[1]], len(pair[0]), len(pair[1])), reverse=True)
     _save_llama_tokenizer(root, vocabulary, merges, ("<unk>", "<s>", "</s>", *controls), scheme)
     return len(vocabulary)
 
