@@ -7,6 +7,7 @@ Each action is written into the home's outbox before it leaves (`citrate.registr
 from __future__ import annotations
 
 import contextlib
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,8 +28,10 @@ from citrate.registry.rpc import Call, JsonRpc, RpcError
 if TYPE_CHECKING:
     from citrate.registry.signer import Signer
 
-_NONCES = 8
+_NONCES = 32
 """How often other programs may take the nonce of an action before it is given up."""
+_SPREAD_MS = 1000
+"""After that a pause of up to so long, so that programs that lost together do not ask together again."""
 _CLAIMED_FOR_S = 3600.0
 """So long after a command was cut off, the same command tells what became of it; later it means to do it again."""
 
@@ -141,6 +144,7 @@ class TransactionSender:
             except NonceTakenError:
                 entry.remove()
                 entry = None
+                time.sleep(secrets.randbelow(_SPREAD_MS) / 1000)
             except BaseException:
                 entry.release()
                 raise
