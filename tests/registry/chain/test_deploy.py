@@ -156,6 +156,18 @@ def test_what_only_the_authority_may_send_is_told_and_picked_up_later(bare: Anvi
 
 
 @pytest.mark.servers
+def test_moderation_that_the_timelock_ended_is_not_begun_again(bare: AnvilNode, tmp_path: Path) -> None:
+    done = deploy_locally(bare.rpc)
+    timelock, policy = done.contracts[artifacts.TIMELOCK], done.contracts[artifacts.POLICY]
+    bare.rpc.call("anvil_impersonateAccount", timelock)
+    bare.rpc.call("anvil_setBalance", timelock, hex(10**18))
+    ended = "0x" + encode_call("appoint(address)", "0x" + "0" * 40).hex()
+    bare.rpc.call("eth_sendTransaction", {"from": timelock, "to": policy, "data": ended})
+    assert int(appointed(bare, done), 16) == 0
+    assert deploy(bare, tmp_path) == replace(done, transactions=())
+
+
+@pytest.mark.servers
 @pytest.mark.parametrize("bare", [ELSEWHERE], indirect=True)
 def test_without_an_authority_nothing_is_sent(bare: AnvilNode, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nobody is named") as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from citrate.core.errors import ConfigError, UnavailableError
-from citrate.registry import artifacts, compiler, deployments
+from citrate.registry import artifacts, deployments
 from citrate.registry.compiler import Compiled, Compiler
 from citrate.registry.deployers import deploy_locally
 from citrate.registry.rpc import unhex
@@ -148,10 +148,21 @@ def test_a_compiler_that_fails_is_told(tmp_path: Path) -> None:
 
 
 def test_without_a_compiler_the_way_to_get_one_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "_candidates", lambda _: iter([tmp_path / "none"]))
+    monkeypatch.setenv("PATH", str(tmp_path))  # neither node nor solc
+    monkeypatch.setenv("SOLCX_BINARY_PATH", str(tmp_path))
     with pytest.raises(UnavailableError, match="none is installed") as error:
         Compiler()
     assert error.value.exit_code == 5 and "install_solc('0.8.37')" in error.value.hint
+
+
+def test_an_installed_compiler_of_the_version_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = artifacts.load(artifacts.POLICY).compiler
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    monkeypatch.setenv("SOLCX_BINARY_PATH", str(tmp_path))
+    for name, told in (("solc-v0.8.37", "0.8.37+commit.00000000"), ("solc", version)):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho 'Version: {told}.Linux.g++'\n")
+        (tmp_path / name).chmod(0o755)
+    assert Compiler().path == tmp_path / "solc"  # the same number of another commit is another compiler
 
 
 # ---------------------------------------------------------------------- the command
