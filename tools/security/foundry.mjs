@@ -41,6 +41,7 @@ const { status, error } = spawnSync(command[0], command.slice(1), {
     FOUNDRY_GAS_LIMIT: "9223372036854775807", // a test may use more than a block: Hardhat's runner has no limit either
     FOUNDRY_OUT: join(home, "out"),
     FOUNDRY_CACHE_PATH: join(home, "cache"),
+    FOUNDRY_CONFIG: join(ROOT, "tools/security/foundry.toml"),
     FOUNDRY_LINT_LINT_ON_BUILD: "false",
     FOUNDRY_FUZZ_SEED: "0xc174a7e",
     ...pipeline,
