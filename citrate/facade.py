@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +21,9 @@ from citrate.registry.session import ME, Session
 
 if TYPE_CHECKING:
     from citrate.inference.run import Generation
-    from citrate.registry.access import Access
     from citrate.registry.chain import AliasChange, Receipt
     from citrate.registry.changes import ChangeCursor, Proved
     from citrate.registry.lora_publishing import Registered
-    from citrate.registry.moderation import Moderation
     from citrate.registry.publishing import Published
     from citrate.registry.queries import ModelSummary
     from citrate.registry.retrieve import FileVerdict, Pulled
@@ -40,22 +37,6 @@ class Registry(Session):
     def open(cls, **settings: object) -> Registry:
         """A registry with the given settings; what is not given comes from the environment and `citrate.toml`."""
         return cls(Settings.load(settings))
-
-    # ------------------------------------------------------------------ access and moderation
-
-    @cached_property
-    def access(self) -> Access:
-        """Prices, purchases, and what sellers are owed."""
-        from citrate.registry.access import Access
-
-        return Access(self)
-
-    @cached_property
-    def moderation(self) -> Moderation:
-        """Reports, votes, stakes and bonds, with the contract that is appointed."""
-        from citrate.registry.moderation import Moderation
-
-        return Moderation(self)
 
     # ------------------------------------------------------------------ reading
 
@@ -277,22 +258,9 @@ class Registry(Session):
             NotFoundError: a variant is not in the store.
             IntegrityError: the node reports another CID than ours.
         """
-        from citrate.registry.kubo import Kubo
-        from citrate.registry.manifest import cid_of
+        from citrate.registry.pushing import push
 
-        named = self.reference(ref)
-        record = self.find(named)
-        if isinstance(record, LoraRecord):
-            Kubo(api).push(self.store, record.lora.cid, progress)
-            return (("adapter", record.lora.cid),)
-        self.manifest(record)
-        wanted = [variant_of(record, named.variant)] if named.variant else record.variants
-        objects = [(str(variant.variant), variant.cid) for variant in wanted]
-        objects.append(("manifest", cid_of(record.manifest_sha256)))
-        kubo = Kubo(api)
-        for _, cid in objects:
-            kubo.push(self.store, cid, progress)
-        return tuple(objects)
+        return push(self, self.reference(ref), api, progress)
 
     # ------------------------------------------------------------------ writing
 

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from citrate.core.adapters import LoraRecord
+    from citrate.registry.access import Access
     from citrate.registry.chain import Chain
     from citrate.registry.deploy import Deployed
     from citrate.registry.ledger import Ledger
     from citrate.registry.loras import Loras
     from citrate.registry.manifest import Manifest
+    from citrate.registry.moderation import Moderation
     from citrate.registry.signer import Signer
     from citrate.registry.sources import Source
     from citrate.registry.store import Store
@@ -91,6 +93,20 @@ class Session:
         from citrate.registry.ledger import Ledger
 
         return Ledger(self.chain)
+
+    @cached_property
+    def access(self) -> Access:
+        """Prices, purchases, and what sellers are owed."""
+        from citrate.registry.access import Access
+
+        return Access(self)
+
+    @cached_property
+    def moderation(self) -> Moderation:
+        """Reports, votes, stakes and bonds, with the contract that is appointed."""
+        from citrate.registry.moderation import Moderation
+
+        return Moderation(self)
 
     @property
     def rpc_url(self) -> str:
