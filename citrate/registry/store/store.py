@@ -17,13 +17,13 @@ from citrate.core.sink import Progress
 from citrate.registry import car, reader, unixfs
 from citrate.registry import cid as cids
 from citrate.registry import dag as dags
-from citrate.registry.cid import Cid
 from citrate.registry.dag import CHUNK_BYTES
 from citrate.registry.paths import Entity, find
-from citrate.registry.store.checking import VERIFY_HINT, Checker
+from citrate.registry.store.blocks import Blocks
+from citrate.registry.store.checking import Checker
 from citrate.registry.store.dag_writer import DagWriter
-from citrate.registry.store.dags import DagShelf, StoredDag, read_piece
-from citrate.registry.store.index import Index, LeafPlace, StagedFile
+from citrate.registry.store.dags import DagShelf, StoredDag
+from citrate.registry.store.index import Index, StagedFile
 from citrate.registry.store.layout import Layout, disk_errors, remove_tree, sync_directory, sync_tree
 from citrate.registry.store.writer import DiskFile, ObjectWriter
 from citrate.registry.stream import HashedFile
@@ -61,6 +61,7 @@ class Store:
         self._index = Index(self._layout.index)
         self._checker = Checker(self._layout, self._index)
         self._shelf = DagShelf(self._layout, self._index)
+        self._blocks = Blocks(self._layout, self._index, self._shelf)
 
     @property
     def root(self) -> Path:
@@ -329,44 +330,14 @@ class Store:
         return going
 
     def block(self, cid: str) -> bytes:
-        """One block of any object, compared with its CID; whatever the codec it is asked for with.
+        """One block of any object, compared with its CID; see ``blocks``.
 
         Raises:
             FormatError: no CID.
             NotFoundError: no object has it.
             IntegrityError: every copy on disk differs.
         """
-        wanted = Cid.parse(cid)
-        if wanted.is_identity:
-            return wanted.digest
-        damaged = None
-        with disk_errors(self.root, cid):
-            for copy in self._copies(wanted):
-                if wanted.matches(copy):
-                    return copy
-                damaged = copy
-        if damaged is not None:
-            raise IntegrityError(
-                f"block {cid} is damaged in the store",
-                path=cid,
-                expected=wanted.digest.hex(),
-                actual=wanted.hash(damaged)[: len(wanted.digest)].hex(),
-                hint=VERIFY_HINT,
-            )
-        raise NotFoundError(f"block {cid} is not in the store at {self.root}")
-
-    def _copies(self, wanted: Cid) -> Iterator[bytes]:
-        """What stands wherever the block should be."""
-        if wanted.hash_code == cids.SHA2_256:
-            if wanted.codec != cids.DAG_PB:
-                yield from map(self._read_leaf, self._index.leaf_places(wanted.digest))
-            yield from (block for _, block in self._index.nodes(wanted.digest))
-            if wanted.codec == cids.DAG_PB:
-                yield from map(self._read_leaf, self._index.leaf_places(wanted.digest))
-        yield from self._shelf.copies(wanted)
-
-    def _read_leaf(self, place: LeafPlace) -> bytes:
-        return read_piece(self._layout.object(place.object_cid) / place.path, place.offset, place.length)
+        return self._blocks.get(cid)
 
     def owners(self, cid: str) -> list[str]:
         """The CIDs of the objects that a block belongs to, itself included if it is one.
@@ -374,13 +345,7 @@ class Store:
         Raises:
             FormatError: no CID.
         """
-        wanted = Cid.parse(cid)
-        with disk_errors(self.root, cid):
-            found = self._shelf.owners(wanted)
-            if wanted.hash_code == cids.SHA2_256:
-                found += [place.object_cid for place in self._index.leaf_places(wanted.digest)]
-                found += [owner for owner, _ in self._index.nodes(wanted.digest)]
-            return found
+        return self._blocks.owners(cid)
 
     def cat(self, cid: str, path: str = "") -> Iterator[bytes]:
         """The bytes of a file, named by its own CID or by a directory's and a path; every block is verified.

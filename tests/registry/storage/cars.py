@@ -1,7 +1,8 @@
-"""CARs of any kind, sound and broken, built by hand."""
+"""CARs of any kind, sound and broken, built by hand; and what it takes to import them."""
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from citrate.registry import cid as cids
 from citrate.registry import dagcbor, dagpb
 from citrate.registry.cid import Cid
 from citrate.registry.dagpb import Link
+from citrate.registry.store import Store
+from citrate.registry.store.importing import Imported, import_car
 from citrate.registry.varint import varint
 
 
@@ -60,3 +63,14 @@ def version_2(car: bytes) -> bytes:
     start = 11 + 40 + 7
     header = bytes(16) + start.to_bytes(8, "little") + len(car).to_bytes(8, "little") + bytes(8)
     return bytes.fromhex("0aa16776657273696f6e02") + header + bytes(7) + car + b"an index"
+
+
+def take(store: Store, data: bytes, *, partial: bool = False) -> list[Imported]:
+    return import_car(store, io.BytesIO(data), "test", partial=partial)
+
+
+def assert_untouched(store: Store) -> None:
+    """Nothing was kept, and nothing lies about."""
+    assert store.ls() == []
+    for folder in ("packs", "objects", "staging"):
+        assert not (store.root / folder).exists() or list((store.root / folder).iterdir()) == []

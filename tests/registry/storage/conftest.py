@@ -11,6 +11,7 @@ import pytest
 from citrate.registry import gateway
 from citrate.registry.store import Store
 from tests.fixtures_kubo import kubo
+from tests.registry.storage.cars import Dag
 
 __all__ = ["kubo"]
 
@@ -22,6 +23,11 @@ Serve = Callable[..., str]
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def dag() -> Dag:
+    return Dag()
 
 
 @pytest.fixture
