@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _NONCES = 32
 """How often other programs may take the nonce of an action before it is given up."""
+_REORGANISATIONS = 32
+"""How often a reorganisation may take an action out of the chain before it is given up."""
 _SPREAD_MS = 1000
 """After that a pause of up to so long, so that programs that lost together do not ask together again."""
 _CLAIMED_FOR_S = 3600.0
@@ -110,27 +112,34 @@ class TransactionSender:
                 (``tx_hash`` says which).
         """
         action = Action(checksum(to), "0x" + data.hex(), value)
-        entry: Entry | None = None
-        try:
-            while True:
-                with self._turn(signer.address):
-                    entry, found = self._included(signer, action, entry)
-                sure = self._finality.wait(found)
-                if sure is not None:
-                    break
-                self._notify(f"a reorganisation took {found.tx_hash} out of the chain; sending it again")
-        except BaseException:
-            if entry:
-                entry.release()
-            raise
+        entry, done, confirmations = self._made_sure(signer, action)
         entry.remove()
-        done, confirmations = sure
         if not done.ok:
             raise self._failed(signer.address, action, done.tx_hash)
         self._checkpoint()
         return Receipt(done.tx_hash, done.gas_used, done.block_number, done.fee_wei, done.block_hash, confirmations)
 
     # ------------------------------------------------------------------ into a block
+
+    def _made_sure(self, signer: Signer, action: Action) -> tuple[Entry, Mined, int]:
+        """Get an action into a block and see it stay there; also tells how many blocks follow."""
+        entry: Entry | None = None
+        try:
+            for _ in range(_REORGANISATIONS):
+                with self._turn(signer.address):
+                    entry, found = self._included(signer, action, entry)
+                if sure := self._finality.wait(found):
+                    return entry, *sure
+                self._notify(f"a reorganisation took {found.tx_hash} out of the chain; sending it again")
+            raise ChainError(
+                f"the chain was reorganised {_REORGANISATIONS} times under one transaction",
+                hint="set another rpc_url, or run the same command again: it sends nothing twice",
+                tx_hash=found.tx_hash,
+            )
+        except BaseException:
+            if entry:
+                entry.release()
+            raise
 
     def _included(self, signer: Signer, action: Action, entry: Entry | None) -> tuple[Entry, Mined]:
         """Get an action into a block; ``entry``: it was in one, and a reorganisation took it out."""

@@ -122,7 +122,7 @@ def test_each_refusal_of_the_contract_is_told_before_anything_is_sent(
         chain.publish(publisher, release_of(me, version="prod"))
     with pytest.raises(AlreadyExistsError, match="of this name"):
         chain.set_alias(publisher, me, "tiny", "1.0.0", "1.0.0")
-    with pytest.raises(NotPermittedError, match=stranger.address.lower()):
+    with pytest.raises(NotPermittedError, match=f"(?i){stranger.address}"):
         chain.set_alias(stranger, me, "tiny", "prod", "1.0.0")
     with pytest.raises(NotFoundError):
         chain.set_alias(publisher, me, "tiny", "prod", "9.9.9")
