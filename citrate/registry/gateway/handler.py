@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from citrate.core.errors import CitrateError, FormatError, IntegrityError, NotFoundError
+from citrate.registry.cid import Cid
 from citrate.registry.gateway import answers, headers
 from citrate.registry.gateway.request import CAR_TYPE, RAW_TYPE, CarWanted, HttpError, Wanted
-from citrate.registry.paths import Found, find
+from citrate.registry.paths import Found, Read, find
 from citrate.registry.store import Store
+
+_LOG = logging.getLogger("citrate.gateway")
 
 Allowed = Callable[[str], bool]
 """Says of an object's CID whether it may be served."""
@@ -38,51 +43,68 @@ class Handler:
             response = PlainTextResponse(error.message, 404)
         except IntegrityError:
             response = PlainTextResponse("a block is damaged here and was not sent", 500)
-        except CitrateError as error:
+        except FormatError as error:
             response = PlainTextResponse(error.message, 500)
+        except CitrateError as error:
+            _LOG.error("%s", error.message)  # it may tell of this machine, so not to the client
+            response = PlainTextResponse("the store of this gateway cannot be read", 500)
         return headers.finish(response, wanted)
 
     def _answer(self, request: Request, wanted: Wanted) -> Response:
         _refuse_service_worker(request, wanted)
+        read = self._reader()
         if request.headers.get("cache-control") == "only-if-cached":
-            if not self._is_here(wanted):
+            if not _is_here(read, wanted):
                 raise HttpError(412, f"{wanted.shown} is not here")
             if request.method == "HEAD":
                 return Response()
         if wanted.format == CAR_TYPE:
             CarWanted.parse(wanted.query, wanted.parameters)  # a bad parameter is told before the path is followed
-        found = self._find(wanted)
+        found = _find(read, wanted)
         if wanted.format == CAR_TYPE:
-            return answers.car(request, wanted, found, self._store.block)
+            return answers.car(request, wanted, found, read)
         if headers.is_known(request, *headers.representations(wanted, found.cid)):
             return Response(status_code=304, headers={"Etag": headers.etag(found.cid, wanted.format)})
         if wanted.format == RAW_TYPE:
-            return answers.raw(request, wanted, found, self._store.block)
-        return answers.default(request, wanted, found, self._store.block)
+            return answers.raw(request, wanted, found, read)
+        return answers.default(request, wanted, found, read)
 
-    def _find(self, wanted: Wanted) -> Found:
-        """Follow the path, if its root may be served.
+    def _reader(self) -> Read:
+        """What this request may read: each block must belong to an object that may be served, since a block that a
+        stranger made up (inside its own CID) may link to anything."""
+        store = self._store
+        allowed = functools.cache(self._allowed) if self._allowed is not None else None
 
-        Raises:
-            NotFoundError: it may not, or a name does not exist, or a block is not here.
-            HttpError: the path leads through a block that is malformed.
-        """
-        root = str(wanted.cid)
-        owners = self._store.owners(root)
-        allowed = self._allowed
-        if not wanted.cid.is_identity and not any(allowed is None or allowed(owner) for owner in owners):
-            raise NotFoundError(f"{root} is not served here")
-        try:
-            return find(self._store.block, root, wanted.path)
-        except FormatError as error:
-            raise HttpError(500, error.message) from error
+        def read(cid: str) -> bytes:
+            if allowed is not None and not Cid.parse(cid).is_identity and not any(map(allowed, store.owners(cid))):
+                raise NotFoundError(f"block {cid} is not here")
+            try:
+                return store.block(cid)
+            except NotFoundError as error:
+                raise NotFoundError(f"block {cid} is not here") from error  # and not where on this machine
 
-    def _is_here(self, wanted: Wanted) -> bool:
-        try:
-            self._find(wanted)
-        except (NotFoundError, HttpError):
-            return False
-        return True
+        return read
+
+
+def _find(read: Read, wanted: Wanted) -> Found:
+    """Follow the path.
+
+    Raises:
+        NotFoundError: a name does not exist, or a block is not here, or may not be served.
+        HttpError: the path leads through a block that is malformed.
+    """
+    try:
+        return find(read, str(wanted.cid), wanted.path)
+    except FormatError as error:
+        raise HttpError(500, error.message) from error
+
+
+def _is_here(read: Read, wanted: Wanted) -> bool:
+    try:
+        _find(read, wanted)
+    except (NotFoundError, HttpError):
+        return False
+    return True
 
 
 def _refuse_service_worker(request: Request, wanted: Wanted) -> None:

@@ -364,6 +364,25 @@ def test_what_is_not_pinned_is_not_served_but_its_own_cid_is(store: Store) -> No
         assert CLIENT.get(f"{url}/ipfs/bafkqabtimvwgy3yk").content == b"hello\n"
 
 
+def test_a_made_up_block_opens_no_way_to_what_is_not_served(store: Store) -> None:
+    dag = Dag()
+    secret = dag.raw(b"secret")
+    draft = dag.folder(s=secret, l=dag.symlink(b"x"))
+    import_car(store, io.BytesIO(dag.car(draft)), "test")
+    inside = b"\xa1\x61x\xd8\x2a\x58\x25\x00" + secret.binary  # {"x": link}, and it is its own CID
+    forged = Cid(1, cids.DAG_CBOR, cids.IDENTITY, inside)
+    with serving(store) as url:
+        assert CLIENT.get(f"{url}/ipfs/{forged}/x").content == b"secret"
+    with serving(store, lambda _: False) as url:
+        for query in ("/x", "/x?format=raw", "?format=car", "/x?format=car"):
+            try:
+                answer = CLIENT.get(f"{url}/ipfs/{forged}{query}")
+            except httpx.RemoteProtocolError:
+                continue
+            assert b"secret" not in answer.content
+            assert str(store.root) not in answer.text
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "status"),
     [
