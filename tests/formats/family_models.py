@@ -24,8 +24,8 @@ def corpus() -> list[str]:
     ]
 
 
-def build(root: Path, config: Any, kind: Any, *, scale: float = 3.0) -> None:
-    """Save a random bfloat16 model whose predictions are not flat."""
+def build(root: Path, config: Any, kind: Any, *, scale: float = 3.0, dtype: str = "bfloat16") -> None:
+    """Save a random model whose predictions are not flat."""
     import torch
 
     torch.manual_seed(0)
@@ -38,7 +38,7 @@ def build(root: Path, config: Any, kind: Any, *, scale: float = 3.0) -> None:
                 parameter.normal_(std=0.1)
             else:
                 parameter.normal_(mean=1, std=0.1)
-    network.to(torch.bfloat16).save_pretrained(root)
+    network.to(getattr(torch, dtype)).save_pretrained(root)
     (root / "README.md").write_text(CARD)
 
 
@@ -272,7 +272,7 @@ def minilm(root: Path) -> None:
     size = wordpiece(root)
     encoder_settings(root, "mean")
     shape = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12}
-    build(root, BertConfig(vocab_size=size, **shape), BertModel, scale=2.0)
+    build(root, BertConfig(vocab_size=size, **shape), BertModel, scale=2.0, dtype="float32")
 
 
 def bge_m3(root: Path) -> None:

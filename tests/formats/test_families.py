@@ -57,7 +57,7 @@ def make(root: Path, build: object, pre: str, converter: ReferenceConverter) -> 
         for name, outtype in WHOLE.items()
     }
     theirs |= {name: root / f"{name}.gguf" for name in QUANTIZED}
-    model_quantize_all(theirs["BF16"], {theirs[name]: number for name, number in QUANTIZED.items()})
+    model_quantize_all(theirs[model.source_dtype], {theirs[name]: number for name, number in QUANTIZED.items()})
     ours = {name: root / "ours" / f"tiny-{name}.gguf" for name in MIXTURES}
     return Made(model, ours, theirs)
 

@@ -116,6 +116,8 @@ def test_pooling_that_llama_cpp_does_not_have(models: dict[str, Path], tmp_path:
     root = edited(models["minilm"], tmp_path / "m")
     (root / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_max_tokens": True}))
     assert "pools the vectors" in why_impossible(open_model(root), GGUF)
+    (root / "modules.json").write_text(json.dumps([{"type": "sentence_transformers.models.Dense", "path": "2_Dense"}]))
+    assert "adds a 'Dense' layer" in why_impossible(open_model(root), GGUF)
     (root / "modules.json").write_text("{}")
     with pytest.raises(FormatError, match=r"modules\.json is not a JSON array"):
         why_impossible(open_model(root), GGUF)

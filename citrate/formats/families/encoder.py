@@ -100,15 +100,21 @@ def pooling(root: Path) -> str:
     """How sentence-transformers' modules.json says that a text becomes one vector; empty where it says nothing.
 
     Raises:
-        UnsupportedConversionError: in a way that llama.cpp does not have.
+        UnsupportedConversionError: in a way that llama.cpp does not have, or through further layers.
         FormatError: malformed.
     """
     modules = read_array(root, "modules.json") if (root / "modules.json").exists() else []
+    mode = ""
     for module in modules:
         kind, folder = (module.get("type"), module.get("path")) if isinstance(module, dict) else (None, None)
-        if isinstance(kind, str) and kind.endswith("Pooling") and isinstance(folder, str):
-            return _mode(read_object(root, f"{folder}/config.json"))
-    return ""
+        if not isinstance(kind, str) or not isinstance(folder, str):
+            raise FormatError("modules.json is malformed")
+        name = kind.rpartition(".")[2]
+        if name == "Pooling":
+            mode = mode or _mode(read_object(root, f"{folder}/config.json"))
+        elif name not in ("Transformer", "Normalize"):
+            raise UnsupportedConversionError(f"modules.json adds a {name!r:.40} layer, which GGUF would lack")
+    return mode
 
 
 def _mode(document: Mapping[str, Json]) -> str:
