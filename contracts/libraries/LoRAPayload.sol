@@ -29,14 +29,10 @@ library LoRAPayload {
     /// @return loraId From the creator, and the name and version in it.
     function check(address creator, bytes calldata data) internal pure returns (bytes32 loraId) {
         unchecked {
-            (bytes calldata name, uint256 pos) = data.text(64);
-            if (!Text.isName(name, 64, false)) revert IModelRegistry.InvalidText(64);
-            (bytes calldata version, uint256 next) = data.text(pos);
-            if (!Text.isName(version, 32, true)) revert IModelRegistry.InvalidText(pos);
-            if (Text.isLatest(version)) revert IModelRegistry.ReservedName();
-            loraId = keccak256(abi.encode("LoRA", creator, string(name), string(version)));
-            (bytes calldata licence, uint256 content) = data.text(next);
-            if (!Text.isPrintable(licence, 64)) revert IModelRegistry.InvalidText(next);
+            uint256 pos;
+            (loraId, pos) = _checkNames(creator, data);
+            (bytes calldata licence, uint256 content) = data.text(pos);
+            if (!Text.isPrintable(licence, 64)) revert IModelRegistry.InvalidText(pos);
             _checkContent(data, content);
             _checkTraining(data, _checkModules(data, content + 75) + 4);
         }
@@ -73,6 +69,18 @@ library LoRAPayload {
         unchecked {
             return (bytes32(data.word(i * PARENT)), data.word(i * PARENT + 32) >> 240);
         }
+    }
+
+    /// @return loraId From the creator, and the name and version.
+    /// @return next Where the licence is.
+    function _checkNames(address creator, bytes calldata data) private pure returns (bytes32 loraId, uint256 next) {
+        (bytes calldata name, uint256 pos) = data.text(64);
+        if (!Text.isName(name, 64, false)) revert IModelRegistry.InvalidText(64);
+        bytes calldata version;
+        (version, next) = data.text(pos);
+        if (!Text.isName(version, 32, true)) revert IModelRegistry.InvalidText(pos);
+        if (Text.isLatest(version)) revert IModelRegistry.ReservedName();
+        loraId = keccak256(abi.encode("LoRA", creator, string(name), string(version)));
     }
 
     /// @dev codec 1 | size 4 | CID digest 32 | SHA-256 32 | rank 2 | alpha 4
