@@ -78,11 +78,9 @@ def _take(block: bytes, at: int, length: int) -> tuple[bytes, int]:
 
 
 def _text(block: bytes, at: int, length: int) -> tuple[str, int]:
+    """Text; bytes that are no UTF-8 are kept as lone surrogates, since there are chains full of such documents."""
     raw, at = _take(block, at, length)
-    try:
-        return raw.decode(), at
-    except UnicodeDecodeError as error:
-        raise FormatError("DAG-CBOR text that is not UTF-8") from error
+    return raw.decode(errors="surrogateescape"), at
 
 
 def _list(block: bytes, at: int, count: int, depth: int) -> tuple[list[Ipld], int]:

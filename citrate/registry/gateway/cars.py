@@ -20,14 +20,14 @@ def stream(read: Read, found: Found, wanted: CarWanted) -> Iterator[bytes]:
     """
     yield car.header(found.cid)
     on_the_way = ((cid, read(cid)) for cid in found.via)
-    seen: set[str] = set()
-    for cid, block in itertools.chain(on_the_way, _below(read, found, wanted)):
+    seen: set[bytes] = set()
+    for text, block in itertools.chain(on_the_way, _below(read, found, wanted)):
+        cid = Cid.parse(text)
+        if cid.is_identity or cid.multihash in seen:  # the CID says the block already; or it was sent
+            continue
         if not wanted.duplicates:
-            if cid in seen:
-                continue
-            seen.add(cid)
-        if not Cid.parse(cid).is_identity:  # the CID says the block already
-            yield car.frame(cid, block)
+            seen.add(cid.multihash)
+        yield car.frame(text, block)
 
 
 def _below(read: Read, found: Found, wanted: CarWanted) -> Iterable[tuple[str, bytes]]:

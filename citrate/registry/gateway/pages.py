@@ -15,7 +15,7 @@ _STYLE = "body{font-family:system-ui;margin:2rem}td{padding:.1rem 1rem .1rem 0}c
 _PREVIEW_CHARS = 20_000
 
 
-def listing(wanted: Wanted, cid: str, entries: list[Entry]) -> str:
+def listing(wanted: Wanted, cid: str, entries: list[Entry]) -> bytes:
     """The page of a folder without an ``index.html``."""
     here = wanted.url_path
     rows = [_row(here, entry) for entry in entries]
@@ -42,15 +42,19 @@ def _crumbs(wanted: Wanted) -> str:
     return out
 
 
-def document(wanted: Wanted, cid: Cid, value: Ipld) -> str:
+def document(wanted: Wanted, cid: Cid, value: Ipld) -> bytes:
     """The page of a document of DAG-CBOR or DAG-JSON: its codec, its links, and what it holds."""
     links = "".join(
-        f'<tr><td><a href="{wanted.url_path}{urllib.parse.quote(path, safe="/")}">{html.escape(path)}</a></td>'
+        f'<tr><td><a href="{wanted.url_path}{_quoted(path)}">{html.escape(path)}</a></td>'
         f"<td><code>{link}</code></td></tr>\n"
         for path, link in _links(value, "")
     )
     body = f"<p>{CODECS[cid.codec]}</p><table>{links}</table><pre>{html.escape(repr(value)[:_PREVIEW_CHARS])}</pre>"
     return _page(wanted, html.escape(wanted.shown), str(cid), body)
+
+
+def _quoted(path: str) -> str:
+    return urllib.parse.quote(path, safe="/", errors="surrogateescape")
 
 
 def _links(value: Ipld, path: str) -> list[tuple[str, Cid]]:
@@ -62,8 +66,9 @@ def _links(value: Ipld, path: str) -> list[tuple[str, Cid]]:
     return []
 
 
-def _page(wanted: Wanted, heading: str, cid: str, body: str) -> str:
-    return (
+def _page(wanted: Wanted, heading: str, cid: str, body: str) -> bytes:
+    page = (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(wanted.shown)}</title>'
         f"<style>{_STYLE}</style></head>\n<body><h1>{heading}</h1><p><code>{cid}</code></p>\n{body}\n</body></html>\n"
     )
+    return page.encode(errors="backslashreplace")  # of a document's text that is no UTF-8

@@ -16,8 +16,10 @@ import httpx
 import pytest
 
 from citrate.registry import cid as cids
+from citrate.registry import dagpb
 from citrate.registry.carfile import CarFile
 from citrate.registry.cid import Cid
+from citrate.registry.dagpb import Link
 from citrate.registry.store import Store
 from citrate.registry.store.importing import import_car
 from tests.registry.storage.cars import Dag
@@ -345,6 +347,29 @@ def test_a_document_has_a_page_for_people(site: Site) -> None:
     assert "</html>" in page.text
     assert f'<a href="/ipfs/{site.document}/foo/link">foo/link</a>' in page.text
     assert site.get(str(site.document), Accept="text/html").status_code == 301
+
+
+def test_a_document_with_text_that_is_no_utf8_is_taken_and_shown(store: Store) -> None:
+    dag = Dag()
+    leaf = dag.raw(b"x")
+    root = dag.put(cids.DAG_CBOR, b"\xa2\x61\xff\x61\xfe\x61x\xd8\x2a\x58\x25\x00" + leaf.binary)
+    import_car(store, io.BytesIO(dag.car(root)), "test")
+    with serving(store) as url:
+        assert CLIENT.get(f"{url}/ipfs/{root}/x").content == b"x"
+        page = CLIENT.get(f"{url}/ipfs/{root}/", headers={"Accept": "text/html"})
+    assert (page.status_code, "udcfe" in page.text) == (200, True)
+
+
+def test_a_block_under_two_names_is_sent_once(store: Store) -> None:
+    dag = Dag()
+    inside = dag.symlink(b"x")
+    other = Cid(0, cids.DAG_PB, cids.SHA2_256, inside.digest)
+    links = [Link(inside.binary, b"a", 1), Link(other.binary, b"b", 1)]
+    root = dag.put(cids.DAG_PB, dagpb.encode(links, dagpb.directory_data()))
+    import_car(store, io.BytesIO(dag.car(root)), "test")
+    with serving(store) as url:
+        answer = CLIENT.get(f"{url}/ipfs/{root}?format=car")
+    assert [cid for cid, _ in CarFile(io.BytesIO(answer.content)).blocks()] == [root, inside]
 
 
 # ---- what must not be
