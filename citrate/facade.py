@@ -11,15 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from citrate.core.adapters import LoraRecord, Training
 from citrate.core.errors import NotFoundError, UnavailableError
 from citrate.core.records import Format, Reference, Selection, Task, Variant, VariantRecord, VersionRecord, variant_of
 from citrate.core.settings import Settings
 from citrate.core.sink import Progress
-from citrate.registry import permission
 from citrate.registry.session import ME, Session
 
 if TYPE_CHECKING:
+    from citrate.core.adapters import LoraRecord, Training
     from citrate.inference.run import Generation
     from citrate.registry.chain import AliasChange, Receipt
     from citrate.registry.changes import ChangeCursor, Proved
@@ -78,6 +77,8 @@ class Registry(Session):
             NotPermittedError: the version is deprecated or quarantined, and ``allow`` does not say so.
             NoCompatibleVariantError: nothing suits; a reason for each variant.
         """
+        from citrate.registry import permission
+
         named = self.reference(ref)
         record = self.resolve(named)
         permission.require_usable(self, record, allow)
@@ -126,12 +127,12 @@ class Registry(Session):
             IntegrityError: a byte is not what the chain says; nothing of it is kept.
             StoreError: no source has it.
         """
-        from citrate.registry import retrieve
+        from citrate.registry import permission, retrieve
 
         named = self.reference(ref)
         gateways = tuple(gateways)
         record = self.find(named) if runnable is None else self.resolve(named)
-        if isinstance(record, LoraRecord):
+        if not isinstance(record, VersionRecord):
             return self._pull_adapter(record, out, gateways, allow, progress)
         permission.require_usable(self, record, allow)
         permission.require_access(self, record)
@@ -153,7 +154,7 @@ class Registry(Session):
         allow: frozenset[str],
         progress: Progress | None,
     ) -> Pulled:
-        from citrate.registry import adapters, retrieve
+        from citrate.registry import adapters, permission, retrieve
 
         permission.require_standing(self, record.lora_id, record.ref, record.status, allow)
         pulled = adapters.pull(self, record, self.sources(gateways), progress)
@@ -169,7 +170,7 @@ class Registry(Session):
 
         named = self.reference(ref)
         record = self.find(named)
-        if isinstance(record, LoraRecord):
+        if not isinstance(record, VersionRecord):
             from citrate.registry import adapters
 
             return adapters.verify(self, record, Path(path) if path else None)
@@ -351,8 +352,7 @@ class Registry(Session):
         """
         from citrate.registry import lora_publishing
 
-        told = training or Training()
-        request = lora_publishing.Request(Path(source), base, name, version, licence, steps, told)
+        request = lora_publishing.Request(Path(source), base, name, version, licence, steps, training)
         return lora_publishing.register(self, request, dry_run=dry_run, progress=progress or _unwatched)
 
     def changes(self, contract: str, *, cursor: ChangeCursor | None = None, tag: str = "") -> Proved:

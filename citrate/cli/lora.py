@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citrate.cli import context, records
+from citrate.cli import adapters, context
 from citrate.core.adapters import PARENTS_MAX, WHOLE_BASIS_POINTS, Acceptance, LoraRecord, Parent
 from citrate.core.errors import ConfigError
 
@@ -116,7 +116,7 @@ def merge(
     document = {
         "ref": record.ref,
         "version_id": record.version_id,
-        **records.merge_document(merged),
+        **adapters.merge_document(merged),
         "tx_hash": receipt.tx_hash,
         "gas_used": receipt.gas_used,
     }

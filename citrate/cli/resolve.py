@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from citrate.cli import context, records
-from citrate.core.adapters import LoraRecord
-from citrate.core.records import variant_of
+from citrate.core.records import VersionRecord, variant_of
 
 app = context.new_app()
 
@@ -23,9 +22,11 @@ def resolve(ref: Annotated[str, typer.Argument(metavar="REF", help="publisher/na
     registry = context.registry()
     named = registry.reference(ref)
     record = registry.find(named)
-    if isinstance(record, LoraRecord):
+    if not isinstance(record, VersionRecord):
+        from citrate.cli import adapters  # a model does not pay for it
+
         adapter, base = record, registry.chain.version(record.lora.base).ref
-        context.emit(records.adapter_document(adapter, base), lambda: records.show_adapter(adapter, base))
+        context.emit(adapters.adapter_document(adapter, base), lambda: adapters.show_adapter(adapter, base))
         return
     if named.variant is not None:
         record = replace(record, variants=(variant_of(record, named.variant),))

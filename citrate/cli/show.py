@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citrate.cli import context, records
+from citrate.cli import adapters, context, records
 from citrate.core.adapters import LoraRecord
 from citrate.core.errors import UnavailableError
 
@@ -35,8 +35,8 @@ def show(
 
 def _show_adapter(registry: Registry, record: LoraRecord) -> None:
     base = registry.chain.version(record.lora.base)
-    document = {**records.adapter_document(record, base.ref), "base_status": base.status}
-    context.emit(document, lambda: records.show_adapter(record, base.ref))
+    document = {**adapters.adapter_document(record, base.ref), "base_status": base.status}
+    context.emit(document, lambda: adapters.show_adapter(record, base.ref))
 
 
 def _show_version(registry: Registry, record: VersionRecord) -> None:
@@ -54,7 +54,7 @@ def _show_version(registry: Registry, record: VersionRecord) -> None:
         "versions": [{"version": v.version, "version_id": v.version_id, "deprecated": v.deprecated} for v in history],
         "aliases": [{"alias": a.alias, "version": a.version} for a in aliases],
         "lineage": lineage,
-        "merged_from": records.merge_document(merge) if merge else None,
+        "merged_from": adapters.merge_document(merge) if merge else None,
     }
 
     def human() -> None:

@@ -24,7 +24,7 @@ from citrate.registry.artifacts import (
 )
 from citrate.registry.cases import Outcome
 from citrate.registry.ids import checksum, keccak
-from citrate.registry.lora_views import known
+from citrate.registry.standing import known
 
 RECORD_EVENTS = (
     "Published(bytes32,bytes32,address)",

@@ -27,8 +27,15 @@ class ChangeState:
 
 
 def default_tag(chain: Contract) -> str:
-    """At which block to prove: the latest of a devnet, which nobody reorganises; elsewhere the finalized one."""
-    return "latest" if chain.chain_id == DEVNET_CHAIN_ID else "finalized"
+    """At which block to prove: the finalized one, where the chain has such a thing; the latest of a devnet.
+
+    Raises:
+        ChainError: the chain does not answer.
+    """
+    if chain.chain_id == DEVNET_CHAIN_ID:
+        return "latest"
+    (finalized,) = chain.rpc.batch([("eth_getBlockByNumber", ["finalized", False])])
+    return "finalized" if isinstance(finalized, dict) else "latest"
 
 
 def advance(chain: Contract, state: ChangeState, tag: str = "") -> tuple[ChangeState, tuple[Proved, ...]]:

@@ -105,7 +105,7 @@ def _pin(contract: Contract, tag: str, cursor: ChangeCursor | None) -> tuple[Blo
     at = hex(cursor.block_number) if cursor else "0x0"
     newest, old = contract.rpc.batch([("eth_getBlockByNumber", [tag, False]), ("eth_getBlockByNumber", [at, False])])
     if not isinstance(newest, dict) or not isinstance(newest.get("hash"), str):
-        raise ChainError(f"the node has no {tag} block", hint="citrate config show tells rpc_url; --finality latest")
+        raise ChainError(f"the node has no {tag} block", hint="ask for another: --at latest")
     block = Block(rpc.quantity(newest.get("number")), str(newest["hash"]), rpc.quantity(newest.get("timestamp")))
     standing = cursor is not None and isinstance(old, dict) and old.get("hash") == cursor.block_hash
     if cursor is not None and standing and block.number < cursor.block_number:

@@ -14,7 +14,7 @@ from typing import Self, TypeAlias, TypeVar
 
 from citrate.core.canonical import Json
 from citrate.core.errors import ChainError, CitrateError, ConfigError
-from citrate.registry import artifacts, deployments, ids, reverts, rpc
+from citrate.registry import artifacts, deployments, ids, rpc
 from citrate.registry.abi_codec import Frame
 from citrate.registry.rpc import Call, JsonRpc, RpcError
 from citrate.registry.views import View
@@ -208,6 +208,8 @@ def _expected(node: JsonRpc, chain_id: int, expected_chain_id: int) -> int:
 
 def refused(error: RpcError) -> CitrateError:
     """What an error of the node means: one of the contract's errors, or that the chain does not answer."""
+    from citrate.registry import reverts  # a question that is answered needs none of it
+
     try:
         data = rpc.unhex(error.data)
     except ChainError:

@@ -14,10 +14,10 @@ from citrate.registry.abi_codec import Argument, Frame, encode_call
 from citrate.registry.artifacts import TRAINING_LEDGER
 from citrate.registry.contract import Block
 from citrate.registry.ids import checksum
-from citrate.registry.lora_views import hash_at, known
 from citrate.registry.packing import digest
 from citrate.registry.receipts import event
 from citrate.registry.record_chain import require_whole
+from citrate.registry.standing import hash_at, known
 from citrate.registry.views import NOWHERE, PAGE, View
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +51,8 @@ class Request:
     licence: str | None = None
     """SPDX; None for what the adapter's card or licence file says."""
     steps: int = 0
-    training: Training = field(default_factory=Training)
+    training: Training | None = None
+    """None: how it was trained is not told."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +250,7 @@ def _lora(request: Request, base: VersionRecord, adapter: Adapter, licence: str,
         alpha_thousandths=adapter.alpha_thousandths,
         target_modules=join_modules(*split_modules(adapter.target_modules)),
         steps=request.steps,
-        training=request.training,
+        training=request.training or Training(),
     )
 
 

@@ -1,4 +1,4 @@
-"""The views of LoRARegistry: adapters, merges, whose adapters a model takes, and how an id stands with moderation."""
+"""The views of LoRARegistry: adapters, merges, and whose adapters a model takes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TypeVar
 
 from citrate.core.adapters import Acceptance, Lora, LoraRecord, MergeRecord, Parent, Training
 from citrate.core.errors import ChainError, FormatError
-from citrate.core.records import NAME_PATTERN, VERSION_PATTERN, Status
+from citrate.core.records import NAME_PATTERN, VERSION_PATTERN
 from citrate.registry import cid
 from citrate.registry.abi_codec import Argument, Frame, encode_call
 from citrate.registry.artifacts import LORA_REGISTRY
 from citrate.registry.ids import checksum
 from citrate.registry.packing import LICENCE_PATTERN
+from citrate.registry.standing import hash_at, known
 from citrate.registry.views import NOWHERE, PAGE, Head, Page, View, checked
 
 T = TypeVar("T")
@@ -22,13 +23,6 @@ T = TypeVar("T")
 LORA, MERGE = "lora", "merge"
 _KINDS = ("", LORA, MERGE)
 _MODULES = re.compile(r"[!-~]{1,600}")
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How an id stands with moderation; ``status`` is None where no contract moderates."""
-
-    status: Status | None
 
 
 @dataclass(frozen=True)
@@ -55,13 +49,6 @@ class Counts:
 
     today: int
     ever: int
-
-
-def standing_of(version_or_lora_id: str) -> View[Standing]:
-    """How a version or LoRA stands: a LoRA or merged version as the worse of itself and its base."""
-    return _view(
-        lambda frame: Standing(status_at(frame, 1) if frame.flag(0) else None), "statusOf(bytes32)", version_or_lora_id
-    )
 
 
 def get_lora(lora_id: str, block_number: int) -> View[LoraRecord]:
@@ -114,32 +101,6 @@ def lora_records(cursor: str) -> View[Page[LoraItem]]:
         cursor,
         PAGE,
     )
-
-
-def status_at(frame: Frame, place: int) -> Status:
-    """The status whose number stands at ``place``.
-
-    Raises:
-        ChainError: a number that this release does not know.
-    """
-    return known(list(Status), frame.number(place), "status")
-
-
-def known(words: list[T], number: int, what: str) -> T:
-    """The word of a number on chain.
-
-    Raises:
-        ChainError: a number that this release does not know.
-    """
-    if number >= len(words):
-        raise ChainError(f"the chain answers with the unknown {what} {number}", hint="update citrate")
-    return words[number]
-
-
-def hash_at(frame: Frame, place: int) -> str:
-    """The digest at ``place``, without ``0x``; empty for the zero word."""
-    digest = frame.word(place)[2:]
-    return digest if int(digest, 16) else ""
 
 
 def _acceptance(frame: Frame) -> Acceptance:

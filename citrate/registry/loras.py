@@ -21,6 +21,7 @@ from citrate.registry.ids import keccak
 from citrate.registry.lora_payload import encode_lora, encode_parents
 from citrate.registry.lora_views import LORA, Counts, LoraItem
 from citrate.registry.record_chain import Cursor, NewRecords, require_whole, since
+from citrate.registry.standing import standing_of
 from citrate.registry.views import NOWHERE
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Loras:
             ConfigError, ChainError: the chain does not have LoRARegistry, or does not answer.
         """
         block = block or self._chain.pin()
-        asked, standing = lora_views.get_lora(wanted, block.number), lora_views.standing_of(wanted)
+        asked, standing = lora_views.get_lora(wanted, block.number), standing_of(wanted)
         record, found = self._chain.read_two(asked, standing, block)
         if lora_id(record.creator, record.lora.name, record.lora.version) != wanted:
             raise ChainError(f"the node answered another LoRA than {wanted}", hint="check rpc_url")

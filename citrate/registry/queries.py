@@ -17,9 +17,9 @@ from citrate.registry.abi_codec import encode_call
 from citrate.registry.access_views import Quote, quote
 from citrate.registry.alias_log import AliasChange, alias_log, aliases
 from citrate.registry.contract import Block, Contract, Outcome
-from citrate.registry.lora_views import Standing, standing_of
 from citrate.registry.record_chain import Cursor, NewRecords, require_whole, since
 from citrate.registry.rpc import RpcError
+from citrate.registry.standing import Standing, standing_of
 from citrate.registry.views import NOWHERE, AliasTarget, Head, RecordItem, VersionRow, View
 
 _ERC1271_MAGIC = "0x1626ba7e" + "0" * 56
