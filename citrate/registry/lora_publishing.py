@@ -99,6 +99,9 @@ def register(session: Session, request: Request, *, dry_run: bool, progress: Pro
         NotPermittedError: the base takes no adapters, or none of this creator.
         CitrateError: ten adapters of this creator were accepted today.
     """
+    if not dry_run:
+        session.start_chain()
+        session.require_writable()
     base = session.resolve(request.base)
     _require_base(base)
     adapter = open_adapter(request.source)

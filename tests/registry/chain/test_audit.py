@@ -1,0 +1,104 @@
+"""All contracts of a chain are followed together, also a moderation that was replaced; what is proved is remembered."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from citrate.core.errors import ChainError, NotFoundError
+from citrate.registry import artifacts
+from citrate.registry.abi_codec import encode_call
+from citrate.registry.artifacts import LORA_REGISTRY, MODEL_REGISTRY, MODERATION, POLICY, TIMELOCK
+from citrate.registry.audit import audit
+from citrate.registry.chain import Chain
+from citrate.registry.change_events import LOGGED, Staked
+from citrate.registry.change_watch import ChangeState, advance, default_tag
+from citrate.registry.ids import checksum
+from tests.fixtures_anvil import AnvilNode, release_of, start_anvil, stop_anvil
+from tests.registry.chain.actors import ETHER, Actor, actor, timelocked
+
+pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("anvil")]
+
+
+@pytest.fixture
+def user(anvil: AnvilNode, tmp_path: Path) -> Actor:
+    return actor("publisher", anvil, tmp_path)
+
+
+def second_moderation(node: AnvilNode, user: Actor) -> str:
+    """Another Moderation of the same stack, as an upgrade would be deployed."""
+    artifact, chain = artifacts.load(MODERATION), user.chain
+    words = [chain.addresses[name] for name in (MODEL_REGISTRY, LORA_REGISTRY, TIMELOCK)]
+    data = artifact.creation_code + b"".join(bytes.fromhex(word[2:]).rjust(32, b"\0") for word in words)
+    accounts = node.rpc.call("eth_accounts")
+    assert isinstance(accounts, list)
+    tx_hash = node.rpc.call("eth_sendTransaction", {"from": accounts[0], "data": "0x" + data.hex()})
+    receipt = node.rpc.call("eth_getTransactionReceipt", tx_hash)
+    assert isinstance(receipt, dict)
+    return checksum(str(receipt["contractAddress"]))
+
+
+def test_a_replaced_moderation_is_followed_beside_the_new_one(anvil: AnvilNode, user: Actor) -> None:
+    state, proved = advance(user.chain, ChangeState())
+    old = user.chain.addresses[MODERATION]
+    assert {each.contract for each in proved} == set(LOGGED) and state.moderations == (old,)
+    user.chain.send(user.signer(), MODERATION, encode_call("stake()"), ETHER)
+    new = second_moderation(anvil, user)
+    timelocked(anvil, user, POLICY, encode_call("appoint(address)", new))
+    user.chain.with_contract(MODERATION, new).send(user.signer(), MODERATION, encode_call("stake()"), 2 * ETHER)
+    state, proved = advance(user.chain, state)
+    assert state.moderations == (old, new)
+    staked = {each.address: each.changes[0].event for each in proved if each.contract == MODERATION}
+    me = user.address_of("me")
+    assert staked == {old: Staked(me, ETHER), new: Staked(me, 2 * ETHER)}
+    verdicts = audit(user)
+    assert all(verdict.ok for verdict in verdicts)
+    assert [verdict.place.address for verdict in verdicts if verdict.place.contract == MODERATION] == [old, new]
+    again, proved = advance(user.chain, state)
+    assert not any(each.changes for each in proved) and again.moderations == state.moderations
+
+
+def test_what_is_remembered_survives_as_json(user: Actor) -> None:
+    state, _ = advance(user.chain, ChangeState())
+    kept = json.loads(json.dumps(asdict(state)))
+    assert TypeAdapter(ChangeState).validate_python(kept) == state
+
+
+def test_a_chain_with_the_model_registry_only_is_audited_for_that(anvil: AnvilNode, tmp_path: Path) -> None:
+    user = actor("publisher", anvil, tmp_path)
+    user.chain.publish(user.signer(), release_of(user.address_of("me")), "prod")
+    bare = Chain.connect(anvil.url, 31337, authority="0x" + "77" * 20, home=tmp_path / "bare")
+    state, proved = advance(bare, ChangeState())
+    assert [each.contract for each in proved] == [MODEL_REGISTRY, "TrainingLedger"] and state.moderations == ()
+    assert len(proved[0].changes) == 1
+
+
+def test_the_library_tells_typed_changes_of_one_contract(user: Actor) -> None:
+    user.chain.publish(user.signer(), release_of(user.address_of("me")), "prod")
+    first = user.changes(MODEL_REGISTRY)
+    assert [type(change.event).__name__ for change in first.changes] == ["AliasSet"]
+    assert user.changes(MODEL_REGISTRY, cursor=first.cursor).changes == ()
+    for wrong in ("Timelock", "Nothing", ""):
+        with pytest.raises(NotFoundError, match="keeps no change root"):
+            user.changes(wrong)
+
+
+def test_a_block_that_the_node_does_not_know_is_an_error(user: Actor) -> None:
+    with pytest.raises(ChainError):
+        user.changes(MODEL_REGISTRY, tag="nonsense")
+
+
+def test_elsewhere_than_on_a_devnet_the_finalized_block_counts() -> None:
+    node = start_anvil("--chain-id", "8453")
+    try:
+        chain = Chain.__new__(Chain)
+        chain.rpc, chain.chain_id = node.rpc, 8453
+        assert default_tag(chain) == "finalized"
+        chain.chain_id = 31337
+        assert default_tag(chain) == "latest"
+    finally:
+        stop_anvil(node)
