@@ -8,13 +8,14 @@ wrap the bytes, so they are no slices of a plain file: such a DAG is kept as blo
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from citrate.core.digests import listing_sha256
-from citrate.core.errors import ConfigError, StoreError
+from citrate.core.errors import ConfigError
 from citrate.core.records import Artifact, FileEntry
 from citrate.core.sink import Progress
 from citrate.registry import cid as cids
@@ -92,13 +93,15 @@ class V0Importer:
                 counter.add(len(piece))
                 yield piece
 
-        try:
-            with file.source.open("rb") as stream:
+        with os.fdopen(unixfs.open_regular(file.source), "rb") as stream:
+            before = os.fstat(stream.fileno())
+            try:
                 part = self.stream(pieces(stream))
-        except OSError as error:
-            raise unixfs.unreadable(file.source, error) from error
-        if part.size_bytes != file.size_bytes:
-            raise StoreError(f"{file.source} changed while it was read", hint="try again when nothing writes to it")
+            except OSError as error:
+                raise unixfs.unreadable(file.source, error) from error
+            after = os.fstat(stream.fileno())
+        if (before.st_mtime_ns, part.size_bytes) != (after.st_mtime_ns, after.st_size):
+            raise unixfs.changed(file.source)
         return FileEntry(file.path, part.size_bytes, sha256.hexdigest(), str(part.cid)), part
 
     def stream(self, chunks: Iterator[bytes]) -> _Part:

@@ -89,11 +89,9 @@ def hash_file(
         StoreError: it cannot be read, is no regular file, or changed meanwhile.
         OSError: what ``write`` raised.
     """
-    descriptor = _open(path)
+    descriptor = open_regular(path)
     try:
         before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise StoreError(f"{path} is not a regular file")
         stream = Stream(write=write, hashes=double_hash(before.st_size))
         try:
             _read_all(path, descriptor, stream, progress)
@@ -104,15 +102,29 @@ def hash_file(
     finally:
         os.close(descriptor)
     if (before.st_mtime_ns, hashed.size_bytes) != (after.st_mtime_ns, after.st_size):
-        raise StoreError(f"{path} changed while it was read", hint="try again when nothing writes to it")
+        raise changed(path)
     return hashed
 
 
-def _open(path: Path) -> int:
+def open_regular(path: Path) -> int:
+    """A descriptor of a regular file; a link, or a device that would wait, is not opened.
+
+    Raises:
+        StoreError: it cannot be read, or is no regular file.
+    """
     try:
-        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise unreadable(path, error) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StoreError(f"{path} is not a regular file")
+    return descriptor
+
+
+def changed(path: Path) -> StoreError:
+    """The error for a file that was written to while it was read."""
+    return StoreError(f"{path} changed while it was read", hint="try again when nothing writes to it")
 
 
 def unreadable(path: Path, error: OSError) -> StoreError:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from citrate.core.errors import IntegrityError
+from citrate.core.errors import FormatError, IntegrityError
 from citrate.core.sink import Progress
 from citrate.registry import reader
 from citrate.registry.carfile import CarFile
@@ -53,15 +54,25 @@ def import_car(
         IntegrityError: a block is not what its CID says.
         StoreError: no room, no permission, or the disk failed.
     """
-    car = CarFile(stream)
-    with store.dag_writer() as writer:
-        reported = 0.0
-        for cid, block in car.blocks():
-            writer.put(cid, block)
-            if progress is not None and (now := time.monotonic()) > reported + _REPORT_EVERY_S:
-                progress("import", car.read_bytes, max(total_bytes, car.read_bytes))
-                reported = now
-        return keep(store, writer, car.roots, reason, partial=partial)
+    try:
+        car = CarFile(stream)
+        with store.dag_writer() as writer:
+            for cid, block in _reported(car, total_bytes, progress):
+                writer.put(cid, block)
+            return keep(store, writer, car.roots, reason, partial=partial)
+    except FormatError as error:
+        if error.hint == FormatError.usual_hint:  # which is about models
+            error.hint = "nothing of it was kept; ipfs dag export CID writes a CAR that is whole"
+        raise
+
+
+def _reported(car: CarFile, total_bytes: int, progress: Progress | None) -> Iterator[tuple[Cid, bytes]]:
+    last = 0.0
+    for cid, block in car.blocks():
+        yield cid, block
+        if progress is not None and (now := time.monotonic()) > last + _REPORT_EVERY_S:
+            progress("import", car.read_bytes, max(total_bytes, car.read_bytes))
+            last = now
 
 
 def keep(store: Store, writer: DagWriter, roots: list[Cid], reason: str, *, partial: bool = False) -> list[Imported]:

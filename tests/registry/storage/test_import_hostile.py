@@ -66,6 +66,7 @@ def test_a_bad_car_is_one_error_and_leaves_nothing(name: str, store: Store) -> N
     with pytest.raises(expected) as caught:
         take(store, data)
     assert caught.value.message
+    assert "model" not in caught.value.hint
     assert_untouched(store)
 
 
