@@ -6,10 +6,11 @@ UV      := .boot/bin/uv
 PY      := .venv/bin/python
 NODE    := $(CURDIR)/tools/node/node_modules/.bin
 HARDHAT := PATH="$(NODE):$$PATH" npx --no -- hardhat
+FOUNDRY := PATH="$(NODE):$$PATH" node tools/security/foundry.mjs
 LLAMA   := -DGGML_NATIVE=OFF;-DLLAVA_BUILD=OFF;-DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/tools/llama/lean.cmake
 say     = @printf '\033[1m==>\033[0m %s\n' $(1)
 
-.PHONY: help demo test unit lint types contracts python package bench gas setup setup-demo lock clean
+.PHONY: help demo test unit lint types contracts security test-deep python package bench gas setup setup-demo lock clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
@@ -32,6 +33,18 @@ contracts: setup-demo ## Solidity unit and fuzz tests; committed artifacts and g
 	@$(HARDHAT) test solidity
 	@$(HARDHAT) --build-profile legacy test solidity
 	@$(PY) bench/gas.py --check
+
+security: setup-demo .setup/security ## how the contracts are proved: slither, coverage, one corpus, symbolic checks, random calls
+	@PATH="$(NODE):$$PATH" $(PY) tools/security/slither.py
+	@PATH="$(NODE):$$PATH" $(PY) tools/security/coverage.py
+	@FOUNDRY_TEST=tests/corpus $(FOUNDRY) forge test && FOUNDRY_TEST=tests/corpus $(FOUNDRY) --legacy forge test
+	@FOUNDRY_TEST=tests/symbolic FOUNDRY_OUT=cache/foundry/symbolic $(FOUNDRY) --legacy halmos --root . \
+		--config tools/security/halmos.toml --forge-build-out cache/foundry/symbolic
+	@PATH="$(NODE):$$PATH" $(PY) tools/security/invariants.py
+
+test-deep: setup .setup/security ## hours of random calls: a million against the invariants, thousands of sequences against the models
+	@PATH="$(NODE):$$PATH" $(PY) tools/security/invariants.py --deep
+	@CITRATE_DIFFERENTIAL=500 $(PY) -m pytest -q -s tests/differential
 
 python: setup    ## the Python tests, with real Anvil, Kubo and llama.cpp
 	@$(PY) -m compileall -q citrate  # the tests start hundreds of processes, also where Python may write no cache
@@ -69,6 +82,12 @@ $(UV): | .setup/tools
 	$(call say,"Hardhat with solc and Anvil and OpenZeppelin into node_modules/")
 	@PATH="$(NODE):$$PATH" npm ci --silent && touch $@
 
+.setup/security: tools/security/requirements.lock tools/security/package-lock.json .setup/npm | $(UV)
+	$(call say,"slither and halmos into .venv-security/ and forge into tools/security/")
+	@test -x .venv-security/bin/python || $(UV) venv -q --python 3.11 .venv-security
+	@$(UV) pip sync -q --require-hashes --python .venv-security/bin/python tools/security/requirements.lock
+	@PATH="$(NODE):$$PATH" npm ci --prefix tools/security --silent && touch $@
+
 bin/ipfs: tools/kubo/go.mod tools/kubo/go.sum
 	@bash tools/require.sh go
 	$(call say,"Kubo 0.42 from its Go module into bin/ (first time: about 3 minutes)")
@@ -79,6 +98,8 @@ lock:            ## resolve the dependencies again
 	@$(UV) pip compile -q --generate-hashes --no-emit-index-url --no-header --override tools/overrides.txt --python-version 3.11 --extra dev pyproject.toml -o requirements.lock
 	@npm install --package-lock-only --silent && node tools/complete-lock.mjs package-lock.json
 	@npm install --prefix tools/node --package-lock-only --silent && node tools/complete-lock.mjs tools/node/package-lock.json
+	@$(UV) pip compile -q --generate-hashes --no-emit-index-url --no-header --python-version 3.11 tools/security/requirements.in -o tools/security/requirements.lock
+	@npm install --prefix tools/security --package-lock-only --silent && node tools/complete-lock.mjs tools/security/package-lock.json
 
 clean:           ## remove everything that setup, the demo and the tests made
-	rm -rf .boot .venv .setup bin node_modules tools/node/node_modules artifacts cache demo-homes dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .boot .venv .venv-security .setup bin node_modules tools/node/node_modules tools/security/node_modules artifacts cache demo-homes dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,11 +1,11 @@
 """Random calls against all contracts, invariants checked after each of them, and how many of the calls succeeded.
 
-    python tools/security/invariants.py            at least 100,000 calls in all, with the code that is deployed
-    python tools/security/invariants.py --legacy   the same with the compiler's other code generator
+    python tools/security/invariants.py            at least 100,000 calls in all
     python tools/security/invariants.py --deep     at least 1,000,000
 
-Fails if an invariant does not hold, and if fewer than 10 % of any function's calls succeed: calls that are all refused
-would prove nothing.
+Half of them with the code that is deployed, half with what the compiler's other code generator makes of it. Fails if an
+invariant does not hold, and if fewer than 10 % of any function's calls succeed: calls that are all refused would prove
+nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEPTH = 200
 CALLS, DEEP_CALLS = 100_000, 1_000_000
 LEAST_SUCCESS = 0.10
+PIPELINES: tuple[list[str], ...] = ([], ["--legacy"])
 
 
 @dataclass
@@ -36,7 +37,6 @@ class Result:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--legacy", action="store_true", help="with the legacy code generator")
     parser.add_argument("--deep", action="store_true", help=f"{DEEP_CALLS:,} calls instead of {CALLS:,}")
     parser.add_argument("--match", default="*", help="only the suites in tests/invariants/MATCH.t.sol")
     arguments = parser.parse_args()
@@ -44,8 +44,10 @@ def main() -> int:
     suites = len(list((ROOT / "tests" / "invariants").glob(f"{arguments.match}.t.sol")))
     if not suites:
         raise SystemExit(f"no suite is called {arguments.match}")
-    runs = -(-wanted // (DEPTH * suites))
-    result = _run(arguments.match, runs, ["--legacy"] if arguments.legacy else [])
+    runs = -(-wanted // (DEPTH * suites * len(PIPELINES)))
+    result = Result()
+    for pipeline in PIPELINES:
+        _run(arguments.match, runs, pipeline, result)
     poor = _show(result)
     for line in result.broken:
         print(line, file=sys.stderr)
@@ -57,7 +59,7 @@ def main() -> int:
     return 1 if poor or result.broken or total < wanted else 0
 
 
-def _run(match: str, runs: int, pipeline: list[str]) -> Result:
+def _run(match: str, runs: int, pipeline: list[str], result: Result) -> None:
     environment = {"FOUNDRY_TEST": "tests/invariants", "FOUNDRY_INVARIANT_SHOW_METRICS": "true"}
     environment |= {"FOUNDRY_INVARIANT_RUNS": str(runs), "FOUNDRY_INVARIANT_DEPTH": str(DEPTH)}
     command = ["node", "tools/security/foundry.mjs", *pipeline, "forge", "test", "--json"]
@@ -69,16 +71,14 @@ def _run(match: str, runs: int, pipeline: list[str]) -> Result:
         suites = json.loads(run.stdout)
     except ValueError:
         raise SystemExit(f"forge did not run:\n{run.stdout[-3000:]}") from None
-    result = Result()
     for suite, answer in suites.items():
         for test, outcome in answer["test_results"].items():
             if outcome["status"] != "Success":
                 why = f"{outcome.get('reason')}\n{json.dumps(outcome.get('counterexample'), indent=1)[:4000]}"
-                result.broken.append(f"{suite} {test}: {why}")
+                result.broken.append(f"{suite} {test} {' '.join(pipeline)}: {why}")
             for name, count in outcome["kind"].get("Invariant", {}).get("metrics", {}).items():
                 result.calls[name] += count["calls"]
                 result.failed[name] += count["reverts"]
-    return result
 
 
 def _show(result: Result) -> list[str]:
