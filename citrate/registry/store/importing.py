@@ -37,7 +37,8 @@ def import_car(
     total_bytes: int = 0,
     progress: Progress | None = None,
 ) -> list[Imported]:
-    """Put the DAGs of a CAR into the store and pin their roots. All of them are kept, or none.
+    """Put the DAGs of a CAR into the store and pin their roots. Nothing is kept before every block of the CAR was
+    compared with its CID and every root was found whole.
 
     Blocks that no root leads to are left out; blocks that are missing are taken from the store, if it has them.
 
@@ -78,13 +79,20 @@ def _reported(car: CarFile, total_bytes: int, progress: Progress | None) -> Iter
 def keep(store: Store, writer: DagWriter, roots: list[Cid], reason: str, *, partial: bool = False) -> list[Imported]:
     """Keep the DAGs that ``writer`` has the blocks of, and pin their roots.
 
+    Roots that are their own content and lead to nothing need not be kept.
+
     Raises:
-        FormatError: a block is missing.
+        FormatError: a block is missing, or there is nothing to keep.
         StoreError: no room, no permission, or the disk failed.
     """
-    gathered = [writer.gather(number, root, partial=partial) for number, root in enumerate(roots)]
+    all_roots = [(root, writer.gather(number, root, partial=partial)) for number, root in enumerate(roots)]
+    gathered = [new for _, new in all_roots if new.blocks]
+    if not gathered:
+        raise FormatError("the roots are their own content, so there is nothing to keep")
     as_blocks, fresh = list[NewDag](), set[str]()
-    for root, new in zip(roots, gathered, strict=True):
+    for root, new in all_roots:
+        if not new.blocks:
+            continue
         if _stands(store, new):
             store.pin(new.cid, reason)
             continue

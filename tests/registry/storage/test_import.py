@@ -97,6 +97,18 @@ def test_several_roots_and_what_no_root_leads_to(store: Store, dag: Dag) -> None
     assert b"".join(store.cat(str(two), "y")) == b"shared"
 
 
+def test_a_root_that_is_its_own_content_may_lead_somewhere_or_nowhere(store: Store, dag: Dag) -> None:
+    leaf = dag.raw(b"far")
+    empty = Cid(1, cids.RAW, cids.IDENTITY, b"")
+    inline = Cid(1, cids.DAG_CBOR, cids.IDENTITY, b"\xa1\x61x\xd8\x2a\x58\x25\x00" + leaf.binary)
+    (found,) = take(store, dag.car(empty, inline))
+    assert (found.stored.cid, found.stored.blocks) == (str(inline), 1)
+    assert b"".join(store.cat(str(inline), "x")) == b"far"
+    assert store.verify() == []
+    with pytest.raises(FormatError, match="nothing to keep"):
+        take(store, dag.car(empty))
+
+
 def test_version_2_is_read_and_pieces_of_any_size(store: Store, dag: Dag) -> None:
     root = dag.folder(link=dag.symlink(b"x"))
 
