@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from citrate.core.sink import SinkFile
+from citrate.formats.configuration import Config
 from citrate.formats.conversion import Request
 from citrate.formats.dtypes import Raw
 from citrate.formats.encoding import Encoded, encode
@@ -38,60 +39,60 @@ class File:
 
 @dataclass(frozen=True)
 class _Job:
-    """A tensor on its way: where it comes from, and what it becomes in each output."""
+    """A tensor on its way: where it comes from, and what it becomes in each file."""
 
     source: Tensor | None
     """None for a constant, which stands in ``constant``."""
     slot: Slot
     constant: NDArray[np.float32]
-    targets: tuple[GgufTensor, ...]
+    targets: Sequence[GgufTensor]
 
 
-def write(model: SourceModel, layout: Layout, outputs: Sequence[File]) -> None:
-    """Write every output; raises as ``citrate.formats.convert`` does."""
+def write(model: SourceModel, layout: Layout, files: Sequence[File]) -> None:
+    """Write every file; raises as ``citrate.formats.convert`` does."""
     factors = np.array(layout.rope_factors(model.config), np.float32)
-    jobs = _jobs(model, layout, [output.mixture for output in outputs], factors)
-    files = [_opened(output, [job.targets[i] for job in jobs]) for i, output in enumerate(outputs)]
+    jobs = _jobs(model, layout, [file.mixture for file in files], factors)
+    sinks = [_opened(file, [job.targets[i] for job in jobs]) for i, file in enumerate(files)]
     done = 0
-    with closing(in_order(_pieces(jobs, model), outputs[0].request.threads)) as pieces:
+    with closing(in_order(_pieces(jobs, model), files[0].request.threads)) as pieces:
         for job in jobs:
             errors: dict[str, list[BlockErrors]] = {}
             for _ in _ranges(job, model):
                 encoded = next(pieces)
-                _write_piece(job, encoded, files, errors)
+                _write_piece(job, encoded, sinks, errors)
                 done += next(iter(encoded.values())).source_bytes
-                for output in outputs:
-                    output.request.report(done)
-            _finish_tensor(job, outputs, files, errors)
-    for file in files:
-        file.close()
+                for file in files:
+                    file.request.report(done)
+            _finish_tensor(job, files, sinks, errors)
+    for sink in sinks:
+        sink.close()
 
 
-def _opened(output: File, targets: Sequence[GgufTensor]) -> SinkFile:
-    header = header_bytes(output.metadata, targets)
+def _opened(file: File, targets: Sequence[GgufTensor]) -> SinkFile:
+    header = header_bytes(file.metadata, targets)
     data_bytes = sum(padded(target.size_bytes) for target in targets)
-    request = output.request
-    file = request.sink.open(f"{request.name}-{request.variant.quantization}.gguf", len(header) + data_bytes)
-    file.write(header)
-    return file
+    request = file.request
+    sink = request.sink.open(f"{request.name}-{request.variant.quantization}.gguf", len(header) + data_bytes)
+    sink.write(header)
+    return sink
 
 
 def _write_piece(
-    job: _Job, encoded: Mapping[str, Encoded], files: Sequence[SinkFile], errors: dict[str, list[BlockErrors]]
+    job: _Job, encoded: Mapping[str, Encoded], sinks: Sequence[SinkFile], errors: dict[str, list[BlockErrors]]
 ) -> None:
-    for target, file in zip(job.targets, files, strict=True):
-        file.write(buffer(encoded[target.type_name].data))
+    for target, sink in zip(job.targets, sinks, strict=True):
+        sink.write(buffer(encoded[target.type_name].data))
     for type_name, piece in encoded.items():
         if piece.errors:
             errors.setdefault(type_name, []).append(piece.errors)
 
 
 def _finish_tensor(
-    job: _Job, outputs: Sequence[File], files: Sequence[SinkFile], errors: Mapping[str, Sequence[BlockErrors]]
+    job: _Job, files: Sequence[File], sinks: Sequence[SinkFile], errors: Mapping[str, Sequence[BlockErrors]]
 ) -> None:
-    for target, output, file in zip(job.targets, outputs, files, strict=True):
-        file.write(bytes(padded(target.size_bytes) - target.size_bytes))
-        output.errors.judge(target.name, target.type_name, errors.get(target.type_name, ()))
+    for target, file, sink in zip(job.targets, files, sinks, strict=True):
+        sink.write(bytes(padded(target.size_bytes) - target.size_bytes))
+        file.errors.judge(target.name, target.type_name, errors.get(target.type_name, ()))
 
 
 def _jobs(model: SourceModel, layout: Layout, mixtures: Sequence[Mixture], factors: NDArray[np.float32]) -> list[_Job]:
@@ -103,29 +104,19 @@ def _jobs(model: SourceModel, layout: Layout, mixtures: Sequence[Mixture], facto
     if factors.size:
         sources[_ROPE] = (None, Slot(factors.shape, _ROPE))
     names = sorted(sources, key=_writing_order)
-    shapes = {name: _shape(slot) for name, (_, slot) in sources.items()}
-    planned = [
-        plan(
-            [
-                (name, _sizes(mixture, shapes[name]), tensor_type(mixture, model.config, name, shapes[name]))
-                for name in names
-            ]
-        )
-        for mixture in mixtures
-    ]
-    return [
-        _Job(*sources[name], factors, targets) for name, targets in zip(names, zip(*planned, strict=True), strict=True)
-    ]
+    shapes = {name: _shape(sources[name][1]) for name in names}
+    planned = [plan([_planned(mixture, model.config, *item) for item in shapes.items()]) for mixture in mixtures]
+    return [_Job(*sources[name], factors, targets) for name, *targets in zip(names, *planned, strict=True)]
+
+
+def _planned(mixture: Mixture, config: Config, name: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...], str]:
+    """Name, shape in ggml's order and type; llama.cpp's quantizer drops a single row's dimension, its converter not."""
+    single = mixture.quantized and len(shape) > 1 and shape[0] == 1
+    return name, (shape[1:] if single else shape)[::-1], tensor_type(mixture, config, name, shape)
 
 
 def _shape(slot: Slot) -> tuple[int, ...]:
     return (slot.shape[0] - slot.rows_cut, *slot.shape[1:])
-
-
-def _sizes(mixture: Mixture, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """In ggml's order; llama.cpp's quantizer drops a single row's dimension, its converter keeps it."""
-    single = mixture.quantized and len(shape) > 1 and shape[0] == 1
-    return (shape[1:] if single else shape)[::-1]
 
 
 def _writing_order(name: str) -> tuple[int, str]:
@@ -148,7 +139,7 @@ def _ranges(job: _Job, model: SourceModel) -> Iterator[tuple[int, int]]:
 
 
 def _encode(job: _Job, first: int, last: int) -> dict[str, Encoded]:
-    """The piece in every type that an output wants it in."""
+    """The piece in every type that a file wants it in."""
     types = dict.fromkeys(target.type_name for target in job.targets)
     source = job.source
     if source is None:

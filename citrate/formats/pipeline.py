@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from citrate.core.errors import FormatError
@@ -24,17 +25,23 @@ _STEMS = ("diffusion_pytorch_model", "model", "diffusion_pytorch_model.fp16", "m
 _PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
-def read_pipeline(root: Path) -> tuple[Config, tuple[Companion, ...], tuple[str, ...], tuple[Tensor, ...]]:
-    """The configuration, the files beside the weights, findings, and the tensors of a pipeline's parts.
+@dataclass(frozen=True)
+class Pipeline:
+    """What a pipeline consists of."""
+
+    config: Config
+    companions: tuple[Companion, ...]
+    findings: tuple[str, ...]
+    tensors: tuple[Tensor, ...]
+
+
+def read_pipeline(root: Path) -> Pipeline:
+    """Read model_index.json and the parts that it names.
 
     Raises:
         FormatError: malformed, a part is missing, or one has pickled weights only.
     """
-    document = read_object(root, PIPELINE_CONFIG)
-    class_name = document.get("_class_name")
-    if not isinstance(class_name, str):
-        raise FormatError(f"{PIPELINE_CONFIG} does not say _class_name")
-    config = Config(document, class_name, "", *([0] * 7))
+    config = _config(root)
     published, dropped = root_companions(root)
     tensors: list[Tensor] = []
     parts = _parts(config)
@@ -53,7 +60,16 @@ def read_pipeline(root: Path) -> tuple[Config, tuple[Companion, ...], tuple[str,
         raise FormatError(f"{root} is a pipeline without weights", hint="download its folders too")
     left = sorted(set(dropped) - set(parts))
     findings = (f"not published: {named(left)}",) if left else ()
-    return config, tuple(sorted(published, key=lambda c: c.name)), findings, tuple(tensors)
+    return Pipeline(config, tuple(sorted(published, key=lambda c: c.name)), findings, tuple(tensors))
+
+
+def _config(root: Path) -> Config:
+    """model_index.json as a configuration without the numbers of a language model."""
+    document = read_object(root, PIPELINE_CONFIG)
+    class_name = document.get("_class_name")
+    if not isinstance(class_name, str):
+        raise FormatError(f"{PIPELINE_CONFIG} does not say _class_name")
+    return Config(document, class_name, "", 0, 0, 0, 0, 0, 0, 0)
 
 
 def _parts(config: Config) -> list[str]:

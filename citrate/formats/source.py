@@ -93,16 +93,25 @@ def open_model(path: Path | str) -> SourceModel:
         raise FormatError(f"{path} is not a folder", hint="name the folder that holds config.json and the weights")
     names = _names(root)
     if PIPELINE_CONFIG in names:
-        config, published, findings, tensors = read_pipeline(root)
-    else:
-        _require_model(root, names)
-        config, tensors = read_config(root), read_weights(root)
-        published, findings = companions(root)
-    architecture = _architecture(config, tensors)
+        whole = read_pipeline(root)
+        return _model(root, whole.config, whole.tensors, whole.companions, whole.findings, PIPELINE_CONFIG)
+    _require_model(root, names)
+    published, findings = companions(root)
+    return _model(root, read_config(root), read_weights(root), published, findings, "config.json")
+
+
+def _model(
+    root: Path,
+    config: Config,
+    tensors: tuple[Tensor, ...],
+    published: tuple[Companion, ...],
+    findings: tuple[str, ...],
+    config_name: str,
+) -> SourceModel:
     real = root.resolve()
     shards = tuple(dict.fromkeys(tensor.path.relative_to(real).as_posix() for tensor in tensors))
-    name = PIPELINE_CONFIG if PIPELINE_CONFIG in names else "config.json"
-    return SourceModel(root, config, architecture, tensors, shards, published, findings, name)
+    architecture = _architecture(config, tensors)
+    return SourceModel(root, config, architecture, tensors, shards, published, findings, config_name)
 
 
 def _names(root: Path) -> list[str]:
