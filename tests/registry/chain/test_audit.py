@@ -9,17 +9,31 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
+from citrate.core.adapters import Acceptance, Grade
 from citrate.core.errors import ChainError, NotFoundError
 from citrate.registry import artifacts
 from citrate.registry.abi_codec import encode_call
-from citrate.registry.artifacts import LORA_REGISTRY, MODEL_REGISTRY, MODERATION, POLICY, TIMELOCK
+from citrate.registry.artifacts import (
+    LORA_REGISTRY,
+    MODEL_ACCESS,
+    MODEL_REGISTRY,
+    MODERATION,
+    POLICY,
+    TIMELOCK,
+    TRAINING_LEDGER,
+)
 from citrate.registry.audit import audit
 from citrate.registry.chain import Chain
-from citrate.registry.change_events import LOGGED, Staked
+from citrate.registry.change_events import LOGGED, AliasSet, RunAttested, Staked
 from citrate.registry.change_watch import ChangeState, advance, default_tag
+from citrate.registry.changes import prove
 from citrate.registry.ids import checksum
-from tests.fixtures_anvil import AnvilNode, release_of, start_anvil, stop_anvil
+from citrate.registry.ledger import Ledger
+from citrate.registry.loras import Loras
+from citrate.registry.signer import Signer
+from tests.fixtures_anvil import AnvilNode, release_of, sha256_of, start_anvil, stop_anvil
 from tests.registry.chain.actors import ETHER, Actor, actor, timelocked
+from tests.registry.chain.adapters import lora_of
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("anvil")]
 
@@ -60,6 +74,49 @@ def test_a_replaced_moderation_is_followed_beside_the_new_one(anvil: AnvilNode, 
     assert [verdict.place.address for verdict in verdicts if verdict.place.contract == MODERATION] == [old, new]
     again, proved = advance(user.chain, state)
     assert not any(each.changes for each in proved) and again.moderations == state.moderations
+
+
+def test_every_contract_of_the_stack_proves_its_changes(chain: Chain, publisher: Signer, stranger: Signer) -> None:
+    chain.publish(publisher, release_of(publisher.address))
+    base = chain.resolve(publisher.address, "tiny", "1.0.0")
+    chain.deprecate(publisher, publisher.address, "tiny", "1.0.0")
+    Loras(chain).set_acceptance(publisher, base.model_id, Acceptance.ALLOW_LIST)
+    Loras(chain).allow_creator(publisher, base.model_id, stranger.address)
+    ledger, sha = Ledger(chain), sha256_of("x")
+    ledger.announce(publisher, recipe=sha, dataset=sha, base_sha256=sha)
+    ledger.commit(publisher, 1, proof_root=sha, adapter_sha256=sha)
+    ledger.attest(stranger, 1, Grade.ATTESTED, segments=0, report_sha256=sha)
+    chain.send(publisher, MODEL_ACCESS, encode_call("setPrice(bytes32,uint256)", base.version_id, 5))
+    chain.send(stranger, MODERATION, encode_call("stake()"), 10**18)
+    counts = {name: len(prove(chain, name).changes) for name in LOGGED}
+    assert counts == {
+        MODEL_REGISTRY: 1, LORA_REGISTRY: 2, TRAINING_LEDGER: 3, MODEL_ACCESS: 1, MODERATION: 1, POLICY: 1,
+    }  # fmt: skip
+    attested = prove(chain, TRAINING_LEDGER).changes[-1].event
+    assert isinstance(attested, RunAttested) and attested.grade is Grade.ATTESTED
+
+
+def test_a_lora_is_a_record_and_no_change(chain: Chain, publisher: Signer) -> None:
+    chain.publish(publisher, release_of(publisher.address))
+    Loras(chain).register(publisher, lora_of(chain.resolve(publisher.address, "tiny", "1.0.0")))
+    proved = prove(chain, LORA_REGISTRY)
+    assert proved.changes == () and proved.cursor.root == "00" * 32
+
+
+def test_a_reorganised_chain_is_proved_from_its_beginning(
+    anvil: AnvilNode, chain: Chain, publisher: Signer, stranger: Signer
+) -> None:
+    me = publisher.address
+    chain.publish(publisher, release_of(me))
+    snapshot = chain.rpc.call("evm_snapshot")
+    chain.set_alias(publisher, me, "tiny", "prod", "1.0.0")
+    before = prove(chain, MODEL_REGISTRY)
+    chain.rpc.call("evm_revert", snapshot)
+    chain.set_alias(publisher, me, "tiny", "edge", "1.0.0")
+    chain.set_alias(publisher, me, "tiny", "beta", "1.0.0")
+    after = prove(chain, MODEL_REGISTRY, before.cursor)
+    assert after.reorganised
+    assert [change.event.alias for change in after.changes if isinstance(change.event, AliasSet)] == ["edge", "beta"]
 
 
 def test_what_is_remembered_survives_as_json(user: Actor) -> None:

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from citrate.core.adapters import Acceptance, Grade
 from citrate.core.errors import ChainError, CitrateError
-from citrate.registry.abi_codec import encode_call
-from citrate.registry.artifacts import LORA_REGISTRY, MODEL_ACCESS, MODEL_REGISTRY, MODERATION, POLICY, TRAINING_LEDGER
+from citrate.registry.artifacts import MODEL_REGISTRY, MODERATION, POLICY
 from citrate.registry.chain import Chain
-from citrate.registry.change_events import LOGGED, AliasSet, Deprecated, RunAttested, Transferred, TransferStarted
+from citrate.registry.change_events import AliasSet, Deprecated, Transferred, TransferStarted
 from citrate.registry.changes import ChangeCursor, prove
-from citrate.registry.ledger import Ledger
-from citrate.registry.loras import Loras
 from citrate.registry.signer import Signer
-from tests.fixtures_anvil import AnvilNode, release_of, sha256_of, signer_of
-from tests.registry.chain.adapters import lora_of
+from tests.fixtures_anvil import CHAIN_ID, AnvilNode, release_of, signer_of
 from tests.registry.chain.proxy import proxy
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("anvil")]
 Answer = dict[str, Any]
 
 
-@pytest.fixture
-def history(chain: Chain, publisher: Signer, stranger: Signer) -> list[int]:
-    """Nine changes of ModelRegistry between records; the blocks they are in."""
-    me, blocks = publisher.address, []
+@pytest.fixture(scope="module")
+def history(anvil_session: AnvilNode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
+    """Nine changes of ModelRegistry between records, made once for all tests here; the blocks they are in."""
+    snapshot = anvil_session.rpc.call("evm_snapshot")
+    chain = Chain.connect(anvil_session.url, CHAIN_ID, home=tmp_path_factory.mktemp("history"))
+    publisher, stranger, blocks = signer_of("publisher"), signer_of("stranger"), []
+    me = publisher.address
     for version in ("1", "2"):
         chain.publish(publisher, release_of(me, version=version))
     blocks += [
@@ -40,7 +38,16 @@ def history(chain: Chain, publisher: Signer, stranger: Signer) -> list[int]:
     blocks.append(chain.deprecate(publisher, me, "tiny", "1").block_number)
     blocks.append(chain.transfer(publisher, me, "tiny", stranger.address).block_number)
     blocks.append(chain.accept(stranger, me, "tiny").block_number)
-    return blocks
+    yield blocks
+    anvil_session.rpc.call("evm_revert", snapshot)
+
+
+@pytest.fixture
+def anvil(history: list[int], anvil_session: AnvilNode) -> Iterator[AnvilNode]:
+    """The session's Anvil with that history; what the test does to it is undone afterwards."""
+    snapshot = anvil_session.rpc.call("evm_snapshot")
+    yield anvil_session
+    anvil_session.rpc.call("evm_revert", snapshot)
 
 
 def test_every_change_is_told_in_order_and_records_are_not_among_them(
@@ -54,33 +61,6 @@ def test_every_change_is_told_in_order_and_records_are_not_among_them(
     offered = proved.changes[7].event
     assert isinstance(offered, TransferStarted) and (offered.from_, offered.to) == (publisher.address, stranger.address)
     assert proved.cursor.count == 9 and len(proved.cursor.root) == 64 and not proved.reorganised
-
-
-def test_every_contract_of_the_stack_proves_its_changes(chain: Chain, publisher: Signer, stranger: Signer) -> None:
-    chain.publish(publisher, release_of(publisher.address))
-    base = chain.resolve(publisher.address, "tiny", "1.0.0")
-    chain.deprecate(publisher, publisher.address, "tiny", "1.0.0")
-    Loras(chain).set_acceptance(publisher, base.model_id, Acceptance.ALLOW_LIST)
-    Loras(chain).allow_creator(publisher, base.model_id, stranger.address)
-    ledger, sha = Ledger(chain), sha256_of("x")
-    ledger.announce(publisher, recipe=sha, dataset=sha, base_sha256=sha)
-    ledger.commit(publisher, 1, proof_root=sha, adapter_sha256=sha)
-    ledger.attest(stranger, 1, Grade.ATTESTED, segments=0, report_sha256=sha)
-    chain.send(publisher, MODEL_ACCESS, encode_call("setPrice(bytes32,uint256)", base.version_id, 5))
-    chain.send(stranger, MODERATION, encode_call("stake()"), 10**18)
-    counts = {name: len(prove(chain, name).changes) for name in LOGGED}
-    assert counts == {
-        MODEL_REGISTRY: 1, LORA_REGISTRY: 2, TRAINING_LEDGER: 3, MODEL_ACCESS: 1, MODERATION: 1, POLICY: 1,
-    }  # fmt: skip
-    attested = prove(chain, TRAINING_LEDGER).changes[-1].event
-    assert isinstance(attested, RunAttested) and attested.grade is Grade.ATTESTED
-
-
-def test_a_lora_is_a_record_and_no_change(chain: Chain, publisher: Signer) -> None:
-    chain.publish(publisher, release_of(publisher.address))
-    Loras(chain).register(publisher, lora_of(chain.resolve(publisher.address, "tiny", "1.0.0")))
-    proved = prove(chain, LORA_REGISTRY)
-    assert proved.changes == () and proved.cursor.root == "00" * 32
 
 
 def test_a_cursor_reads_nothing_twice(
@@ -250,22 +230,6 @@ def test_a_node_that_refuses_every_range_is_an_error(anvil: AnvilNode, history: 
 
 
 # ------------------------------------------------------------------ reorganisations and absence
-
-
-def test_a_reorganised_chain_is_proved_from_its_beginning(
-    anvil: AnvilNode, chain: Chain, publisher: Signer, stranger: Signer
-) -> None:
-    me = publisher.address
-    chain.publish(publisher, release_of(me))
-    snapshot = chain.rpc.call("evm_snapshot")
-    chain.set_alias(publisher, me, "tiny", "prod", "1.0.0")
-    before = prove(chain, MODEL_REGISTRY)
-    chain.rpc.call("evm_revert", snapshot)
-    chain.set_alias(publisher, me, "tiny", "edge", "1.0.0")
-    chain.set_alias(publisher, me, "tiny", "beta", "1.0.0")
-    after = prove(chain, MODEL_REGISTRY, before.cursor)
-    assert after.reorganised
-    assert [change.event.alias for change in after.changes if isinstance(change.event, AliasSet)] == ["edge", "beta"]
 
 
 def test_a_node_that_is_behind_says_so(chain: Chain, history: list[int]) -> None:
