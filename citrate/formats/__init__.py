@@ -6,9 +6,10 @@
     for variant in possible_variants(model):
         conversion = convert(model, variant, sink, name="tiny")  # streams; measures every tensor
         checks = check(model, variant, path_of_artifact)    # tokenizer and logits of what was written
+    conversions = convert_all(model, sinks)  # {variant: sink}: all GGUF files from one read of the weights
 
 Adding a format is adding a module and its line in ``FORMATS``; adding a family is adding a module under ``families``
-and its line there.
+and its name there.
 """
 
 from __future__ import annotations

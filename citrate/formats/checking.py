@@ -77,7 +77,7 @@ def check_artifact(
 
 def _compare(module: Readable, model: SourceModel, variant: Variant, path: Path) -> Check:
     """The distance between what the source and the artifact yield."""
-    output = _output(model)
+    output = families.output_of(model.config)
     if not output or why_not(model, Format.SAFETENSORS):
         return _not_compared(model)
     measure = farthest if output is Output.EMBEDDING else mean_divergence
@@ -86,12 +86,7 @@ def _compare(module: Readable, model: SourceModel, variant: Variant, path: Path)
 
 
 def _not_compared(model: SourceModel) -> Check:
-    return Check(str(_output(model) or Output.LOGITS), True, _NOT_RUN)
-
-
-def _output(model: SourceModel) -> Output:
-    family = families.find(model.config)
-    return family.output if family else Output.NONE
+    return Check(str(families.output_of(model.config) or Output.LOGITS), True, _NOT_RUN)
 
 
 def _check_tokens(module: Readable, model: SourceModel, path: Path) -> tuple[Check, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from citrate.core.errors import FormatError, NotFoundError
 from citrate.core.records import Architecture
-from citrate.formats import gguf_file
+from citrate.formats import families, gguf_file
 from citrate.formats.gguf_file import GgufHeader
 from citrate.formats.licence import Licence, find_licence, spdx_of
 from citrate.formats.source import SourceModel, open_model
@@ -22,6 +22,9 @@ class Inspection:
     format: str
     """``safetensors``, ``mlx`` or ``gguf``."""
     architecture: Architecture
+    output: str
+    """``logits`` for a model that writes text, ``embedding`` for one that makes vectors, empty where citrate knows
+    neither of the class."""
     parameters: int
     dtypes: tuple[str, ...]
     """The types of its tensors, the one with the most tensors first."""
@@ -66,6 +69,7 @@ def _inspect_directory(root: Path) -> Inspection:
     return Inspection(
         format="mlx" if mlx else "safetensors",
         architecture=architecture,
+        output=str(families.output_of(model.config)),
         parameters=architecture.parameters,
         dtypes=_by_frequency(tensor.dtype for tensor in model.tensors),
         size_bytes=model.size_bytes,
@@ -97,6 +101,7 @@ def _inspect_gguf(path: Path) -> Inspection:
     return Inspection(
         format="gguf",
         architecture=_gguf_architecture(header),
+        output=str(families.output_of_gguf(header.text("general.architecture"))),
         parameters=sum(tensor.elements for tensor in header.tensors if tensor.name != "rope_freqs.weight"),
         dtypes=_by_frequency(tensor.type_name for tensor in header.tensors),
         size_bytes=sum(tensor.size_bytes for tensor in header.tensors),

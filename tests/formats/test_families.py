@@ -95,8 +95,10 @@ def test_tokens_and_predictions_are_those_of_transformers(made: Made) -> None:
 def test_inspect_tells_the_family(made: Made) -> None:
     name = made.model.architecture.name
     assert name != "other"
-    assert inspect(made.model.root).architecture.name == name
-    assert inspect(made.ours["Q4_K_M"]).architecture.layers == made.model.architecture.layers
+    source, written = inspect(made.model.root), inspect(made.ours["Q4_K_M"])
+    assert source.architecture.name == name
+    assert written.architecture.layers == made.model.architecture.layers
+    assert source.output == written.output == ("embedding" if name in ("bert", "xlm-roberta") else "logits")
 
 
 def test_mlx_arrays_predict_like_the_source(made: Made, converted: Convert) -> None:

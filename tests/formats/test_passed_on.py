@@ -63,7 +63,7 @@ def sdxl(tmp_path: Path) -> Path:
 def test_a_pipeline_is_inspected(sdxl: Path) -> None:
     found = inspect(sdxl)
     assert (found.architecture.name, found.architecture.class_name) == ("sdxl", "StableDiffusionXLPipeline")
-    assert (found.parameters, found.dtypes) == (7 * 128, ("F16",))
+    assert (found.parameters, found.dtypes, found.output) == (7 * 128, ("F16",), "")
     assert found.licence is not None
     (finding,) = found.findings
     assert "unet/pipeline.py" in finding

@@ -66,8 +66,7 @@ def positions(model: SourceModel) -> tuple[tuple[int, ...], ...]:
 
 def pooling_of(model: SourceModel) -> str:
     """How an embedding model makes one vector of a text (the mean, where it does not say); empty for others."""
-    family = families.find(model.config)
-    if family is None or family.output is not Output.EMBEDDING:
+    if families.output_of(model.config) is not Output.EMBEDDING:
         return ""
     return pooling(model.root) or "mean"
 
