@@ -4,8 +4,9 @@ pragma solidity 0.8.37;
 import {Alias} from "../../contracts/libraries/Alias.sol";
 import {Chain} from "../../contracts/libraries/Chain.sol";
 import {Ids} from "../../contracts/libraries/Ids.sol";
-import {DAILY, Quota} from "../../contracts/libraries/Quota.sol";
+import {DAILY, Quota, nextDay} from "../../contracts/libraries/Quota.sol";
 import {RecordBytes} from "../../contracts/libraries/RecordBytes.sol";
+import {RecordLayout} from "../../contracts/libraries/RecordLayout.sol";
 
 interface Vm {
     function assume(bool condition) external pure;
@@ -17,6 +18,10 @@ interface Vm {
 contract Quotas {
     function charge(uint256 raw) external view returns (uint256) {
         return Quota.unwrap(Quota.wrap(raw).charge());
+    }
+
+    function midnight() external view returns (uint256) {
+        return nextDay();
     }
 
     function counts(uint256 raw) external view returns (uint256 today, uint256 ever) {
@@ -77,7 +82,9 @@ contract PackingChecks {
         vm.warp(20_833 days);
         uint256 charged = _quotas.charge(raw);
         (uint256 today,) = _quotas.counts(charged);
+        assert(_quotas.midnight() == 20_834 days);
         vm.warp(20_834 days - 1);
+        assert(_quotas.midnight() == 20_834 days);
         (uint256 late,) = _quotas.counts(charged);
         vm.warp(20_834 days);
         (uint256 after_,) = _quotas.counts(charged);
@@ -93,6 +100,19 @@ contract PackingChecks {
         assert(raw.length == RecordBytes.HEADER + 4 + rest.length);
         assert(keccak256(raw.slice(RecordBytes.HEADER, 4)) == keccak256("lead"));
         assert(keccak256(raw.slice(RecordBytes.HEADER + 4, rest.length)) == keccak256(rest));
+    }
+
+    /// A release's price: every mantissa with every exponent that is allowed.
+    function check_priceReadsBack(bytes7 start, address previous, address publisher, bytes32 manifest, uint24 mantissa)
+        external
+        pure
+    {
+        vm.assume(start[0] == 0 && start[1] == 0x01); // a first release by its publisher
+        for (uint8 exponent; exponent <= 60; ++exponent) {
+            bytes memory name = abi.encodePacked(uint8(4), "tiny", manifest, mantissa, exponent);
+            bytes memory raw = abi.encodePacked(start, previous, publisher, name, uint8(1), "1");
+            assert(RecordLayout.priceOf(raw) == uint256(mantissa) * 10 ** exponent);
+        }
     }
 
     /// Ids are the compiler's own encoding. Names have the lengths that the runner is given.
