@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,15 +13,15 @@ from citrate.registry import contract, ids
 from citrate.registry.abi_codec import Argument, encode_call
 from citrate.registry.alias_log import AliasChange
 from citrate.registry.artifacts import MODEL_REGISTRY
-from citrate.registry.delivery import Sending
-from citrate.registry.payload import AdditionPayload, ReleasePayload
 from citrate.registry.queries import ChainReader, ModelSummary
 from citrate.registry.record_chain import Cursor, NewRecords
-from citrate.registry.transactions import Estimate, Receipt, TransactionSender
 from citrate.registry.views import AliasTarget, Head, RecordItem
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what sends is imported when something is sent: most commands only read
+    from citrate.core.settings import Settings
+    from citrate.registry.payload import ReleasePayload
     from citrate.registry.signer import Signer
+    from citrate.registry.transactions import Estimate, Receipt, TransactionSender
 
 __all__ = [
     "AliasChange",
@@ -33,8 +34,6 @@ __all__ = [
     "NewRecords",
     "Receipt",
     "RecordItem",
-    "Sending",
-    "TransactionSender",
 ]
 
 _NO_VERSION = "0x" + "0" * 64
@@ -43,9 +42,13 @@ _NO_VERSION = "0x" + "0" * 64
 class Chain(ChainReader):
     """The registry on one chain. Reading is inherited; every writing method sends one transaction and waits for it."""
 
-    def __init__(self, opened: contract.Contract, sender: TransactionSender) -> None:
+    def __init__(self, opened: contract.Contract, make_sender: Callable[[], TransactionSender]) -> None:
         super().__init__(opened.rpc, opened.chain_id, opened.registry_address, opened.authority)
-        self._sender = sender
+        self._make_sender = make_sender
+
+    @cached_property
+    def _sender(self) -> TransactionSender:
+        return self._make_sender()
 
     @classmethod
     def connect(
@@ -56,7 +59,7 @@ class Chain(ChainReader):
         authority: str = "",
         *,
         home: Path,
-        sending: Sending | None = None,
+        settings: Settings | None = None,
         notify: Callable[[str], None] | None = None,
     ) -> Chain:
         """Open a chain: it must be the expected one (0: any) and hold our contract's code.
@@ -67,7 +70,7 @@ class Chain(ChainReader):
             registry_address: empty for the one that the package knows.
             authority: who governs the other contracts; empty for whom the package knows.
             home: where the key's turn and outbox are; see ``TransactionSender``.
-            sending: how transactions are sent.
+            settings: how transactions are sent (confirmations, finality, fees); None: the defaults.
             notify: told what happens by itself.
 
         Raises:
@@ -75,7 +78,15 @@ class Chain(ChainReader):
             ChainError: no answer, another chain, or no contract of ours at the address.
         """
         opened = contract.connect(rpc_url, expected_chain_id, registry_address, authority)
-        return cls(opened, TransactionSender(opened.rpc, opened.chain_id, home, sending, notify))
+
+        def make_sender() -> TransactionSender:
+            from citrate.registry.delivery import Sending
+            from citrate.registry.transactions import TransactionSender
+
+            sending = Sending.of(settings) if settings else None
+            return TransactionSender(opened.rpc, opened.chain_id, home, sending, notify)
+
+        return cls(opened, make_sender)
 
     # ------------------------------------------------------------------ versions
 
@@ -192,6 +203,8 @@ def _publish_call(release: ReleasePayload, alias: str) -> bytes:
 
 
 def _addition_call(record: VersionRecord, manifest_sha256: str, variants: tuple[VariantRecord, ...]) -> bytes:
+    from citrate.registry.payload import AdditionPayload
+
     addition = AdditionPayload(manifest_sha256, variants).encode()
     arguments: tuple[Argument, ...] = (record.publisher, record.name, record.version, addition)
     return encode_call("addVariants(address,string,string,bytes)", *arguments)

@@ -73,12 +73,10 @@ class Session:
             ChainError: it is another chain, or the contract there is not ours.
         """
         from citrate.registry.chain import Chain
-        from citrate.registry.delivery import Sending
 
         settings = self.settings
         at = (settings.chain_id, settings.model_registry, settings.authority)
-        sending = Sending.of(settings)
-        return Chain.connect(self.rpc_url, *at, home=settings.home, sending=sending, notify=self.notify)
+        return Chain.connect(self.rpc_url, *at, home=settings.home, settings=settings, notify=self.notify)
 
     @cached_property
     def loras(self) -> Loras:

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from citrate.registry.chain import Receipt, Sending, TransactionSender
+from citrate.registry.delivery import Sending
 from citrate.registry.fees import GWEI
 from citrate.registry.rpc import JsonRpc, quantity
 from citrate.registry.signer import Signer
+from citrate.registry.transactions import Receipt, TransactionSender
 from tests.fixtures_anvil import CHAIN_ID, AnvilNode, signer_of, start_anvil, stop_anvil
 
 ROOT = Path(__file__).resolve().parents[3]

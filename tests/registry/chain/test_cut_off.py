@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from citrate.core.errors import ChainError, CitrateError
-from citrate.registry.chain import Sending, TransactionSender
+from citrate.registry.delivery import Sending
 from citrate.registry.rpc import JsonRpc
 from citrate.registry.signer import Signer
+from citrate.registry.transactions import TransactionSender
 from tests.fixtures_anvil import CHAIN_ID, AnvilNode, start_anvil, stop_anvil
 from tests.registry.chain.proxy import proxy
 from tests.registry.chain.sending import (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from citrate.core.errors import ChainError, CitrateError
-from citrate.registry.chain import Sending
+from citrate.registry.delivery import Sending
 from citrate.registry.fees import GWEI
 from citrate.registry.rpc import quantity
 from citrate.registry.signer import Signer
