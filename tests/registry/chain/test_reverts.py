@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from eth_abi.abi import encode
 
+from citrate.cli.main import COMMANDS, app
 from citrate.core.errors import AlreadyExistsError, ChainError, CitrateError, NotFoundError, NotPermittedError
 from citrate.registry import artifacts
 from citrate.registry.abi_codec import selector
@@ -114,3 +116,12 @@ def test_a_cut_off_error_is_a_chain_error_and_no_crash() -> None:
 
 def test_every_class_in_the_table_is_one_of_ours() -> None:
     assert all(issubclass(refusal.error, CitrateError) for refusal in TABLE.values())
+
+
+@pytest.mark.parametrize("signature", sorted(TABLE))
+def test_the_commands_that_hints_name_exist(signature: str) -> None:
+    for name, below in re.findall(r"citrate ([a-z-]+)(?: ([a-z-]+)\b)?", TABLE[signature].hint):
+        assert name in COMMANDS, TABLE[signature].hint
+        command = typer.main.get_command(app).get_command(None, name)  # type: ignore[union-attr, arg-type]
+        commands = getattr(command, "commands", {})
+        assert not commands or not below or below in commands, TABLE[signature].hint
