@@ -201,7 +201,7 @@ def _show_pins(cid: str, reasons: list[str]) -> None:
 
 @app.command()
 def gc(dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False) -> None:
-    """Delete what nothing pins, and what interrupted fetches left.
+    """Delete what nothing pins, and what interrupted fetches and killed writers left.
 
     Example: citrate store gc --dry-run
     """

@@ -90,6 +90,11 @@ class Layout:
                 if ours:
                     remove_tree(folder)
 
+    def sweep_staging(self) -> None:
+        """Remove what killed writers left, but not what is being written."""
+        if (self.root / "staging").exists():
+            sweep(self.root / "staging")
+
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """A folder of our own that is gone afterwards, and swept by the next writer if we are killed."""

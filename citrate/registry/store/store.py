@@ -309,7 +309,7 @@ class Store:
                 self._layout.object(cid).rename(target)
 
     def gc(self, *, dry_run: bool = False) -> list[StoredObject]:
-        """Delete every object without a pin, and what interrupted fetches left; returns the objects.
+        """Delete every object without a pin, and what interrupted fetches and killed writers left; returns the objects.
 
         Args:
             dry_run: delete nothing, only say what would go.
@@ -322,6 +322,7 @@ class Store:
                 self.remove(stored.cid)
         with disk_errors(self.root):
             self._layout.sweep_partial()
+            self._layout.sweep_staging()
             self._shelf.sweep()
             for folder in self._layout.objects():
                 with self._layout.lock(folder.name):

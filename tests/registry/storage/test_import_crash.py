@@ -75,6 +75,8 @@ def test_a_kill_at_any_step_leaves_nothing_partial(
     assert [item.cid for item in store.ls()] == [str(root)] * there
     assert store.pins(str(root)) == ["test"] * there  # never without its pin
     assert store.verify() == []
+    store.gc()
+    assert [path for path in (store.root / "staging").iterdir() if path.suffix != ".lock"] == []
     with path.open("rb") as stream:
         assert import_car(store, stream, "test")[0].added is not there
     store.gc()

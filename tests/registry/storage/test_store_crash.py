@@ -54,7 +54,8 @@ def assert_whole(store: Store, source: Path) -> None:
     store.get(cid)
     assert [stored.cid for stored in store.ls()] == [cid]
     assert [path.name for path in (store.root / "objects").iterdir()] == [cid]
-    assert list((store.root / "staging").iterdir()) == []
+    # killed before its folder was made, a process leaves an empty lock file, which goes a day later
+    assert [path for path in (store.root / "staging").iterdir() if path.suffix != ".lock"] == []
 
 
 @pytest.mark.parametrize(
