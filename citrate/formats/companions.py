@@ -20,7 +20,7 @@ _CLEANED = re.compile(
     r"|\d_(Pooling|Normalize)/config\.json"
 )
 _EXPECTED = re.compile(
-    r"config\.json|.*\.safetensors|model\.safetensors\.index\.json|\.git(attributes|ignore)?|\.cache"
+    r"config\.json|.*\.safetensors|model\.safetensors\.index\.json|\.git(attributes|ignore)?|\.cache|\d_Normalize"
 )
 _TEXT_MAX_BYTES = 4 << 20
 _NAMED_MAX = 5

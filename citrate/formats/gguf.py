@@ -12,8 +12,8 @@ from citrate.formats import vocabulary
 from citrate.formats.checks import llama
 from citrate.formats.checks.reference import Outputs, pooling_of, positions
 from citrate.formats.conversion import Conversion, Request, converter_version
-from citrate.formats.families.encoder import POOLING
 from citrate.formats.families.family import Layout, Output
+from citrate.formats.families.pooling import POOLING
 from citrate.formats.gguf_file import GgufValue, Kind, typed
 from citrate.formats.gguf_writing import File, write
 from citrate.formats.layout import layout_of, why_not

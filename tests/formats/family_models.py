@@ -221,7 +221,8 @@ def encoder_settings(root: Path, mode: str, normalize: bool = True) -> None:
     (root / "modules.json").write_text(json.dumps(modules))
     (root / "1_Pooling").mkdir()
     pooling = {"word_embedding_dimension": 96, "pooling_mode_cls_token": mode == "cls"}
-    (root / "1_Pooling" / "config.json").write_text(json.dumps({**pooling, "pooling_mode_mean_tokens": mode == "mean"}))
+    pooling |= {"pooling_mode_mean_tokens": mode == "mean", "pooling_mode_lasttoken": mode == "lasttoken"}
+    (root / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
     (root / "2_Normalize").mkdir()
 
 
@@ -288,6 +289,12 @@ def bge_m3(root: Path) -> None:
 
 ENCODERS: dict[str, tuple[Builder, str]] = {"minilm": (minilm, "jina-v2-en"), "bge-m3": (bge_m3, "")}
 
+
+def qwen3_embedding(root: Path) -> None:
+    qwen3(root)
+    encoder_settings(root, "lasttoken")
+
+
 DECODERS: dict[str, tuple[Builder, str]] = {
     # name -> how it is built, and llama.cpp's name of how its text is cut first
     "llama2": (llama2, ""),
@@ -297,4 +304,5 @@ DECODERS: dict[str, tuple[Builder, str]] = {
     "qwen2": (qwen2, "qwen2"),
     "qwen25": (qwen25, "qwen2"),
     "qwen3": (qwen3, "qwen2"),
+    "qwen3-embedding": (qwen3_embedding, "qwen2"),
 }

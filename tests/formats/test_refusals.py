@@ -38,6 +38,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("mistral", {"sliding_window": 64}, "sliding window of 64 tokens"),
         ("mistral", {"model_type": "mixtral"}, "model_type is 'mixtral'"),
         ("qwen2", {"use_sliding_window": True}, "attends to a sliding window"),
+        ("qwen2", {"layer_types": ["full_attention", "sliding_attention"]}, "do not attend to the whole text"),
         ("qwen2", {"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
         ("qwen2", {"max_position_embeddings": None}, "max_position_embeddings"),
         ("qwen2", {"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "original_max_position_embeddings"),

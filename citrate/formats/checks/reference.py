@@ -19,7 +19,7 @@ from citrate.formats.checks.tokens import has_tokenizer, tokenize
 from citrate.formats.configuration import Config, canonical_config
 from citrate.formats.documents import parse_object
 from citrate.formats.dtypes import to_float32
-from citrate.formats.families.encoder import pooling
+from citrate.formats.families import pooling
 from citrate.formats.families.family import Output
 from citrate.formats.layout import convertible_tensors
 from citrate.formats.source import SourceModel
@@ -68,7 +68,7 @@ def pooling_of(model: SourceModel) -> str:
     """How an embedding model makes one vector of a text (the mean, where it does not say); empty for others."""
     if families.output_of(model.config) is not Output.EMBEDDING:
         return ""
-    return pooling(model.root) or "mean"
+    return pooling.mode_of(model.root) or "mean"
 
 
 def source_rows(model: SourceModel) -> Rows:

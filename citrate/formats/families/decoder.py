@@ -74,6 +74,9 @@ def unsupported(config: Config, model_type: str, *ropes: str) -> str:
         return "its weights are quantised already"
     if config.model_type != model_type:
         return f"its model_type is {config.model_type!r:.40}, not {model_type}"
+    kinds = document.get("layer_types")
+    if isinstance(kinds, list) and any(kind != "full_attention" for kind in kinds):
+        return "some of its layers do not attend to the whole text"
     if document.get("hidden_act", "silu") != "silu":
         return f"hidden_act is {document['hidden_act']!r:.40}, not silu"
     if not config.context_length:

@@ -1,22 +1,18 @@
-"""What the encoders share that follow BERT: tensor names, shapes, metadata, and how a text becomes one vector."""
+"""What the encoders share that follow BERT: tensor names, shapes and metadata."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from citrate.core.canonical import Json
-from citrate.core.errors import FormatError, UnsupportedConversionError
+from citrate.core.errors import FormatError
 from citrate.core.records import Format
 from citrate.formats.configuration import Config, number
-from citrate.formats.documents import read_array, read_object
+from citrate.formats.families import pooling
 from citrate.formats.families.decoder import intermediate_size
 from citrate.formats.families.family import Metadata, Slot
 
 REFUSALS: Mapping[Format, str] = {Format.MLX: "mlx-lm runs no encoders, so nothing could be checked against it"}
-
-POOLING: Mapping[str, int] = {"mean": 1, "cls": 2, "lasttoken": 3}
-"""How the vectors of a text's tokens become one: sentence-transformers' names, llama.cpp's numbers."""
 
 _LAYER = {
     "attention.self.query": "attn_q",
@@ -84,8 +80,7 @@ def metadata(config: Config, root: Path, positions_cut: int = 0) -> Metadata:
         "attention.layer_norm_epsilon": number(config.document, "layer_norm_eps", 1e-12),
         "attention.causal": False,
     }
-    mode = pooling(root)
-    return {**keys, "pooling_type": POOLING[mode]} if mode else keys
+    return {**keys, **pooling.metadata(root)}
 
 
 def segments(config: Config) -> int:
@@ -94,35 +89,3 @@ def segments(config: Config) -> int:
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 256:
         raise FormatError(f"config.json: type_vocab_size = {count!r:.40} is not credible")
     return count
-
-
-def pooling(root: Path) -> str:
-    """How sentence-transformers' modules.json says that a text becomes one vector; empty where it says nothing.
-
-    Raises:
-        UnsupportedConversionError: in a way that llama.cpp does not have, or through further layers.
-        FormatError: malformed.
-    """
-    modules = read_array(root, "modules.json") if (root / "modules.json").exists() else []
-    mode = ""
-    for module in modules:
-        kind, folder = (module.get("type"), module.get("path")) if isinstance(module, dict) else (None, None)
-        if not isinstance(kind, str) or not isinstance(folder, str):
-            raise FormatError("modules.json is malformed")
-        name = kind.rpartition(".")[2]
-        if name == "Pooling":
-            mode = mode or _mode(read_object(root, f"{folder}/config.json"))
-        elif name not in ("Transformer", "Normalize"):
-            raise UnsupportedConversionError(f"modules.json adds a {name!r:.40} layer, which GGUF would lack")
-    return mode
-
-
-def _mode(document: Mapping[str, Json]) -> str:
-    older = {"mean": "mean_tokens", "cls": "cls_token", "lasttoken": "lasttoken"}
-    for name, key in older.items():
-        if document.get(f"pooling_mode_{key}"):
-            return name
-    mode = document.get("pooling_mode")
-    if isinstance(mode, str) and mode in POOLING:
-        return mode
-    raise UnsupportedConversionError("it pools the vectors of its tokens in a way that llama.cpp does not")

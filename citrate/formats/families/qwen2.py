@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from citrate.formats.configuration import Config
-from citrate.formats.families import decoder
-from citrate.formats.families.family import Family, Layout, Output
+from citrate.formats.families import decoder, pooling
+from citrate.formats.families.family import Family, Layout, Metadata, Output
 
 
 def unsupported(config: Config, model_type: str = "qwen2") -> str:
@@ -14,6 +15,11 @@ def unsupported(config: Config, model_type: str = "qwen2") -> str:
     if config.document.get("use_sliding_window"):
         return "it attends to a sliding window, which llama.cpp and mlx-lm would ignore"
     return decoder.unsupported(config, model_type, "default", "linear", "yarn")
+
+
+def metadata(config: Config, root: Path) -> Metadata:
+    """A decoder's keys, and how a text becomes one vector where the model was tuned for that."""
+    return {**decoder.metadata(config, root), **pooling.metadata(root)}
 
 
 FAMILY = Family(
@@ -26,6 +32,6 @@ FAMILY = Family(
         slots=partial(decoder.slots, biased=True),
         ignored=decoder.ignored,
         unsupported=unsupported,
-        gguf_metadata=decoder.metadata,
+        gguf_metadata=metadata,
     ),
 )
