@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DEPTH = 200
 CALLS, DEEP_CALLS = 100_000, 1_000_000
-LEAST_SUCCESS = 0.10
+LEAST_SUCCESS, LEAST_SEEN = 0.10, 0.02
 PIPELINES: tuple[list[str], ...] = ([], ["--legacy"])
 
 
@@ -52,7 +52,7 @@ def main() -> int:
     for line in result.broken:
         print(line, file=sys.stderr)
     for function in poor:
-        print(f"fewer than {LEAST_SUCCESS:.0%} of the calls of {function} succeeded", file=sys.stderr)
+        print(f"too few of the calls of {function} succeeded", file=sys.stderr)
     total = result.calls.total()
     if total < wanted:
         print(f"{total:,} calls are fewer than {wanted:,}", file=sys.stderr)
@@ -89,7 +89,8 @@ def _show(result: Result) -> list[str]:
         calls, succeeded = result.calls[name], result.calls[name] - result.failed[name]
         short = name.rpartition(":")[2]
         print(f"{short:50}{calls:>10,}{succeeded / calls:>11.1%}")
-        if succeeded < LEAST_SUCCESS * calls:
+        # ...Now calls no contract: it says how often a state that is hard to come by was there.
+        if succeeded < (LEAST_SEEN if name.endswith("Now") else LEAST_SUCCESS) * calls:
             poor.append(short)
     print(f"{'all':50}{result.calls.total():>10,}")
     return poor
