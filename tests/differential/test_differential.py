@@ -498,7 +498,11 @@ class Machine(RuleBasedStateMachine):
     @rule(actor=actors, seed=seeds, for_removal=st.booleans())
     def vote(self, actor: int, seed: int, for_removal: bool) -> None:
         world, sender, number = self.world, ACTORS[actor], seed % (len(self.world.moderation.cases) + 1)
-        number = number or len(world.moderation.cases) + (seed % 5 == 0)
+        going_on = [i + 1 for i, c in enumerate(world.moderation.cases) if c.outcome(world.now) == 0]
+        if going_on and seed % 4:
+            number = going_on[seed // 4 % len(going_on)]
+        if seed % 5 == 0:
+            self.unstake((actor + 1) % 4, seed)  # so that quorum and quarantine fall with this vote
         self.step(
             sender,
             "Moderation",
@@ -506,6 +510,8 @@ class Machine(RuleBasedStateMachine):
             [number, for_removal],
             lambda now: world.moderation.vote(now, sender, number, for_removal),
         )
+        if seed % 3 == 0:
+            self.unstake(actor, seed // 3)  # what voted is locked
 
     @precondition(lambda self: self.world.moderation.cases)
     @rule(actor=actors, seed=seeds, lifted=st.booleans())
@@ -630,6 +636,19 @@ def finish(world: World) -> None:
     world.step(lock, "Moderation", "lift", [2], lambda now: moderation.lift(now, lock, 2))
     world.step(ACTORS[3], "Moderation", "withdraw", [to], lambda _: moderation.withdraw(ACTORS[3], to))
     world.step(to, "TrainingLedger", "draw", [1], lambda now: ledger.draw(now, 1, world.node.hash_of))
+    first, bond, evidence = (
+        world.version_ids()[0],
+        moderation.bond_of(world.version_ids()[0], world.now),
+        digest("more"),
+    )
+    world.step(
+        to,
+        "Moderation",
+        "report",
+        [first, 0x70, evidence],
+        lambda now: moderation.report(now, to, bond, first, 0x70, evidence),
+        bond,
+    )
     words = [1, 1, 7, digest("report")]
     world.step(verifier, "TrainingLedger", "attest", words, lambda now: ledger.attest(now, verifier, *words))
 
