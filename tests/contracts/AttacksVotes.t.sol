@@ -50,7 +50,7 @@ contract AttacksVotesTest is MoneyTest {
 
     /// Moderation beside a registry that the real one would not be.
     function besides(Creators creators) private {
-        moderation = new Moderation(registry, ILoRARegistry(address(creators)), timelock);
+        moderation = Moderation(create("Moderation", abi.encode(registry, creators, timelock)));
         stake(alice, 60 ether);
         stake(bob, 40 ether);
         nextBlock();
@@ -387,8 +387,8 @@ contract AttacksVotesTest is MoneyTest {
     // --------------------------------------------------------------------------------------------------- replacement
 
     function testReplacingTheModerationLeavesOldStakesBondsAndCreditsWithdrawable() public {
-        Timelock lock = new Timelock(authority);
-        policy = new Policy(authority, address(lock));
+        Timelock lock = Timelock(create("Timelock", abi.encode(authority)));
+        policy = Policy(create("Policy", abi.encode(authority, lock)));
         vm.prank(authority);
         policy.appoint(moderation);
         uint256 running = report(priced);
@@ -396,7 +396,7 @@ contract AttacksVotesTest is MoneyTest {
         uint256 ended = report(free);
         vm.prank(timelock);
         moderation.lift(ended);
-        Moderation next = new Moderation(registry, loras, address(lock));
+        Moderation next = Moderation(create("Moderation", abi.encode(registry, loras, lock)));
         bytes memory call = abi.encodeCall(policy.appoint, (next));
         vm.prank(authority);
         lock.schedule(address(policy), 0, call, 0, 0, 2 days);
@@ -418,7 +418,7 @@ contract AttacksVotesTest is MoneyTest {
     }
 
     function testTwoModerationsKnowNothingOfEachOther() public {
-        Moderation next = new Moderation(registry, loras, timelock);
+        Moderation next = Moderation(create("Moderation", abi.encode(registry, loras, timelock)));
         report(priced);
         require(next.statusOf(priced) == IModeration.Status.Active);
         eq(next.caseCount(), 0);

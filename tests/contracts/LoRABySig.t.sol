@@ -60,7 +60,7 @@ contract LoRABySigTest is LoRATest {
     }
 
     function testRelayedLeavesTheSameRecordAsDirect() public {
-        LoRARegistry other = new LoRARegistry(registry, ledger, policy);
+        LoRARegistry other = LoRARegistry(create("LoRARegistry", abi.encode(registry, ledger, policy)));
         bytes memory payload = lora("0.1.0");
         bytes32 id = relay(payload, signed(creatorKey, payload, 0));
         vm.prank(creator);
@@ -92,7 +92,7 @@ contract LoRABySigTest is LoRATest {
     function testAnotherRegistrysSignatureIsRefused() public {
         bytes memory payload = lora("0.1.0");
         bytes memory signature = signed(creatorKey, payload, 0);
-        loras = new LoRARegistry(registry, ledger, policy);
+        loras = LoRARegistry(create("LoRARegistry", abi.encode(registry, ledger, policy)));
         refuseRelay(payload, signature, invalid(creator, 0));
     }
 

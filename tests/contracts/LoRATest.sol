@@ -53,9 +53,9 @@ abstract contract LoRATest is RegistryTest, Folding {
     function setUp() public virtual override {
         super.setUp();
         vm.roll(1_000);
-        ledger = new TrainingLedger();
-        policy = new Policy(authority, timelock);
-        loras = new LoRARegistry(registry, ledger, policy);
+        ledger = TrainingLedger(create("TrainingLedger", ""));
+        policy = Policy(create("Policy", abi.encode(authority, timelock)));
+        loras = LoRARegistry(create("LoRARegistry", abi.encode(registry, ledger, policy)));
         base = publish("1.0.0");
     }
 

@@ -268,7 +268,7 @@ contract ModelAccessTest is MoneyTest {
 
     function testFuzzNoPolicyTakesMoreThanTheCap(uint256 basisPoints, uint96 priceWei) public {
         IPolicy greedy = IPolicy(address(new GreedyPolicy(treasury, basisPoints)));
-        access = new ModelAccess(registry, greedy);
+        access = ModelAccess(create("ModelAccess", abi.encode(registry, greedy)));
         setPrice(priced, priceWei);
         (uint256 price, uint256 fee,) = access.quote(priced);
         require(fee <= price * 250 / 10_000);
@@ -276,7 +276,7 @@ contract ModelAccessTest is MoneyTest {
     }
 
     function testAFeeForNobodyIsNotTaken() public {
-        access = new ModelAccess(registry, IPolicy(address(new GreedyPolicy(address(0), 250))));
+        access = ModelAccess(create("ModelAccess", abi.encode(registry, new GreedyPolicy(address(0), 250))));
         requireQuote(priced, 1 ether, 0, publisher);
         buy(buyer, priced, 1 ether);
         eq(access.creditOf(publisher), 1 ether);

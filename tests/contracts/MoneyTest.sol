@@ -7,7 +7,6 @@ import {LoRARegistry} from "../../contracts/LoRARegistry.sol";
 import {ModelAccess} from "../../contracts/ModelAccess.sol";
 import {Moderation} from "../../contracts/Moderation.sol";
 import {Policy} from "../../contracts/Policy.sol";
-import {TrainingLedger} from "../../contracts/TrainingLedger.sol";
 import {Folding} from "./Folding.sol";
 import {RegistryTest} from "./RegistryTest.sol";
 
@@ -43,10 +42,10 @@ abstract contract MoneyTest is RegistryTest, Folding {
     function setUp() public virtual override {
         super.setUp();
         vm.roll(height);
-        policy = new Policy(authority, timelock);
-        access = new ModelAccess(registry, policy);
-        loras = new LoRARegistry(registry, new TrainingLedger(), policy);
-        moderation = new Moderation(registry, loras, timelock);
+        policy = Policy(create("Policy", abi.encode(authority, timelock)));
+        access = ModelAccess(create("ModelAccess", abi.encode(registry, policy)));
+        loras = LoRARegistry(create("LoRARegistry", abi.encode(registry, create("TrainingLedger", ""), policy)));
+        moderation = Moderation(create("Moderation", abi.encode(registry, loras, timelock)));
         vm.prank(authority);
         policy.appoint(moderation);
         priced = publishFor("1.0.0", ONE_ETHER);

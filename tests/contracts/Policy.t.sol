@@ -18,8 +18,8 @@ contract PolicyTest is RegistryTest, Folding {
 
     function setUp() public override {
         super.setUp();
-        timelock = new Timelock(authority);
-        policy = new Policy(authority, address(timelock));
+        timelock = Timelock(create("Timelock", abi.encode(authority)));
+        policy = Policy(create("Policy", abi.encode(authority, timelock)));
         first = IModeration(address(registry));
         second = IModeration(address(timelock));
     }

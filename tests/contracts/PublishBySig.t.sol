@@ -113,7 +113,7 @@ contract PublishBySigTest is RegistryTest {
     function testAnotherRegistrysSignatureIsRefused() public {
         bytes memory payload = release("1.0.0");
         bytes memory signature = signed(publisherKey, payload, 0);
-        registry = new ModelRegistry();
+        registry = ModelRegistry(create("ModelRegistry", ""));
         refuse(payload, signature, invalid(publisher, 0));
     }
 

@@ -15,7 +15,7 @@ contract TrainingLedgerTest is RegistryTest, Folding {
     function setUp() public override {
         super.setUp();
         vm.roll(height);
-        ledger = new TrainingLedger();
+        ledger = TrainingLedger(create("TrainingLedger", ""));
     }
 
     function advance(uint256 blocks) private {
