@@ -200,8 +200,11 @@ class Registry(Session):
         ):
             raise NotFoundError(f"no such file or folder: {model}")
         if path.exists():
-            return path, Format(formats.inspect(path).format), ""
+            found = formats.inspect(path)
+            formats.require_writes(found, path.name)
+            return path, Format(found.format), ""
         pulled = self.pull(model, gateways=gateways, allow=allow, progress=progress, runnable=RUNNABLE)
+        formats.require_writes(formats.inspect(pulled.path), model)
         return pulled.path, pulled.variant.variant.format, str(pulled.variant.variant)
 
     def run(

@@ -9,6 +9,7 @@ from pathlib import Path
 from citrate.core.errors import FormatError, NotFoundError
 from citrate.core.records import Architecture
 from citrate.formats import families, gguf_file
+from citrate.formats.families.family import Output
 from citrate.formats.gguf_file import GgufHeader
 from citrate.formats.licence import Licence, find_licence, spdx_of
 from citrate.formats.source import SourceModel, open_model
@@ -56,6 +57,19 @@ def inspect(path: Path | str) -> Inspection:
             f"{root.name} is neither a model folder nor a GGUF file", hint="name the folder that holds config.json"
         )
     return _inspect_gguf(root)
+
+
+def require_writes(found: Inspection, name: str) -> None:
+    """Refuse a model that writes no text, before any runtime loads it.
+
+    Raises:
+        FormatError: it makes vectors of text; ``name`` is how the message calls it.
+    """
+    if found.output == Output.EMBEDDING:
+        raise FormatError(
+            f"{name} makes vectors of text and writes none: {found.architecture.name} is an encoder",
+            hint="citrate pull fetches it, for a library that computes embeddings",
+        )
 
 
 def _inspect_directory(root: Path) -> Inspection:

@@ -173,7 +173,7 @@ def source_digest(model: formats.SourceModel, progress: Progress) -> str:
 
     Files that are never published (a download's cache, custom code) do not change it.
     """
-    paths = {"config.json": model.root / "config.json"}
+    paths = {model.config_name: model.root / model.config_name}
     paths |= {name: model.root / name for name in model.shards}
     paths |= {companion.name: companion.path for companion in model.companions}
     counter = Counter("source", sum(path.stat().st_size for path in paths.values()), progress)

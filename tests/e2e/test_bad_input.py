@@ -403,3 +403,9 @@ def test_usage_errors_obey_json(fresh: Machine) -> None:
         assert result.code == 2
         assert result.error["type"] == "UsageError"
         assert result.error["hint"]
+
+
+def test_a_model_that_writes_no_text_is_not_run(fresh: Machine, model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"], "model_type": "bert"}))
+    refuses(fresh.types("run", str(model), "hello", "--json"), 1, "FormatError", "makes vectors of text")

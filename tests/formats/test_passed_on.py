@@ -13,6 +13,9 @@ from tiny_models import Convert
 from citrate.core.errors import FormatError, UnsupportedConversionError
 from citrate.core.records import Variant
 from citrate.formats import check, inspect, open_model, possible_variants, require_possible
+from citrate.registry.conversions import Conversions
+from citrate.registry.publish import Release, Request, prepare
+from citrate.registry.store import Store
 
 PARTS = {
     "text_encoder": ["transformers", "CLIPTextModel"],
@@ -165,3 +168,16 @@ def test_llava_is_passed_on(tmp_path: Path, converted: Convert) -> None:
     for variant, reason in (("gguf:Q8_0", "second file"), ("mlx:4bit", "no models that see")):
         with pytest.raises(UnsupportedConversionError, match=reason):
             require_possible(model, Variant.parse(variant))
+
+
+def test_a_pipeline_is_prepared_for_publishing_and_its_index_counts_as_its_source(sdxl: Path, tmp_path: Path) -> None:
+    def prepared() -> Release:
+        request = Request(sdxl, "painter", licence="openrail++", checks="tensors")
+        return prepare(request, Store(tmp_path / "store"), Conversions(tmp_path / "conversions"), lambda *_: None)
+
+    release = prepared()
+    assert [str(variant.variant) for variant in release.variants] == ["safetensors"]
+    assert release == prepared()
+    index = json.loads((sdxl / "model_index.json").read_text())
+    (sdxl / "model_index.json").write_text(json.dumps({**index, "force_zeros_for_empty_prompt": False}))
+    assert prepared().manifest.lineage != release.manifest.lineage
