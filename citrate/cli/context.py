@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from citrate.core.errors import CitrateError
+from citrate.core.errors import ChainError, CitrateError
 
 if TYPE_CHECKING:
     from citrate.core.settings import Settings
     from citrate.facade import Registry
+    from citrate.registry.chain import Receipt
 
 
 INTERRUPTED = 130
@@ -37,6 +38,8 @@ class State:
     debug: bool = False
     told: bool = False
     """Whether the JSON document, or a line of it, is on stdout."""
+    on_its_way: str = ""
+    """The transaction that had left when the user stopped the command."""
     flags: dict[str, object] = field(default_factory=dict)
 
 
@@ -134,6 +137,11 @@ def emit(document: Mapping[str, object], human: Callable[[], None]) -> None:
     sys.stdout.flush()
 
 
+def receipt_document(receipt: Receipt) -> dict[str, object]:
+    """How a document tells of the transaction it is about: its hash, and whether an earlier command had sent it."""
+    return {"tx_hash": receipt.tx_hash, "taken_up": receipt.taken_up}
+
+
 def emit_line(document: Mapping[str, object]) -> None:
     """One line of JSON at once, for the commands that go on: the document of a gateway, the events of a mirror."""
     print(json.dumps(document), flush=True)  # noqa: T201
@@ -213,8 +221,20 @@ def fail_unexpected(state: State, error: Exception) -> NoReturn:
     _end(state, kind, failure, int(exit_code))
 
 
+def stopped_while_sending(tx_hash: str) -> None:
+    """Remember what `interrupted` has to name: the interrupt itself comes back from typer as a mere exit code."""
+    _state.on_its_way = tx_hash
+
+
 def interrupted(state: State) -> NoReturn:
     """Tell that the user stopped the command, unless its document is out already (a gateway's, say)."""
+    if state.on_its_way:
+        left = ChainError(
+            f"interrupted while {state.on_its_way} was on its way",
+            hint="it may still get into a block; run the command again: it takes it up",
+            tx_hash=state.on_its_way,
+        )
+        _end(state, "Interrupted", left, INTERRUPTED)
     if not state.json or state.told:
         talk("interrupted")
         sys.exit(INTERRUPTED)

@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import citrate
 from citrate.cli import context
-from citrate.core.errors import CitrateError
+from citrate.core.errors import CitrateError, InterruptedSendingError
 
 COMMANDS = {
     "doctor": ("doctor", "what is installed, reachable, missing, and the command that mends each"),
@@ -81,6 +81,13 @@ class _Commands(TyperGroup):
         command.name = cmd_name
         return context.with_shared_options(command)  # type: ignore[arg-type]
 
+    def invoke(self, ctx: object) -> object:
+        try:
+            return super().invoke(ctx)  # type: ignore[arg-type]  # see above: no public name
+        except InterruptedSendingError as stop:
+            context.stopped_while_sending(stop.tx_hash)
+            raise
+
     def format_commands(self, _ctx: object, formatter: Formatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
@@ -101,6 +108,8 @@ def root(
     """An on-chain model registry with IPFS storage: publish once, fetch anywhere, verify every byte."""
     if version:
         context.say(citrate.__version__)
+    elif ctx.invoked_subcommand is None and context.wants_json():
+        ctx.fail("no command is given")
     elif ctx.invoked_subcommand is None:
         for line in ctx.get_help().splitlines():
             context.say(line)

@@ -30,6 +30,8 @@ def parse(text: str, what: str = "price") -> int:
     unit = next((unit for unit in sorted(_UNITS, key=len, reverse=True) if text.endswith(unit)), None)
     if unit is None:
         raise ConfigError(f"{what} {text!r} has no unit", hint=_HINT)
+    if not text.isascii() or "_" in text:  # Decimal reads every script's digits, and groups of them
+        raise ConfigError(f"{what} {text[:80]!r} is not an amount", hint=_HINT)
     if len(text) > _LONGEST_TEXT:
         raise ConfigError(f"{what} {text[:20]!r}... is too long", hint=_HINT)
     try:

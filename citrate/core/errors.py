@@ -86,6 +86,17 @@ class ChainError(UnavailableError):
         return {"tx_hash": self.tx_hash} if self.tx_hash else {}
 
 
+class InterruptedSendingError(KeyboardInterrupt):
+    """The user stopped the program (Ctrl-C) while ``tx_hash`` was on its way: it may still get into a block.
+
+    No ``CitrateError``: what handles errors must not take a stop for one.
+    """
+
+    def __init__(self, tx_hash: str) -> None:
+        super().__init__(f"interrupted; the transaction {tx_hash} may still get into a block")
+        self.tx_hash = tx_hash
+
+
 class StoreError(UnavailableError):
     """No source has the bytes, or a store refused to take them."""
 

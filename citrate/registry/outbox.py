@@ -73,6 +73,8 @@ class Entry:
         self._path = path
         self._lock = lock
         self.sent = sent
+        self.taken_up = False
+        """Whether another process began it, and this one tells what came of it."""
 
     def add(self, offer: Offer) -> None:
         """Record another transaction for the same nonce; to be called before it is sent."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from citrate.core.canonical import Json
-from citrate.core.errors import ChainError, CitrateError
+from citrate.core.errors import ChainError, CitrateError, InterruptedSendingError
 from citrate.core.settings import DEVNET_CHAIN_ID
 from citrate.registry import atomic, contract, fees, rpc
 from citrate.registry.delivery import Delivery, Mined, NonceTakenError, Sending, signed
@@ -32,6 +32,11 @@ _NONCES = 32
 """How often other programs may take the nonce of an action before it is given up."""
 _REORGANISATIONS = 32
 """How often a reorganisation may take an action out of the chain before it is given up."""
+_SPARE_GAS = 1 << 14
+"""A random part of it is added to each gas limit, so that no two programs sign the same bytes; unused gas is not paid.
+
+Else the same action of one key in two homes is one transaction to the node, and both tell of its one receipt.
+"""
 _SPREAD_MS = 1000
 """After that a pause of up to so long, so that programs that lost together do not ask together again."""
 _CLAIMED_FOR_S = 3600.0
@@ -49,6 +54,8 @@ class Receipt:
     block_hash: str = ""
     confirmations: int = 0
     """How many blocks followed its own when this was told."""
+    taken_up: bool = False
+    """Whether it was an earlier command that sent it, and was cut off before it told of it."""
 
 
 class Estimate(NamedTuple):
@@ -117,7 +124,8 @@ class TransactionSender:
         if not done.ok:
             raise self._failed(signer.address, action, done.tx_hash)
         self._checkpoint()
-        return Receipt(done.tx_hash, done.gas_used, done.block_number, done.fee_wei, done.block_hash, confirmations)
+        where = (done.block_number, done.fee_wei, done.block_hash, confirmations)
+        return Receipt(done.tx_hash, done.gas_used, *where, taken_up=entry.taken_up)
 
     # ------------------------------------------------------------------ into a block
 
@@ -136,9 +144,10 @@ class TransactionSender:
                 hint="set another rpc_url, or run the same command again: it sends nothing twice",
                 tx_hash=found.tx_hash,
             )
-        except BaseException:
+        except BaseException as error:
             if entry:
                 entry.release()
+                _name_what_left(error, entry)
             raise
 
     def _included(self, signer: Signer, action: Action, entry: Entry | None) -> tuple[Entry, Mined]:
@@ -154,8 +163,9 @@ class TransactionSender:
                 entry.remove()
                 entry = None
                 time.sleep(secrets.randbelow(_SPREAD_MS) / 1000)
-            except BaseException:
+            except BaseException as error:
                 entry.release()
+                _name_what_left(error, entry)
                 raise
         raise ChainError(
             f"other programs that send with {signer.address} were faster {_NONCES} times",
@@ -172,6 +182,7 @@ class TransactionSender:
         ]
         estimated, block, tip, balance, count = self._rpc.batch(calls)
         gas = self._gas(estimated, signer.address, rpc.quantity(balance), action.value_wei) * 11 // 10
+        gas += secrets.randbelow(_SPARE_GAS)
         market = fees.read(block, tip)
         offered = fees.first(market, self._sending.cap_wei)
         needed = gas * offered.max_fee_wei + action.value_wei
@@ -209,6 +220,7 @@ class TransactionSender:
                 entry.remove()
             elif same:
                 own = entry
+                own.taken_up = True
                 self._notify(
                     f"an earlier run was cut off; its {entry.sent.offers[-1].tx_hash} is taken up, not sent twice"
                 )
@@ -265,6 +277,12 @@ class TransactionSender:
             raise ChainError(
                 f"another command has been sending with {address} for minutes", hint="wait for it, or end it"
             ) from error
+
+
+def _name_what_left(error: BaseException, entry: Entry) -> None:
+    """A stop by the user tells which transaction was on its way."""
+    if isinstance(error, KeyboardInterrupt) and not isinstance(error, InterruptedSendingError):
+        raise InterruptedSendingError(entry.sent.offers[-1].tx_hash) from error
 
 
 def _estimation(sender: str, action: Action) -> Call:

@@ -40,6 +40,9 @@ def test_amounts_are_read_exactly(text: str, wei: int) -> None:
         "1e999999999ether",
         "1e30ether",
         "1_x gwei",
+        "1_0wei",
+        "\u0661ether",
+        "\uff11wei",
         "9" * 200,
     ],
 )

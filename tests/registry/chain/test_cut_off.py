@@ -61,9 +61,20 @@ def test_a_killed_command_is_taken_up_and_not_sent_twice(stopped: AnvilNode, hom
     with background(lambda: again.count(publisher)) as sent:
         until(lambda: again.said)
         mine(stopped)
-        assert sent.result(20).tx_hash == first
+        assert sent.result(20).tx_hash == first and sent.result().taken_up
     assert again.said == [f"an earlier run was cut off; its {first} is taken up, not sent twice"]
     assert counted(stopped) == nonce(stopped, publisher) == 1
+
+
+def test_a_stop_by_the_user_names_the_transaction_that_left(stopped: AnvilNode, home: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _CUT_OFF, stopped.url, str(home), "0"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    until(lambda: pool(stopped), 30)
+    os.kill(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=20)
+    last = told.strip().splitlines()[-1]
+    assert "InterruptedSendingError" in last and str(pool(stopped)[0]["hash"]) in last
 
 
 def test_what_was_mined_while_nobody_waited_is_told_once(

@@ -188,6 +188,26 @@ def test_programs_that_know_nothing_of_each_other_each_act_once(
     assert len({receipt.tx_hash for receipt in receipts}) == counted(node) == nonce(node, publisher) == 16
 
 
+def test_one_action_of_one_key_in_two_homes_is_carried_out_twice(
+    stopped: AnvilNode, tmp_path: Path, publisher: Signer
+) -> None:
+    def forgetful(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        """Both are told the same nonce, as when they ask at the same moment."""
+        pending = request["method"] == "eth_getTransactionCount" and request["params"][1] == "pending"
+        return {**answer, "result": hex(nonce(stopped, publisher))} if pending else answer
+
+    patient = Sending(confirmations=0, patience_s=60, timeout_s=60)
+    with proxy(stopped.url, forgetful) as url, ThreadPoolExecutor(2) as threads:
+        sent = [threads.submit(Sender(url, tmp_path / name, patient).count, publisher) for name in "ab"]
+        until(lambda: list(tmp_path.glob("a/sent/*/*.json")) and list(tmp_path.glob("b/sent/*/*.json")))
+        while not all(each.done() for each in sent):
+            mine(stopped)
+            time.sleep(0.2)
+    receipts = [each.result() for each in sent]
+    assert len({receipt.tx_hash for receipt in receipts}) == counted(stopped) == nonce(stopped, publisher) == 2
+    assert not any(receipt.taken_up for receipt in receipts)
+
+
 # ---------------------------------------------------------------------- finality
 
 
