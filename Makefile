@@ -17,7 +17,7 @@ help:            ## list the targets
 demo: setup-demo ## run the main job on the sample model, from a model directory to text on another machine
 	@$(PY) scripts/demo.py
 
-test: setup lint types contracts python package ## everything: lint, types, contracts, real servers, the wheel
+test: setup lint types contracts security python package ## everything: lint, types, contracts and what proves them, real servers, the wheel
 
 unit: setup-demo ## the tests that need no network, no server and no model's runtime (under a minute)
 	@$(PY) -m pytest -q -m "not servers and not models" -n 2 --dist loadgroup
@@ -42,7 +42,7 @@ security: setup-demo .setup/security ## how the contracts are proved: slither, c
 		--config tools/security/halmos.toml --forge-build-out cache/foundry/symbolic
 	@PATH="$(NODE):$$PATH" $(PY) tools/security/invariants.py
 
-test-deep: setup .setup/security ## hours of random calls: a million against the invariants, thousands of sequences against the models
+test-deep: setup .setup/security ## an hour of random calls: a million against the invariants, thousands of sequences against the models
 	@PATH="$(NODE):$$PATH" $(PY) tools/security/invariants.py --deep
 	@CITRATE_DIFFERENTIAL=500 $(PY) -m pytest -q -s tests/differential
 
