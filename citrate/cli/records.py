@@ -41,6 +41,7 @@ def version_document(record: VersionRecord) -> dict[str, object]:
         "replacement": record.replacement or None,
         "quarantined": record.quarantined,
         "status": record.status,
+        "governed": record.governed,
         "block_number": record.block_number,
     }
 
@@ -52,6 +53,10 @@ def show_version(record: VersionRecord) -> None:
     if record.status not in (None, Status.ACTIVE):
         marks.append(record.status.upper())
     context.say("  ".join([record.ref, *marks]))
-    context.table([("licence", record.licence), ("price", price), ("block", str(record.block_number))])
-    rows = [(str(v.variant), human_size(v.size_bytes), v.sha256[:16] + "…", v.cid) for v in record.variants]
-    context.table(rows, ("VARIANT", "SIZE", "SHA-256", "CID"))
+    rows = [("licence", record.licence), ("price", price), ("block", str(record.block_number))]
+    if record.governed is None:
+        rows[1] = ("price", f"{price} when it was published")
+        rows.append(("NOT looked at", "what it costs now, and moderation: no authority is set for this chain"))
+    context.table(rows)
+    variants = [(str(v.variant), human_size(v.size_bytes), v.sha256[:16] + "…", v.cid) for v in record.variants]
+    context.table(variants, ("VARIANT", "SIZE", "SHA-256", "CID"))

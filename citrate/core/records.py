@@ -200,6 +200,9 @@ class VersionRecord:
     """As moderation sees it, the worse of its own and its base's; None where nobody moderates."""
     asked_price_wei: int | None = None
     """What access costs now; None where no contract sells it."""
+    governed: bool | None = None
+    """Whether prices and moderation were looked at; False where the chain lacks the contracts that hold them, None
+    where nobody is named who governs them, so that they may be there."""
 
     @property
     def ref(self) -> str:

@@ -43,7 +43,8 @@ class Chain(ChainReader):
     """The registry on one chain. Reading is inherited; every writing method sends one transaction and waits for it."""
 
     def __init__(self, opened: contract.Contract, make_sender: Callable[[], TransactionSender]) -> None:
-        super().__init__(opened.rpc, opened.chain_id, opened.registry_address, opened.authority)
+        where = (opened.rpc, opened.chain_id, opened.registry_address)
+        super().__init__(*where, opened.authority, is_set=opened.is_set)
         self._make_sender = make_sender
 
     @cached_property

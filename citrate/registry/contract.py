@@ -24,6 +24,9 @@ U = TypeVar("U")
 
 Outcome: TypeAlias = Json | RpcError
 """What a call came to: its answer's hex, or the node's error."""
+OBEYED = (artifacts.LORA_REGISTRY, artifacts.POLICY, artifacts.MODERATION)
+"""What the status of a version rests on."""
+_VERIFY = "citrate verify-contracts"
 _NO_ANSWER = "0x"
 """What a call of an address without code comes to; every view of ours answers at least a word."""
 
@@ -45,13 +48,17 @@ class Contract:
         chain_id: what it was found to be.
         registry_address: the ModelRegistry's.
         authority: who governs the contracts that stand beside it; empty where that is not known.
+        is_set: whether the settings name that authority, so that it is a mistake if nothing of it stands.
     """
 
-    def __init__(self, node: JsonRpc, chain_id: int, registry_address: str, authority: str = "") -> None:
+    def __init__(
+        self, node: JsonRpc, chain_id: int, registry_address: str, authority: str = "", *, is_set: bool = False
+    ) -> None:
         self.rpc = node
         self.chain_id = chain_id
         self.registry_address = registry_address
         self.authority = authority
+        self.is_set = is_set
         self._found: dict[str, str] = {artifacts.MODEL_REGISTRY: registry_address}
 
     @cached_property
@@ -80,13 +87,30 @@ class Contract:
         """The address of a contract of the stack that must be there; see ``find``.
 
         Raises:
-            ConfigError: nobody is known to govern the contracts of this chain.
+            ConfigError: nobody is known to govern the contracts of this chain, or somebody of whom nothing stands.
             ChainError: it does not stand on this chain.
         """
         address = self.find(name)
         if address:
             return address
         raise self._lacks(name)
+
+    def require_governed(self) -> None:
+        """Refuse an authority that the settings name and of which nothing stands: most likely it is a wrong one.
+
+        Raises:
+            ConfigError: none of the contracts whose address follows from it has code.
+            ChainError: the chain does not answer.
+        """
+        if self.is_set and not self._stand(deployments.governed(self.addresses)):
+            raise ConfigError(
+                f"authority = {self.authority}: nothing that it governs stands on chain {self.chain_id}",
+                hint="citrate config show tells where authority is set; citrate deploy-contracts, if it is right",
+            )
+
+    def _stand(self, names: Sequence[str]) -> bool:
+        calls: list[Call] = [("eth_getCode", [self.addresses[name], "latest"]) for name in names]
+        return any(rpc.unhex(code) for code in self.rpc.batch(calls))
 
     def with_contract(self, name: str, address: str) -> Self:
         """The same chain, whose contract of that name is the one at ``address``, whoever wrote its code.
@@ -146,14 +170,35 @@ class Contract:
     def value(self, view: View[T], outcome: Outcome) -> T:
         """Decode what a view's call came to; see ``read``."""
         if isinstance(outcome, RpcError):
-            raise refused(outcome)
+            error = refused(outcome)
+            if error is outcome and outcome.is_revert:  # not for a reason of ours: then by code of ours?
+                self.require_ours(view.contract, *OBEYED)
+            raise error
         if outcome == _NO_ANSWER:
+            self.require_ours(view.contract)
             raise self._lacks(view.contract)
-        return view.decode(Frame(rpc.unhex(outcome)))
+        try:
+            return view.decode(Frame(rpc.unhex(outcome)))
+        except ChainError:
+            self.require_ours(view.contract)
+            raise
 
     def value_if_there(self, view: View[T], outcome: Outcome) -> T | None:
         """Decode what a view's call came to; None if the chain does not have its contract. See ``read``."""
-        return None if outcome == _NO_ANSWER else self.value(view, outcome)
+        if outcome != _NO_ANSWER:
+            return self.value(view, outcome)
+        if where := self.find(view.contract):  # code that does not answer is not the same as no code
+            raise ChainError(f"the {view.contract} at {where} on chain {self.chain_id} gives no answer", hint=_VERIFY)
+        return None
+
+    def require_ours(self, *names: str) -> None:
+        """Refuse what stands where a contract of the stack must be, and is not that contract; nothing there is no harm.
+
+        Raises:
+            ChainError: the code there is not this release's; it names the contract and the address.
+        """
+        for name in dict.fromkeys(names):
+            self.find(name)
 
     def _lacks(self, name: str) -> CitrateError:
         if name not in self.addresses:
@@ -161,6 +206,7 @@ class Contract:
                 f"which {name} counts on chain {self.chain_id} depends on who governs it, and nobody is named",
                 hint="name who governs: authority = ADDRESS in citrate.toml, or CITRATE_AUTHORITY",
             )
+        self.require_governed()
         where = self.addresses[name]
         return ChainError(f"there is no {name} at {where} on chain {self.chain_id}", hint="citrate deploy-contracts")
 
@@ -185,7 +231,8 @@ def connect(rpc_url: str, expected_chain_id: int = 0, registry_address: str = ""
     if not found:
         raise ChainError(f"there is no ModelRegistry at {address} on chain {chain_id}", hint="citrate deploy-contracts")
     _require_code_of(artifacts.MODEL_REGISTRY, found, address, chain_id)
-    return Contract(node, chain_id, ids.checksum(address), deployments.authority_on(chain_id, rpc_url, authority))
+    who = deployments.authority_on(chain_id, rpc_url, authority)
+    return Contract(node, chain_id, ids.checksum(address), who, is_set=bool(authority))
 
 
 def require_chain(node: JsonRpc, expected_chain_id: int) -> int:
@@ -218,8 +265,10 @@ def refused(error: RpcError) -> CitrateError:
 
 
 def _require_code_of(name: str, code: bytes, address: str, chain_id: int) -> None:
-    if not artifacts.load(name).is_code_of(code):
-        raise ChainError(
-            f"the contract at {address} on chain {chain_id} is not this release's {name}",
-            hint="check model_registry (citrate config show); on a devnet of an older build: citrate devnet reset",
-        )
+    if artifacts.load(name).is_code_of(code):
+        return
+    check = "check model_registry (citrate config show)" if name == artifacts.MODEL_REGISTRY else _VERIFY
+    raise ChainError(
+        f"the contract at {address} on chain {chain_id} is not this release's {name}",
+        hint=f"{check}; on a devnet of an older build: citrate devnet reset",
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from citrate.core.errors import CitrateError, ConfigError
@@ -82,6 +82,11 @@ def addresses_on(chain_id: int, authority: str = "", model_registry: str = "") -
     """
     given = {artifacts.MODEL_REGISTRY: model_registry} if model_registry else {}
     return stack(authority, {**on(chain_id).contracts, **given})
+
+
+def governed(names: Iterable[str]) -> tuple[str, ...]:
+    """Those of the contracts whose address follows from the authority."""
+    return tuple(name for name in names if name != artifacts.MODEL_REGISTRY and not artifacts.load(name).address)
 
 
 def _folder() -> importlib.resources.abc.Traversable:

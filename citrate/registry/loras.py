@@ -16,7 +16,7 @@ from citrate.core.records import ADDRESS_PATTERN
 from citrate.registry import lora_views
 from citrate.registry.abi_codec import Argument, encode, encode_call
 from citrate.registry.artifacts import LORA_REGISTRY
-from citrate.registry.contract import Block
+from citrate.registry.contract import OBEYED, Block
 from citrate.registry.ids import keccak
 from citrate.registry.lora_payload import encode_lora, encode_parents
 from citrate.registry.lora_views import LORA, Counts, LoraItem
@@ -58,6 +58,8 @@ class Loras:
         record, found = self._chain.read_two(asked, standing, block)
         if lora_id(record.creator, record.lora.name, record.lora.version) != wanted:
             raise ChainError(f"the node answered another LoRA than {wanted}", hint="check rpc_url")
+        if found.status is None:  # nobody moderates: is that our contracts' word?
+            self._chain.require_ours(*OBEYED)
         return replace(record, status=found.status)
 
     def resolve(self, creator: str, name: str, version: str = "") -> LoraRecord:
@@ -103,8 +105,15 @@ class Loras:
         return since(self._chain, lora_views.lora_head(), lora_views.lora_records, cursor)
 
     def adapters(self, base: str = "") -> tuple[LoraItem, ...]:
-        """Every LoRA (of one base version), newest first, proved whole; none where the chain has no LoRARegistry."""
+        """Every LoRA (of one base version), newest first, proved whole; none where the chain has no LoRARegistry.
+
+        Raises:
+            ConfigError: nobody is named who governs the chain, so that where LoRARegistry would be is not known.
+        """
+        if LORA_REGISTRY not in self._chain.addresses:
+            self._chain.require(LORA_REGISTRY)
         if not self._chain.find(LORA_REGISTRY):
+            self._chain.require_governed()
             return ()
         entries = reversed(self.records_since().entries)
         return tuple(item for item in entries if item.kind == LORA and base in ("", item.base))

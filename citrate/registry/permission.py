@@ -12,6 +12,7 @@ from citrate.core.amounts import ether
 from citrate.core.errors import NotFoundError, NotPermittedError
 from citrate.core.records import Status, VersionRecord
 from citrate.registry.access_views import has_access
+from citrate.registry.contract import OBEYED
 
 if TYPE_CHECKING:
     from citrate.registry.cases import Case
@@ -26,12 +27,22 @@ _LONGEST_LINEAGE = 3
 _NO_BASE = "0x" + "0" * 64
 
 
+def warn_ungoverned(session: Session) -> None:
+    """Tell, loudly and once, that nobody looks at prices and moderation, because nobody is named who governs them."""
+    if not session.chain.authority:
+        session.notify_once(
+            f"warning: no authority is set for chain {session.chain.chain_id}: prices and moderation are not looked "
+            "at; set authority (docs/guide.md, Chains)"
+        )
+
+
 def require_usable(session: Session, record: VersionRecord, allow: frozenset[str]) -> None:
     """Refuse what is deprecated, quarantined or removed, unless ``allow`` says so; tell what one should know.
 
     Raises:
         NotPermittedError: it is; the message names the replacement, or the case.
     """
+    warn_ungoverned(session)
     require_standing(session, record.version_id, record.ref, record.status, allow)
     if not record.deprecated:
         return
@@ -54,7 +65,9 @@ def require_standing(session: Session, id_: str, label: str, status: Status | No
 
     Raises:
         NotPermittedError: it is; the message names the case.
+        ChainError: one of the contracts that a status rests on is not ours.
     """
+    session.chain.require_ours(*OBEYED)  # that nothing is said against it must be our contracts' word
     if status is None or status is Status.ACTIVE:
         return
     case, about = _case_behind(session, id_, status)
@@ -80,7 +93,9 @@ def require_access(session: Session, record: VersionRecord) -> None:
         NotPermittedError: the active key has no access, or there is no key.
     """
     if record.asked_price_wei is None:
-        if record.price_wei:
+        if record.price_wei and record.governed is None:
+            session.notify(f"note: {record.ref} asked {ether(record.price_wei)} when it was published")
+        elif record.price_wei:
             session.notify(f"note: {record.ref} asks {ether(record.price_wei)}; on this chain nothing takes it")
         return
     if not record.asked_price_wei:

@@ -16,7 +16,7 @@ from citrate.registry import ids, rpc, views
 from citrate.registry.abi_codec import encode_call
 from citrate.registry.access_views import Quote, quote
 from citrate.registry.alias_log import AliasChange, alias_log, aliases
-from citrate.registry.contract import Block, Contract, Outcome
+from citrate.registry.contract import OBEYED, Block, Contract, Outcome
 from citrate.registry.record_chain import Cursor, NewRecords, require_whole, since
 from citrate.registry.rpc import RpcError
 from citrate.registry.standing import Standing, standing_of
@@ -78,9 +78,15 @@ class ChainReader(Contract):
     def _record(self, version_id: str, asked: _Asked, outcomes: Sequence[Outcome], block: Block) -> VersionRecord:
         row, variants = self.value(asked.row, outcomes[0]), self.value(asked.variants, outcomes[1])
         standing = self.value_if_there(asked.standing, outcomes[2])
+        if standing and standing.status is None:  # nobody moderates: is that our contracts' word?
+            self.require_ours(*OBEYED)
         price = self.value_if_there(asked.price, outcomes[3])
+        if standing is None and price is None:
+            self.require_governed()
+        looked_at = standing is not None and price is not None
         return replace(
             _record(version_id, row, variants, block),
+            governed=looked_at if self.authority else None,
             status=standing.status if standing else None,
             asked_price_wei=price.price_wei if price else None,
         )

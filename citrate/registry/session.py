@@ -54,6 +54,7 @@ class Session:
     ) -> None:
         self.settings = settings
         self.notify = notify or (lambda _: None)
+        self._told: set[str] = set()
         self.keys = Keys(settings.home, ask=ask_password)
         self.devnet = Devnet(settings.home)
 
@@ -116,6 +117,12 @@ class Session:
             raise UnavailableError("the local chain is down", hint="citrate devnet up")
         self.devnet.require_this_build()
         return status.rpc_url
+
+    def notify_once(self, text: str) -> None:
+        """Tell something that is the same for everything that is asked of this session."""
+        if text not in self._told:
+            self._told.add(text)
+            self.notify(text)
 
     def start_chain(self) -> None:
         """Before a write: start this home's devnet, where that is the chain and it is down."""
@@ -230,12 +237,20 @@ class Session:
 
         Raises:
             NotFoundError: neither; the hint names what there is.
+            ConfigError: no model, and nobody is named who governs the chain, so no adapter can be looked for.
         """
         named = self.reference(ref)
         try:
             return self.resolve(named)
         except NotFoundError as no_model:
-            if named.alias not in ("", LATEST) or named.variant or not self.chain.find(LORA_REGISTRY):
+            if named.alias not in ("", LATEST) or named.variant:
+                raise
+            if LORA_REGISTRY not in self.chain.addresses:
+                hint = f"name who governs: authority = ADDRESS in citrate.toml, or CITRATE_AUTHORITY; {no_model.hint}"
+                why = f"no adapter is looked for: nobody is named who governs chain {self.chain.chain_id}"
+                raise ConfigError(f"{no_model.message}, and {why}", hint=hint) from None
+            if not self.chain.find(LORA_REGISTRY):
+                self.chain.require_governed()
                 raise
             missing = no_model
         try:

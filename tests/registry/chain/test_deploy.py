@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from citrate.core.errors import ChainError, CitrateError, ConfigError
+from citrate.core.errors import ChainError, CitrateError, ConfigError, NotFoundError
 from citrate.core.settings import Settings
 from citrate.registry import artifacts, deployments, stack
 from citrate.registry.abi_codec import Frame, encode_call
@@ -21,6 +21,7 @@ from citrate.registry.deploy import Deployed, Deployment
 from citrate.registry.deployers import UnlockedSender, deploy_locally, deploy_with_key
 from citrate.registry.ids import checksum, keccak
 from citrate.registry.keys import Keys
+from citrate.registry.loras import Loras
 from citrate.registry.rpc import JsonRpc, quantity, unhex
 from citrate.registry.stack import ANVIL_ACCOUNT, PROXY
 from tests.fixtures_anvil import AnvilNode, release_of, signer_of, start_anvil, stop_anvil
@@ -201,6 +202,7 @@ from pathlib import Path
 from citrate.core.settings import Settings
 from citrate.registry.deployers import deploy_with_key
 from citrate.registry.keys import Keys
+from citrate.registry.loras import Loras
 steps = int(sys.argv[3])
 def told(line):
     global steps
@@ -254,17 +256,48 @@ def test_a_key_without_funds_deploys_nothing_and_a_funded_one_goes_on(bare: Anvi
 def test_an_older_deployment_is_usable_for_what_it_has(bare: AnvilNode, tmp_path: Path) -> None:
     UnlockedSender(bare.rpc, ANVIL_ACCOUNT).send(PROXY, stack.deployment_call(artifacts.MODEL_REGISTRY, SAFE))
     signer = signer_of("publisher", 8453)
-    for authority in ("", SAFE):
-        chain = Chain.connect(bare.url, 8453, home=tmp_path, authority=authority)
-        if not authority:
-            chain.publish(signer, release_of(signer.address))
-        assert chain.resolve(signer.address, "tiny", "latest").quarantined is None
+    chain = Chain.connect(bare.url, 8453, home=tmp_path)
+    chain.publish(signer, release_of(signer.address))
+    record = chain.resolve(signer.address, "tiny", "latest")
+    assert record.quarantined is None and record.governed is None, "it may be there; nobody knows where to look"
+    for asks in (lambda: chain.require(artifacts.MODEL_ACCESS), Loras(chain).adapters):
+        with pytest.raises(ConfigError, match="depends on who governs it") as unknown:
+            asks()
+        assert "CITRATE_AUTHORITY" in unknown.value.hint
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("bare", [ELSEWHERE], indirect=True)
+def test_an_authority_of_whom_nothing_stands_is_a_wrong_setting(bare: AnvilNode, tmp_path: Path) -> None:
+    UnlockedSender(bare.rpc, ANVIL_ACCOUNT).send(PROXY, stack.deployment_call(artifacts.MODEL_REGISTRY, SAFE))
+    signer = signer_of("publisher", 8453)
+    Chain.connect(bare.url, 8453, home=tmp_path).publish(signer, release_of(signer.address))
+    wrong = Chain.connect(bare.url, 8453, home=tmp_path, authority=SAFE)
+    for asks in (
+        lambda: wrong.resolve(signer.address, "tiny", "latest"),
+        lambda: wrong.require(artifacts.MODEL_ACCESS),
+        Loras(wrong).adapters,
+    ):
+        with pytest.raises(ConfigError, match="nothing that it governs stands on chain 8453") as error:
+            asks()
+        assert error.value.message.startswith(f"authority = {checksum(SAFE)}")
+        assert "deploy-contracts" in error.value.hint
+    deploy(bare, tmp_path, SAFE)
+    assert wrong.resolve(signer.address, "tiny", "latest").governed is True
+
+
+@pytest.mark.servers
+def test_a_devnet_of_an_older_release_is_read_without_what_it_lacks(bare: AnvilNode, tmp_path: Path) -> None:
+    UnlockedSender(bare.rpc, ANVIL_ACCOUNT).send(PROXY, stack.deployment_call(artifacts.MODEL_REGISTRY, SAFE))
+    chain, signer = Chain.connect(bare.url, home=tmp_path), signer_of("publisher")
+    chain.publish(signer, release_of(signer.address))
+    assert chain.resolve(signer.address, "tiny", "latest").governed is False
     with pytest.raises(ChainError, match="there is no ModelAccess") as error:
         chain.require(artifacts.MODEL_ACCESS)
     assert error.value.hint == "citrate deploy-contracts"
-    with pytest.raises(ConfigError, match="depends on who governs it") as unknown:
-        Chain.connect(bare.url, 8453, home=tmp_path).require(artifacts.MODEL_ACCESS)
-    assert "CITRATE_AUTHORITY" in unknown.value.hint
+    assert Loras(chain).adapters() == ()
+    with pytest.raises(NotFoundError, match="there is no adapter"):
+        Loras(chain).resolve(signer.address, "tiny-lora")
 
 
 @pytest.mark.servers

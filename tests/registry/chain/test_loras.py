@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -19,7 +18,7 @@ from citrate.registry.loras import Loras, lora_id
 from citrate.registry.rpc import unhex
 from citrate.registry.signatures import sign_lora
 from citrate.registry.signer import Signer
-from tests.fixtures_anvil import AnvilNode, release_of, sha256_of
+from tests.fixtures_anvil import release_of, sha256_of
 from tests.registry.chain.adapters import lora_of
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("anvil")]
@@ -206,17 +205,3 @@ def test_a_run_confirms_the_adapter_it_ended_in(
     ledger.commit(stranger, 1, proof_root=sha256_of("proof"), adapter_sha256=lora.sha256)
     training = loras.resolve(stranger.address, lora.name).lora.training
     assert training == Training(told["dataset"], told["recipe"], sha256_of("proof"), 1, confirmed=True)
-
-
-def test_a_chain_without_the_registry_says_so(anvil: AnvilNode, publisher: Signer, tmp_path: Path) -> None:
-    other = "0x" + "77" * 20  # an authority for whom nothing was deployed
-    chain = Chain.connect(anvil.url, 31337, authority=other, home=tmp_path)
-    chain.publish(publisher, release_of(publisher.address))
-    assert chain.resolve(publisher.address, "tiny", "1.0.0").quarantined is None
-    loras = Loras(chain)
-    assert loras.adapters() == ()
-    with pytest.raises(CitrateError, match="there is no LoRARegistry") as error:
-        loras.counts_of(publisher.address)
-    assert error.value.hint == "citrate deploy-contracts"
-    with pytest.raises(NotFoundError, match="there is no adapter"):
-        loras.resolve(publisher.address, "tiny-lora")
