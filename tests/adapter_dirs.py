@@ -22,6 +22,9 @@ FEATURES = {
 }
 """in and out features of the sample model's modules."""
 
+_BELOW_TWO = bytes(byte & 0xBF for byte in range(256))
+"""For a float32's highest byte: clears the exponent's first bit, so that random bytes are numbers, none above 2."""
+
 
 def module_path(layer: int, kind: str) -> str:
     part = "mlp" if kind in ("gate_proj", "up_proj", "down_proj") else "self_attn"
@@ -49,7 +52,8 @@ def write_adapter(
     folder.mkdir(parents=True, exist_ok=True)
     shapes = lora_tensors() if shapes is None else shapes
     planned = [Planned(name, "F32", shape) for name, shape in sorted(shapes.items())]
-    data = random.Random(seed).randbytes(4 * sum(math.prod(each.shape) for each in planned))
+    data = bytearray(random.Random(seed).randbytes(4 * sum(math.prod(each.shape) for each in planned)))
+    data[3::4] = data[3::4].translate(_BELOW_TWO)
     (folder / "adapter_model.safetensors").write_bytes(header_bytes(planned, {"format": "pt"}) + data)
     document = {
         "peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["v_proj", "q_proj"], "bias": "none",

@@ -17,16 +17,18 @@ from citrate.core.adapters import ADAPTER_MAX_BYTES, RANK_MAX
 from citrate.core.canonical import Json
 from citrate.core.errors import FormatError, NotFoundError
 from citrate.core.sink import Progress, Sink
+from citrate.formats.adapter_config import CONFIG, published
 from citrate.formats.companions import Companion, companion
-from citrate.formats.configuration import number, strip_private
+from citrate.formats.configuration import number
 from citrate.formats.documents import inside, pretty, read_object
 from citrate.formats.safetensors_file import Tensor, read_header
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 _PICKLES = re.compile(r"adapter_model\.(bin|pt|pth)")
 _PREFIX = "base_model.model."
 _PAIR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
 _MAGNITUDE = re.compile(r"(?P<module>.+)\.lora_magnitude_vector(\.weight)?")
+_MODULE = re.compile(r"[\w-]{1,64}(\.[\w-]{1,64}){0,31}", re.ASCII)
 _EMBEDDINGS = (".embed_tokens.base_layer", "lm_head.base_layer")
 _PIECE_BYTES = 8 << 20
 
@@ -86,7 +88,8 @@ def open_adapter(path: Path) -> Adapter:
     pairs = tuple(_pairs(tensors, document))
     _require_ranks(pairs, rank, document)
     named, left_out = _beside(path)
-    adapter = Adapter(path, rank, alpha, pairs, _published_config(document), named, left_out)
+    config = published(document, [pair.module for pair in pairs], _whole_modules(tensors))
+    adapter = Adapter(path, rank, alpha, pairs, config, named, left_out)
     size = sum(_sizes(adapter).values())
     if size > ADAPTER_MAX_BYTES:
         raise FormatError(
@@ -190,7 +193,16 @@ def _pairs(tensors: tuple[Tensor, ...], document: Mapping[str, Json]) -> Iterato
 
 
 def _module(found: re.Match[str]) -> str:
-    return found["module"].removeprefix(_PREFIX)
+    module = found["module"].removeprefix(_PREFIX)
+    if not _MODULE.fullmatch(module):
+        raise FormatError(f"{WEIGHTS}: {module[:80]!r} is no module's path", hint="save the adapter again with PEFT")
+    return module
+
+
+def _whole_modules(tensors: tuple[Tensor, ...]) -> list[str]:
+    """The modules of which there are tensors that are no part of an update."""
+    names = [t.name for t in tensors if not _PAIR.fullmatch(t.name) and not _MAGNITUDE.fullmatch(t.name)]
+    return [name.removeprefix(_PREFIX).rpartition(".")[0] for name in names]
 
 
 def _pair(module: str, sides: Mapping[str, Tensor], embedding: bool) -> LoraPair:
@@ -224,15 +236,6 @@ def _require_ranks(pairs: tuple[LoraPair, ...], rank: int, document: Mapping[str
         wanted = named[0] if named else rank
         if pair.rank != wanted:
             raise FormatError(f"{WEIGHTS}: {pair.tensor} has rank {pair.rank}, {CONFIG} says {wanted!r:.20}")
-
-
-def _published_config(document: Mapping[str, Json]) -> Mapping[str, Json]:
-    """The configuration without local paths, its sets in a fixed order."""
-    kept = strip_private(document)
-    for key, value in kept.items():
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            kept[key] = sorted(value)  # type: ignore[type-var]  # all are text
-    return kept
 
 
 def _beside(path: Path) -> tuple[tuple[Companion, ...], tuple[str, ...]]:

@@ -92,7 +92,8 @@ def read_bytes(tensor: Tensor, start: int, size: int) -> Raw:
         raise FormatError(f"{tensor.path.name} cannot be read: {error.strerror}") from error
     if not all_finite(values, tensor.dtype):
         raise FormatError(
-            f"tensor {tensor.name!r} holds NaN or infinite weights", hint="the model is damaged; download it again"
+            f"tensor {tensor.name!r} holds NaN or infinite weights",
+            hint="it is damaged: download it again, or save it again",
         )
     return values
 

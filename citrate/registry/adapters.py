@@ -17,7 +17,9 @@ from citrate.core.errors import FormatError, NotFoundError
 from citrate.core.records import FileEntry
 from citrate.core.sink import Progress
 from citrate.formats.adapter import WEIGHTS, Adapter, open_adapter, texts
-from citrate.formats.documents import inside
+from citrate.formats.adapter_config import CONFIG, require_published
+from citrate.formats.adapter_weights import require_trained
+from citrate.formats.documents import inside, read_object
 from citrate.registry.attempts import mismatch
 from citrate.registry.fetch import fetch_artifact, read_folder
 from citrate.registry.retrieve import FileVerdict, Pulled, verify_path
@@ -74,6 +76,8 @@ def verify(session: Session, record: LoraRecord, path: Path | None) -> tuple[Fil
 
 
 def _require_as_told(adapter: Adapter, record: LoraRecord) -> None:
+    require_published(read_object(adapter.root, CONFIG), adapter.config)
+    require_trained(inside(adapter.root, WEIGHTS))
     lora = record.lora
     modules = set(adapter.target_modules)
     told = (lora.rank, lora.alpha_thousandths, set(lora.target_modules))

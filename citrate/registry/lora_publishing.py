@@ -23,8 +23,10 @@ from citrate.core.errors import (
 from citrate.core.records import Artifact, VersionRecord
 from citrate.core.sink import Progress
 from citrate.formats import find_licence
-from citrate.formats.adapter import Adapter, open_adapter, write
+from citrate.formats.adapter import WEIGHTS, Adapter, open_adapter, write
 from citrate.formats.adapter_base import require_fits, tensor_shapes
+from citrate.formats.adapter_weights import require_trained
+from citrate.formats.documents import inside
 from citrate.formats.licence import spdx_of
 from citrate.registry import lora_views, views
 from citrate.registry.artifacts import LORA_REGISTRY
@@ -106,6 +108,7 @@ def register(session: Session, request: Request, *, dry_run: bool, progress: Pro
     _require_base(base)
     adapter = open_adapter(request.source)
     licence = choose_licence(request)
+    require_trained(inside(adapter.root, WEIGHTS))
     require_fits(adapter, session.manifest(base).architecture, _shapes_of(session, base))
     signer = _signer(session, dry_run)
     creator = signer.address if signer else ""

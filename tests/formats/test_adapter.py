@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import struct
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from citrate.core.sink import Buffer
 from citrate.formats import open_model
 from citrate.formats.adapter import open_adapter, texts, write
 from citrate.formats.adapter_base import require_fits, tensor_shapes
+from citrate.formats.adapter_config import require_published
+from citrate.formats.adapter_weights import require_trained
+from citrate.formats.safetensors_file import read_header
 from tests.adapter_dirs import HIDDEN, LAYERS, VOCAB, lora_tensors, module_path, write_adapter
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "tiny-llama"
@@ -173,13 +178,92 @@ def test_modules_that_are_saved_whole_and_trained_biases_are_taken(tmp_path: Pat
         open_adapter(write_adapter(tmp_path / "b", shapes, bias="lora_only"))
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"target_modules": ["q_proj", "v_proj", "o_proj"]}, "names 'o_proj', of which the weights hold no update"),
+        ({"target_modules": ["q_proj,v_proj"]}, "names 'q_proj,v_proj'"),
+        ({"target_modules": ["q_proj"]}, "v_proj, which target_modules does not name"),
+        ({"target_modules": []}, "which target_modules does not name"),
+        ({"target_modules": {"q_proj": 1}}, "no list of names"),
+        ({"target_modules": ["q_proj", 1]}, "no list of names"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save names 'lm_head'"),
+        ({"modules_to_save": ["score", "classifier"]}, "modules_to_save names 'classifier'"),
+    ],
+)
+def test_modules_that_are_named_are_those_of_the_weights(
+    tmp_path: Path, config: dict[str, object], message: str
+) -> None:
+    with pytest.raises(FormatError, match=message):
+        open_adapter(write_adapter(tmp_path / "a", **config))
+
+
+def test_a_regular_expression_is_published_as_the_modules_that_it_stood_for(tmp_path: Path) -> None:
+    for named in (r".*\.(q|v)_proj", None):
+        adapter = open_adapter(write_adapter(tmp_path / "a", target_modules=named))
+        assert adapter.config["target_modules"] == [pair.module for pair in adapter.pairs]
+        assert adapter.target_modules == ("q_proj", "v_proj")
+
+
+def test_what_names_code_is_not_published_and_refused_where_somebody_did(tmp_path: Path) -> None:
+    code = {"auto_mapping": {"base_model_class": "Evil", "parent_library": "evil"}, "megatron_config": {"a": 1}}
+    adapter = open_adapter(write_adapter(tmp_path / "a", **code))
+    assert not set(adapter.config) & {*code, "megatron_core"}
+    found = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+    with pytest.raises(FormatError, match="names code in auto_mapping"):
+        require_published(found, adapter.config)
+    require_published(adapter.config, adapter.config)
+    require_published({**adapter.config, "auto_mapping": None, "megatron_core": "megatron.core"}, adapter.config)
+    for key, value in (("target_modules", "(.*)*q_proj"), ("modules_to_save", ["lm_head"])):
+        with pytest.raises(FormatError, match=f"{key} is not what the weights hold"):
+            require_published({**adapter.config, key: value}, adapter.config)
+
+
+def test_a_classifier_names_two_heads_and_has_one(tmp_path: Path) -> None:
+    shapes = {**lora_tensors(), "base_model.model.score.weight": (2, HIDDEN)}
+    adapter = open_adapter(write_adapter(tmp_path / "a", shapes, modules_to_save=["classifier", "score"]))
+    assert adapter.config["modules_to_save"] == ["score"]
+
+
+def test_a_tensor_whose_module_is_no_path_is_refused(tmp_path: Path) -> None:
+    for path in ("model.q,proj", "model.q proj", "model..q_proj", "model." + "q" * 65):
+        shapes = {f"base_model.model.{path}.lora_A.weight": (8, 16), f"base_model.model.{path}.lora_B.weight": (16, 8)}
+        with pytest.raises(FormatError, match="is no module's path"):
+            open_adapter(write_adapter(tmp_path / "a", shapes))
+
+
+def test_values_are_finite_and_trained(tmp_path: Path) -> None:
+    weights = write_adapter(tmp_path / "a") / "adapter_model.safetensors"
+    require_trained(weights)
+    tensors = {tensor.name: tensor for tensor in read_header(weights)}
+    whole = weights.read_bytes()
+
+    def changed(names: Iterable[str], value: bytes) -> None:
+        data = bytearray(whole)
+        for name in names:
+            tensor = tensors[name]
+            data[tensor.offset : tensor.offset + tensor.size_bytes] = value * (tensor.size_bytes // 4)
+        weights.write_bytes(data)
+
+    second = [name for name in tensors if "lora_B" in name]
+    changed(second[:-1], bytes(4))
+    require_trained(weights)
+    changed(second, bytes(4))
+    with pytest.raises(FormatError, match="was never trained"):
+        require_trained(weights)
+    for value in (float("nan"), float("inf"), float("-inf")):
+        changed(second[-1:], struct.pack("<f", value))
+        with pytest.raises(FormatError, match="NaN or infinite"):
+            require_trained(weights)
+
+
 def test_an_embedding_has_the_vocabulary_on_its_first_side(tmp_path: Path, architecture: Architecture) -> None:
     def adapter_for(vocabulary: int) -> Path:
         shapes = {
             "base_model.model.model.embed_tokens.lora_embedding_A": (8, vocabulary),
             "base_model.model.model.embed_tokens.lora_embedding_B": (HIDDEN, 8),
         }
-        return write_adapter(tmp_path / str(vocabulary), shapes)
+        return write_adapter(tmp_path / str(vocabulary), shapes, target_modules=["embed_tokens"])
 
     require_fits(open_adapter(adapter_for(VOCAB)), architecture, {})
     with pytest.raises(FormatError, match="embed_tokens"):
@@ -229,7 +313,7 @@ def test_what_is_larger_than_the_registry_takes_is_refused_before_it_is_hashed(t
         file.truncate(file.tell() + 4 * sum(math.prod(each.shape) for each in planned))  # sparse: takes no room
     config = json.loads((folder / "adapter_config.json").read_text())
     (folder / "adapter_config.json").write_text(
-        json.dumps({**config, "r": min(rank, 4096), "rank_pattern": {"q_proj": rank}})
+        json.dumps({**config, "r": min(rank, 4096), "rank_pattern": {"q_proj": rank}, "target_modules": ["q_proj"]})
     )
     with pytest.raises(FormatError, match="500,000,000"):
         open_adapter(folder)
