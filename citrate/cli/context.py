@@ -244,7 +244,7 @@ def interrupted(state: State) -> NoReturn:
 
 def _end(state: State, kind: str, error: CitrateError, exit_code: int) -> NoReturn:
     if state.json:
-        body = {"type": kind, "message": error.message, "hint": error.hint, "details": dict(error.details)}
+        body = {"type": kind, "message": error.message, "hint": error.hint, "details": {**error.done, **error.details}}
         _last_words({"error": body})
     else:
         print(f"error: {_printable(error.message)}", file=sys.stderr)  # noqa: T201

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from citrate.cli import context
+from citrate.core.settings import DEVNET
 
 if TYPE_CHECKING:
     from citrate.registry.deploy import Deployed
@@ -27,6 +28,21 @@ def deploy_contracts(
     """
     deployed = context.registry(authority=authority).deploy_contracts(dry_run=dry_run)
     context.emit(_document(deployed, dry_run), lambda: _show(deployed, dry_run))
+    if not dry_run and authority:
+        _tell_setting(deployed.authority)
+
+
+def _tell_setting(authority: str) -> None:
+    """Say what the settings lack, without which no other command finds what was deployed."""
+    from citrate.registry.deployments import on
+    from citrate.registry.stack import ANVIL_ACCOUNT
+
+    settings = context.settings()
+    known = settings.authority or on(settings.chain_id).authority or (ANVIL_ACCOUNT if settings.is_devnet else "")
+    if known.lower() != authority.lower():
+        where = "" if settings.network == DEVNET else f" under [networks.{settings.network}]"
+        context.talk(f"the other commands must know who governs; write into citrate.toml{where}:")
+        context.talk(f'authority = "{authority}"')
 
 
 def _document(deployed: Deployed, dry_run: bool) -> dict[str, object]:

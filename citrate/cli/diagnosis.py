@@ -21,6 +21,11 @@ _EXTRAS = (
     ("training", ("torch", "transformers")),
 )
 
+_NO_AUTHORITY = (
+    "write who governs the chain's contracts into citrate.toml: authority = ADDRESS; if nobody has deployed them: "
+    "citrate deploy-contracts --authority ADDRESS"
+)
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -83,16 +88,19 @@ def _chain(session: Session) -> Iterator[Finding]:
 def _contracts(session: Session) -> Finding:
     """Which contracts of the stack stand; models are registered and fetched without the others."""
     chain = session.chain
-    hint = "citrate deploy-contracts"
-    if not chain.authority:
-        hint += " --authority ADDRESS; who governs them is not known: authority in citrate.toml"
     try:
+        chain.require_governed()
         there = {name: bool(chain.find(name)) for name in artifacts.shipped()}
     except CitrateError as error:
         return Finding("contracts", False, error.message, error.hint)
     listed = ", ".join(name for name, stands in there.items() if stands)
-    absent = ", ".join(name for name, stands in there.items() if not stands)
-    return Finding("contracts", not absent, f"{listed}; missing: {absent}" if absent else listed, hint)
+    absent = [name for name, stands in there.items() if not stands]
+    unknown = [name for name in absent if name not in chain.addresses]
+    if unknown:
+        detail = f"{listed}; not looked at, since no authority is set for chain {chain.chain_id}: {', '.join(unknown)}"
+        return Finding("contracts", False, detail, _NO_AUTHORITY)
+    detail = f"{listed}; missing: {', '.join(absent)}" if absent else listed
+    return Finding("contracts", not absent, detail, "citrate deploy-contracts")
 
 
 def _sources(session: Session) -> Iterator[Finding]:

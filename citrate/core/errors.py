@@ -37,6 +37,8 @@ class CitrateError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint or self.usual_hint
+        self.done: Mapping[str, object] = {}
+        """What was done before it, such as the transactions that were sent; told with ``details``."""
 
     @property
     def details(self) -> Mapping[str, object]:

@@ -25,6 +25,10 @@ _PROXY_CODE = (
 )
 _NOBODY = "0x" + "0" * 40
 _APPOINT = "appoint(address)"
+_APPOINT_GAS = 100_000
+"""More than it takes."""
+_CREATION_GAS, _CODE_BYTE_GAS, _DATA_BYTE_GAS = 53_000, 200, 16
+"""What a node charges for a transaction that creates, for a byte of the contract and for one of the transaction."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,14 @@ class Sender(Protocol):
     @property
     def address(self) -> str:
         """The account."""
+        ...
+
+    def require_funds(self, gas: int) -> None:
+        """Refuse to begin what the account cannot pay to the end.
+
+        Raises:
+            CitrateError: it has less than ``gas`` may cost now.
+        """
         ...
 
     def send(self, to: str, data: bytes) -> tuple[str, int]:
@@ -142,7 +154,7 @@ class Deployment:
         absent = self.missing()
         if absent:
             self._require_proxy(mend=False)
-        calls: list[Call] = [("eth_estimateGas", [_from(sender, PROXY, self._creation(name))]) for name in absent]
+        calls = self._creations(absent, sender)
         gas = [None if isinstance(each, RpcError) else quantity(each) for each in self._rpc.batch(calls)]
         steps = [Transaction(name, "", used) for name, used in zip(absent, gas, strict=True)]
         pending: tuple[PendingCall, ...] = ()
@@ -163,26 +175,55 @@ class Deployment:
         absent = self.missing()
         if absent:
             self._require_proxy(mend=self._local)
-        done = [sent for name in absent if (sent := self._create(name, senders[0]))]
-        if absent and (lost := self.missing()):
-            raise ChainError(f"{', '.join(lost)} did not arrive", hint="citrate deploy-contracts")
+        own = next((each for each in senders if each.address.lower() == self.authority.lower()), None)
+        self._require_funds(absent, senders, own)
+        done: list[Transaction] = []
         pending: tuple[PendingCall, ...] = ()
-        if self._appointment():
-            own = next((each for each in senders if each.address.lower() == self.authority.lower()), None)
-            if own:
-                done.append(self._send(own, "Policy.appoint", self.contracts[artifacts.POLICY], self._appoint_call()))
-            else:
-                pending = (self._pending(),)
+        try:
+            for name in absent:
+                done += self._create(name, senders[0])
+            if absent and (lost := self.missing()):
+                raise ChainError(f"{', '.join(lost)} did not arrive", hint="citrate deploy-contracts")
+            if self._appointment():
+                if own:
+                    policy = self.contracts[artifacts.POLICY]
+                    done.append(self._send(own, "Policy.appoint", policy, self._appoint_call()))
+                else:
+                    pending = (self._pending(),)
+        except CitrateError as error:
+            error.done = {"sent": [{"contract": each.contract, "tx_hash": each.tx_hash} for each in done]}
+            raise
         return Deployed(self.authority, self.contracts, tuple(done), pending)
 
-    def _create(self, name: str, sender: Sender) -> Transaction | None:
-        """Create a contract; None if somebody else was faster, for whom it stands at the same address."""
+    def _require_funds(self, absent: Sequence[str], senders: Sequence[Sender], own: Sender | None) -> None:
+        """Before the first transaction: whoever pays can pay for all of them."""
+        creations = sum(self._gas_of(absent, senders[0].address)) if absent else 0
+        appoints = own is not None and (artifacts.MODERATION in absent or self._appointment())
+        if creations:
+            senders[0].require_funds(creations + _APPOINT_GAS * (appoints and own is senders[0]))
+        if own and appoints and not (creations and own is senders[0]):
+            own.require_funds(_APPOINT_GAS)
+
+    def _gas_of(self, absent: Sequence[str], sender: str) -> list[int]:
+        """What each creation takes; where the node cannot tell before an earlier one is there, what its bytes cost."""
+        found = zip(absent, self._rpc.batch(self._creations(absent, sender)), strict=True)
+        return [self._least_gas(name) if isinstance(each, RpcError) else quantity(each) for name, each in found]
+
+    def _creations(self, absent: Sequence[str], sender: str) -> list[Call]:
+        return [("eth_estimateGas", [_from(sender, PROXY, self._creation(name))]) for name in absent]
+
+    def _least_gas(self, name: str) -> int:
+        code = len(artifacts.load(name).runtime)
+        return _CREATION_GAS + _CODE_BYTE_GAS * code + _DATA_BYTE_GAS * len(self._creation(name))
+
+    def _create(self, name: str, sender: Sender) -> Sequence[Transaction]:
+        """Create a contract; nothing if somebody else was faster, for whom it stands at the same address."""
         try:
-            return self._send(sender, name, PROXY, self._creation(name))
+            return [self._send(sender, name, PROXY, self._creation(name))]
         except CitrateError:
             if name in self.missing():
                 raise
-            return None
+            return []
 
     def _send(self, sender: Sender, what: str, to: str, data: bytes) -> Transaction:
         tx_hash, gas_used = sender.send(to, data)

@@ -111,6 +111,10 @@ class KeySender(Sender):
         """The key's."""
         return self._signer.address
 
+    def require_funds(self, gas: int) -> None:
+        """See ``Sender.require_funds``."""
+        self._sender.require_funds(self._signer.address, gas)
+
     def send(self, to: str, data: bytes) -> tuple[str, int]:
         """See ``Sender.send``."""
         receipt = self._sender.send(self._signer, to, data)
@@ -128,6 +132,9 @@ class UnlockedSender(Sender):
     def address(self) -> str:
         """The account."""
         return self._address
+
+    def require_funds(self, gas: int) -> None:
+        """See ``Sender.require_funds``; the node made its accounts' money up."""
 
     def send(self, to: str, data: bytes) -> tuple[str, int]:
         """See ``Sender.send``; a local node mines as soon as it can."""

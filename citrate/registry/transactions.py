@@ -104,6 +104,19 @@ class TransactionSender:
         used = self._gas(gas, sender)
         return Estimate(used, used * (market.base_fee_wei + market.tip_wei))
 
+    def require_funds(self, address: str, gas: int) -> None:
+        """Refuse to begin what an account cannot pay to the end, at what would be offered for a gas now.
+
+        Raises:
+            CitrateError: it has too little.
+            ChainError: the chain does not answer.
+        """
+        *market, balance = self._rpc.batch([*fees.QUESTIONS, ("eth_getBalance", [address, "latest"])])
+        offered = fees.first(fees.read(*market), self._sending.cap_wei)
+        needed = gas * 11 // 10 * offered.max_fee_wei
+        if rpc.quantity(balance) < needed:
+            raise self._poor(address, rpc.quantity(balance), needed)
+
     def send(self, signer: Signer, to: str, data: bytes, value: int = 0) -> Receipt:
         """Send a transaction and wait until it is in a block that is as sure as the settings ask.
 

@@ -14,7 +14,7 @@ import pytest
 
 from citrate.core.errors import ChainError, CitrateError, ConfigError, NotFoundError
 from citrate.core.settings import Settings
-from citrate.registry import artifacts, deployments, stack
+from citrate.registry import artifacts, deployments, fees, stack
 from citrate.registry.abi_codec import Frame, encode_call
 from citrate.registry.chain import Chain
 from citrate.registry.deploy import Deployed, Deployment
@@ -249,6 +249,40 @@ def test_a_key_without_funds_deploys_nothing_and_a_funded_one_goes_on(bare: Anvi
     with pytest.raises(CitrateError, match="has 0 ETH"):
         deploy(bare, tmp_path, SAFE, secret="0x" + (4).to_bytes(32, "big").hex())
     assert len(deploy(bare, tmp_path, SAFE).transactions) == len(artifacts.shipped())
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("bare", [ELSEWHERE], indirect=True)
+def test_money_for_half_of_it_begins_nothing(bare: AnvilNode, tmp_path: Path) -> None:
+    authority = signer_of("publisher").address
+    offered = fees.first(fees.ask(bare.rpc)).max_fee_wei
+    bare.rpc.call("anvil_setBalance", authority, hex(6_000_000 * offered))  # it takes 11.6 million
+    with pytest.raises(CitrateError, match="the transaction may cost") as error:
+        deploy(bare, tmp_path, authority)
+    assert block_number(bare) == 0 and error.value.done == {}
+    bare.rpc.call("anvil_setBalance", authority, hex(14_000_000 * offered))
+    done = deploy(bare, tmp_path, authority)
+    assert done.transactions[-1].contract == "Policy.appoint" and (done.transactions[-1].gas_used or 0) < 100_000
+
+
+@pytest.mark.servers
+def test_an_error_after_some_were_sent_says_which(bare: AnvilNode) -> None:
+    class Stopped(UnlockedSender):
+        """A sender that is refused after two."""
+
+        left = 2
+
+        def send(self, to: str, data: bytes) -> tuple[str, int]:
+            if not self.left:
+                raise ChainError("no answer")
+            self.left -= 1
+            return super().send(to, data)
+
+    with pytest.raises(ChainError) as error:
+        Deployment(bare.rpc, 31337, SAFE).run([Stopped(bare.rpc, ANVIL_ACCOUNT)])
+    sent = error.value.done["sent"]
+    assert isinstance(sent, list) and [each["contract"] for each in sent] == list(artifacts.shipped()[:2])
+    assert all(len(each["tx_hash"]) == 66 for each in sent)
 
 
 @pytest.mark.servers
