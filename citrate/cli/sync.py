@@ -62,4 +62,7 @@ def _line(event: Event) -> None:
 
 def _sentence(done: Pass) -> str:
     counts = f"{done.fetched} fetched, {done.verified} verified, {done.failed} failed"
-    return f"block {done.cursor_block}: {counts}, {done.bytes} bytes; {done.changes_verified} other changes proved"
+    proved = "other changes not proved yet: too new to be finalized"
+    if done.changes_verified is not None:
+        proved = f"{done.changes_verified} other changes proved"
+    return f"block {done.cursor_block}: {counts}, {done.bytes} bytes; {proved}"

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from citrate.core.errors import ChainError
 from citrate.registry.abi_codec import Argument, Frame, encode_call
 from citrate.registry.artifacts import MODEL_ACCESS
 from citrate.registry.ids import checksum
-from citrate.registry.views import View
+from citrate.registry.views import NOWHERE, View
 
 T = TypeVar("T")
 
@@ -28,9 +29,7 @@ class Quote:
 
 def quote(id_: str) -> View[Quote]:
     """What access to a version or model costs."""
-    return _view(
-        lambda frame: Quote(frame.number(0), frame.number(1), checksum(frame.address(2))), "quote(bytes32)", id_
-    )
+    return _view(_quote, "quote(bytes32)", id_)
 
 
 def has_access(id_: str, account: str) -> View[bool]:
@@ -41,6 +40,12 @@ def has_access(id_: str, account: str) -> View[bool]:
 def granted_at(id_: str, account: str) -> View[int]:
     """When an account got access to just this id, in Unix seconds; 0 if it did not."""
     return _view(lambda frame: frame.number(0), "grantedAt(bytes32,address)", id_, account)
+
+
+def _quote(frame: Frame) -> Quote:
+    if frame.address(2) == NOWHERE:  # every model has an owner; "free" is not believed of whatever answers with zeros
+        raise ChainError("the chain answers with a price that nobody asks", hint="citrate verify-contracts")
+    return Quote(frame.number(0), frame.number(1), checksum(frame.address(2)))
 
 
 def _view(decode: Callable[[Frame], T], signature: str, *arguments: Argument) -> View[T]:

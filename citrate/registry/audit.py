@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from citrate.core.errors import CitrateError, NotFoundError
+from citrate.core.errors import ChainError, CitrateError, NotFoundError
 from citrate.registry.artifacts import MODERATION, POLICY
 from citrate.registry.change_events import LOGGED
 from citrate.registry.change_watch import appointed, default_tag
@@ -50,26 +50,11 @@ def prove_one(session: Session, contract: str, cursor: ChangeCursor | None = Non
     return prove(chain, contract, cursor, tag=tag or default_tag(chain))
 
 
-def places(chain: Contract, tag: str) -> tuple[Place, ...]:
-    """Every contract of the chain that keeps a change root, in the order of the stack.
-
-    Moderation may have been replaced: every contract that the policy ever appointed is listed, since stakes, bonds and
-    credits stay in the old ones. Which they are is proved by the policy's own root.
-
-    Raises:
-        ChainError: the chain does not answer, or the policy's logs are not whole.
-    """
-    found = []
-    for contract in LOGGED:
-        if contract == MODERATION:
-            found += [Place(MODERATION, address) for address in _moderations(chain, tag)]
-        elif address := chain.find(contract):
-            found.append(Place(contract, address))
-    return tuple(found)
-
-
 def audit(session: Session, contract: str = "", tag: str = "") -> tuple[Verdict, ...]:
     """Prove the changes of every contract (or of one) from the first to a block; one verdict for each.
+
+    Moderation may have been replaced: every contract that the policy ever appointed has a verdict, since stakes, bonds
+    and credits stay in the old ones. Which they are is proved by the policy's own root.
 
     Raises:
         NotFoundError: no contract of this name keeps a change root on this chain.
@@ -79,10 +64,35 @@ def audit(session: Session, contract: str = "", tag: str = "") -> tuple[Verdict,
         _require_logged(contract)
     chain = session.chain
     tag = tag or default_tag(chain)
-    wanted = [place for place in places(chain, tag) if contract in ("", place.contract)]
-    if not wanted:
+    verdicts: list[Verdict] = []
+    for name in (contract,) if contract else LOGGED:
+        verdicts += _moderations(chain, tag) if name == MODERATION else _of(chain, name, tag)
+    if not verdicts:
         chain.require(contract)
-    return tuple(_verdict(chain, place, tag) for place in wanted)
+    return tuple(verdicts)
+
+
+def _of(chain: Contract, name: str, tag: str) -> tuple[Verdict, ...]:
+    """The verdict of one contract; none where the chain does not have it."""
+    try:
+        address = chain.find(name)
+    except ChainError as error:
+        return (Verdict(Place(name, chain.addresses[name]), None, error),)
+    return (_verdict(chain, Place(name, address), tag),) if address else ()
+
+
+def _moderations(chain: Contract, tag: str) -> tuple[Verdict, ...]:
+    """The verdicts of all contracts that the policy ever appointed; one that tells why they are not known."""
+    for policy in _of(chain, POLICY, tag):
+        if policy.proved:
+            places = [Place(MODERATION, address) for address in appointed(policy.proved)]
+            return tuple(_verdict(chain, place, tag) for place in places)
+        unknown = ChainError(
+            f"which contracts have moderated is not known: {policy.error.message if policy.error else ''}",
+            hint=policy.error.hint if policy.error else "",
+        )
+        return (Verdict(Place(MODERATION, chain.addresses[MODERATION]), None, unknown),)
+    return ()
 
 
 def _verdict(chain: Contract, place: Place, tag: str) -> Verdict:
@@ -90,10 +100,6 @@ def _verdict(chain: Contract, place: Place, tag: str) -> Verdict:
         return Verdict(place, prove(chain, place.contract, tag=tag, address=place.address), None)
     except CitrateError as error:
         return Verdict(place, None, error)
-
-
-def _moderations(chain: Contract, tag: str) -> tuple[str, ...]:
-    return appointed(prove(chain, POLICY, tag=tag)) if chain.find(POLICY) else ()
 
 
 def _require_logged(contract: str) -> None:

@@ -22,8 +22,19 @@ from citrate.registry.contract import Block, Contract
 from citrate.registry.rpc import RpcError
 
 _NO_CHANGE = bytes(32)
+_VERIFY = "citrate verify-contracts"
 _MANY_LOGS = 64
 """From so many on, importing a fast Keccak costs less than folding with ours."""
+
+
+class NotYetError(ChainError):
+    """The contract stands, but not yet at the block to prove at: of what it did, nothing is final."""
+
+    def __init__(self, name: str, address: str, block: Block, tag: str) -> None:
+        super().__init__(
+            f"nothing of {name} is {tag} yet: in block {block.number}, the {tag} one, it is not at {address}",
+            hint=f"wait until newer blocks are {tag}, or: citrate audit --at latest",
+        )
 
 
 @dataclass(frozen=True)
@@ -85,13 +96,14 @@ def prove(
     Raises:
         ConfigError, ChainError: the chain does not have the contract, or does not answer.
         ChainError: logs are missing, altered or out of order; the message names the contract and the blocks.
+        NotYetError: the contract stands, but not at that block.
     """
     where = address or contract.require(name)
     block, standing = _pin(contract, tag, cursor)
     start = cursor if cursor is not None and standing else ChangeCursor(-1, "", _NO_CHANGE.hex(), 0)
     root = _root_at(contract, where, {"blockHash": block.hash})
     if len(root) != len(_NO_CHANGE):
-        raise ChainError(f"there is no {name} at {where} in block {block.number}", hint="citrate deploy-contracts")
+        raise _without_root(contract, name, where, block, tag)
     found = _Walk(contract, name, where).to(start, block, root)
     changes = tuple(
         Change(name, decode(log.topics, log.data), log.block_number, log.tx_hash, log.index) for log in found
@@ -114,6 +126,15 @@ def _pin(contract: Contract, tag: str, cursor: ChangeCursor | None) -> tuple[Blo
             hint="it is behind: run it again later, or set another rpc_url",
         )
     return block, standing
+
+
+def _without_root(contract: Contract, name: str, address: str, block: Block, tag: str) -> ChainError:
+    """Why a contract tells no root at a block."""
+    if rpc.unhex(contract.rpc.call("eth_getCode", address, {"blockHash": block.hash})):
+        return ChainError(f"what stands at {address} is no {name}: it tells no change root", hint=_VERIFY)
+    if tag != "latest":
+        return NotYetError(name, address, block, tag)
+    return ChainError(f"there is no {name} at {address} in block {block.number}", hint="citrate deploy-contracts")
 
 
 def _root_at(contract: Contract, address: str, block: Json) -> bytes:

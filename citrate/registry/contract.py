@@ -187,6 +187,7 @@ class Contract:
         """Decode what a view's call came to; None if the chain does not have its contract. See ``read``."""
         if outcome != _NO_ANSWER:
             return self.value(view, outcome)
+        self._found.pop(view.contract, None)  # it may be gone since it was found
         if where := self.find(view.contract):  # code that does not answer is not the same as no code
             raise ChainError(f"the {view.contract} at {where} on chain {self.chain_id} gives no answer", hint=_VERIFY)
         return None

@@ -22,7 +22,8 @@ T = TypeVar("T")
 
 LORA, MERGE = "lora", "merge"
 _KINDS = ("", LORA, MERGE)
-_MODULES = re.compile(r"[!-~]{1,600}")
+_MODULES = re.compile(r"[ -~]{1,600}")
+"""Any printable ASCII, as the contract takes it: for being compared and shown, never a path."""
 
 
 @dataclass(frozen=True)

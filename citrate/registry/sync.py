@@ -23,7 +23,7 @@ from citrate.core.records import Status, VariantRecord, VersionRecord
 from citrate.core.sink import Progress
 from citrate.registry import adapters, atomic
 from citrate.registry.artifacts import LORA_REGISTRY
-from citrate.registry.change_watch import ChangeState, advance
+from citrate.registry.change_watch import ChangeState, advance, awaited
 from citrate.registry.lora_views import LORA
 from citrate.registry.manifest import Manifest, cid_of
 from citrate.registry.record_chain import Cursor
@@ -60,8 +60,9 @@ class Pass:
     """Bytes fetched."""
     dropped: int
     """Variants that are no longer kept, because moderation refuses them."""
-    changes_verified: int = 0
-    """Changes of the contracts that are no records, read and proved by this pass."""
+    changes_verified: int | None = 0
+    """Changes of the contracts that are no records, read and proved by this pass; None while a contract is too new to
+    be in the block at which they are proved."""
 
 
 @dataclass(frozen=True)
@@ -101,15 +102,16 @@ class Mirror:
         missing: list[str] = []
         quarantined: list[str] = []
         for id_ in ids:
-            record = self._record(id_)
-            if record is None:
-                continue
-            if self._refuses(record):
-                found = self._drop(record, known=id_ in before.quarantined)
-                if record.status is not Status.REMOVED:
-                    quarantined.append(id_)
+            try:
+                record = self._record(id_)
+            except CitrateError as error:
+                self._session.chain.pin()  # where the chain does not answer at all, the pass ends here
+                record, found = None, [Event(id_, "", "failed", error.message)]
+                quarantined += [id_] if id_ in before.quarantined else []
             else:
-                found = self._take_in(record, progress)
+                found = self._look_after(record, progress, known=id_ in before.quarantined) if record else []
+            if record and self._refuses(record) and record.status is not Status.REMOVED:
+                quarantined.append(id_)
             for event in found:
                 on_event(event)
             events += found
@@ -121,6 +123,8 @@ class Mirror:
         self._keep(replace(after, changes=changes))
         assert after.cursor is not None
         told = _summary(after.cursor.block_number, events)
+        if awaited(self._session.chain, proved):
+            return replace(told, changes_verified=None)
         return replace(told, changes_verified=sum(len(each.changes) for each in proved))
 
     def _news(self, before: _State) -> tuple[list[str], _State]:
@@ -177,6 +181,13 @@ class Mirror:
         with contextlib.suppress(NotFoundError):
             return session.loras.get(id_) if session.chain.find(LORA_REGISTRY) else None
         return None  # a reorganised chain no longer has what was missing
+
+    def _look_after(self, record: VersionRecord | LoraRecord, progress: Progress | None, *, known: bool) -> list[Event]:
+        """Take in or let go one record; whatever is wrong with it stops nothing else. ``known``: see ``_drop``."""
+        try:
+            return self._drop(record, known=known) if self._refuses(record) else self._take_in(record, progress)
+        except CitrateError as error:
+            return [Event(record.ref, "", "failed", error.message)]
 
     def _drop(self, record: VersionRecord | LoraRecord, *, known: bool) -> list[Event]:
         """Keep nothing of a version or adapter; the store's ``gc`` deletes it. ``known``: it was told before."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from citrate.core.adapters import Acceptance, Training
 from citrate.core.errors import (
     AlreadyExistsError,
+    ChainError,
     CitrateError,
     ConfigError,
     FormatError,
@@ -19,12 +21,18 @@ from citrate.core.errors import (
     StoreError,
 )
 from citrate.registry import adapters
+from citrate.registry.abi_codec import encode_call
+from citrate.registry.artifacts import LORA_REGISTRY
+from citrate.registry.lora_payload import encode_lora
 from citrate.registry.lora_publishing import Registered
 from citrate.registry.sources import ByteStream, MissingError, NoStreamError, Source, StoreSource
 from citrate.registry.store import Store
+from citrate.registry.sync import Event, Mirror, Pass
+from citrate.registry.sync_policy import Policy as SyncPolicy
 from tests.adapter_dirs import LAYERS, lora_tensors, write_adapter
-from tests.fixtures_anvil import AnvilNode, sha256_of
+from tests.fixtures_anvil import AnvilNode, release_of, sha256_of
 from tests.registry.chain.actors import Actor, actor
+from tests.registry.chain.proxy import proxy
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("anvil")]
 SAMPLE = Path(__file__).parents[3] / "examples" / "tiny-llama"
@@ -282,3 +290,52 @@ def test_a_record_that_tells_another_digest_than_its_address_is_refused(
         adapters.pull(
             reader, stranger.loras.resolve(stranger.address_of("me"), "boast"), [Lying(stranger.store, "none")]
         )
+
+
+# ------------------------------------------------------------------ mirroring
+
+
+def test_records_that_cannot_be_read_or_had_stop_no_mirror(
+    anvil: AnvilNode, home: Path, publisher: Actor, stranger: Actor, base: str, tmp_path: Path
+) -> None:
+    me = publisher.address_of("me")
+    publisher.chain.publish(publisher.signer(), release_of(me, "broken"))
+    broken = publisher.chain.resolve(me, "broken", "1.0.0").version_id
+    done = register(stranger, write_adapter(tmp_path / "a"), base)
+    packed = encode_lora(replace(done.lora, name="odd", target_modules=("odd",)))
+    hostile = packed.replace(b"\x03odd\0", b"\x15<img src=x>,../../etc\0")
+    assert hostile != packed
+    call = encode_call("registerLoRA(address,bytes)", stranger.address_of("me"), hostile)
+    stranger.chain.send(stranger.signer(), LORA_REGISTRY, call)
+    unreadable = encode_call("getVersion(bytes32)", broken).hex()
+
+    def spoil(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        asked = request["params"][0].get("data", "") if request["method"] == "eth_call" else ""
+        return {**answer, "result": "0x" + "ff" * 640} if unreadable in asked else answer
+
+    def passed(url: str) -> tuple[dict[str, str], Pass]:
+        events: list[Event] = []
+        user = actor("publisher", AnvilNode(url, anvil.process), home)
+        user.store.put_block(stranger.manifest(stranger.resolve(base)).encode())
+        told = Mirror(user, SyncPolicy()).run_once(events.append)
+        return {event.ref: event.status for event in events}, told
+
+    with proxy(anvil.url, spoil) as url:
+        statuses, told = passed(url)
+    odd = f"{stranger.address_of('me')}/odd@1.0.0"
+    assert (statuses[broken], statuses[base], statuses[odd]) == ("failed", "present", "failed")
+    assert told.failed == 3 and told.changes_verified is not None, "the pass went on to its end"
+    again, _ = passed(anvil.url)
+    assert again[f"{me}/broken@1.0.0"] == "failed" and broken not in again, "read again, though nobody has its bytes"
+
+
+def test_a_chain_that_stops_answering_ends_a_pass(anvil: AnvilNode, home: Path, publisher: Actor) -> None:
+    asked: list[str] = []
+
+    def fall_silent(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        asked.append(request["method"])
+        silent = len(asked) > 12
+        return {"jsonrpc": "2.0", "id": request["id"], "error": {"code": -1, "message": "gone"}} if silent else answer
+
+    with proxy(anvil.url, fall_silent) as url, pytest.raises(ChainError):
+        Mirror(actor("publisher", AnvilNode(url, anvil.process), home), SyncPolicy()).run_once(print)

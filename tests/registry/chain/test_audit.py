@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import TypeAdapter
 
 from citrate.core.adapters import Acceptance, Grade
 from citrate.core.errors import ChainError, NotFoundError
+from citrate.core.settings import Settings
+from citrate.facade import Registry
 from citrate.registry import artifacts
 from citrate.registry.abi_codec import encode_call
 from citrate.registry.artifacts import (
@@ -27,13 +30,18 @@ from citrate.registry.chain import Chain
 from citrate.registry.change_events import LOGGED, AliasSet, RunAttested, Staked
 from citrate.registry.change_watch import ChangeState, advance, default_tag
 from citrate.registry.changes import prove
+from citrate.registry.deployers import deploy_with_key
 from citrate.registry.ids import checksum
+from citrate.registry.keys import Keys
 from citrate.registry.ledger import Ledger
 from citrate.registry.loras import Loras
 from citrate.registry.signer import Signer
-from tests.fixtures_anvil import AnvilNode, release_of, sha256_of, start_anvil, stop_anvil
+from citrate.registry.sync import Mirror
+from citrate.registry.sync_policy import Policy
+from tests.fixtures_anvil import AnvilNode, release_of, sha256_of, signer_of, start_anvil, stop_anvil
 from tests.registry.chain.actors import ETHER, Actor, actor, timelocked
 from tests.registry.chain.adapters import lora_of
+from tests.registry.chain.proxy import proxy
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("anvil")]
 
@@ -147,6 +155,54 @@ def test_the_library_tells_typed_changes_of_one_contract(user: Actor) -> None:
 def test_a_block_that_the_node_does_not_know_is_an_error(user: Actor) -> None:
     with pytest.raises(ChainError):
         user.changes(MODEL_REGISTRY, tag="nonsense")
+
+
+def test_a_node_that_drops_logs_is_told_contract_by_contract(anvil: AnvilNode, user: Actor, tmp_path: Path) -> None:
+    user.chain.publish(user.signer(), release_of(user.address_of("me")), "prod")
+    user.chain.send(user.signer(), MODERATION, encode_call("stake()"), ETHER)
+
+    def drop(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        return {**answer, "result": []} if request["method"] == "eth_getLogs" else answer
+
+    with proxy(anvil.url, drop) as url:
+        lied_to = actor("stranger", AnvilNode(url, anvil.process), tmp_path)
+        verdicts = {verdict.place.contract: verdict for verdict in audit(lied_to)}
+        assert set(verdicts) == set(LOGGED), "every contract has its verdict"
+        bad = {name for name, verdict in verdicts.items() if not verdict.ok}
+        assert bad == {MODEL_REGISTRY, POLICY, MODERATION}
+        assert "do not add up" in str(verdicts[POLICY].error)
+        assert "which contracts have moderated is not known" in str(verdicts[MODERATION].error)
+        assert [verdict.ok for verdict in audit(lied_to, MODEL_ACCESS)] == [True], "only what was asked for"
+
+
+def test_a_contract_of_other_code_is_one_bad_verdict(anvil: AnvilNode, user: Actor) -> None:
+    anvil.rpc.call("anvil_setCode", user.chain.addresses[TRAINING_LEDGER], "0x6000")
+    verdicts = {verdict.place.contract: verdict for verdict in audit(user)}
+    assert {name for name, verdict in verdicts.items() if not verdict.ok} == {TRAINING_LEDGER}
+    assert "is not this release's TrainingLedger" in str(verdicts[TRAINING_LEDGER].error)
+
+
+def test_where_nothing_is_finalized_yet_that_is_said_and_a_mirror_goes_on(tmp_path: Path) -> None:
+    node = start_anvil("--chain-id", "8453")
+    try:
+        who = signer_of("publisher").address
+        node.rpc.call("anvil_setBalance", who, hex(1000 * ETHER))
+        settings = Settings(home=tmp_path, rpc_url=node.url, chain_id=8453, authority=who, confirmations=0)
+        deploy_with_key(node.url, settings, Keys(tmp_path, environ={"CITRATE_PRIVATE_KEY": f"{1:064x}"}))
+        user = Registry(settings)
+        verdicts = audit(user)
+        assert {verdict.place.contract for verdict in verdicts} == set(LOGGED)
+        for verdict in verdicts:
+            assert verdict.error and "finalized yet" in verdict.error.message
+            assert "citrate audit --at latest" in verdict.error.hint
+        assert all(verdict.ok for verdict in audit(user, tag="latest"))
+        assert Mirror(user, Policy()).run_once(print).changes_verified is None
+        assert Mirror(user, Policy()).run_once(print).changes_verified is None
+        node.rpc.call("anvil_mine", hex(100))
+        assert all(verdict.ok for verdict in audit(user))
+        assert Mirror(user, Policy()).run_once(print).changes_verified == 1, "the appointment"
+    finally:
+        stop_anvil(node)
 
 
 def test_elsewhere_than_on_a_devnet_the_finalized_block_counts() -> None:

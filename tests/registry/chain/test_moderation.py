@@ -20,7 +20,7 @@ from citrate.core.errors import (
 )
 from citrate.core.records import Status
 from citrate.registry.abi_codec import encode_call
-from citrate.registry.artifacts import MODERATION, POLICY
+from citrate.registry.artifacts import LORA_REGISTRY, MODEL_ACCESS, MODERATION, POLICY
 from citrate.registry.cases import Outcome
 from citrate.registry.moderation import Moderation, Report
 from citrate.registry.stack import ANVIL_ACCOUNT
@@ -105,6 +105,31 @@ def test_enough_votes_quarantine_and_the_deadline_removes(
     assert reporter.moderation.withdraw().amount_wei == BOND
     juror.moderation.unstake(10 * ETHER)
     assert juror.moderation.stake_of(juror.address_of("me")).amount_wei == 0
+
+
+ZEROS, REVERTS, SILENT = "0x6101005ff3", "0x5f5ffd", "0x00"
+"""Code that answers every question with zeros, with a revert, with nothing."""
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [(name, code) for name in (LORA_REGISTRY, POLICY, MODEL_ACCESS) for code in (ZEROS, REVERTS, SILENT)]
+    + [(MODERATION, REVERTS), (MODERATION, SILENT)],
+)
+def test_other_code_where_our_contract_must_be_is_never_nobody(
+    anvil: AnvilNode, report: Report, reporter: Actor, juror: Actor, ref: str, name: str, code: str
+) -> None:
+    juror.moderation.vote(report.case, remove=True)
+    pass_time(anvil, WEEK + 1)
+    assert status(reporter, ref) is Status.REMOVED
+    where = reporter.chain.addresses[name]
+    anvil.rpc.call("anvil_setCode", where, code)
+    stranger = actor("stranger", anvil, reporter.settings.home.parent)
+    with pytest.raises(ChainError, match=name) as error:
+        stranger.pull(f"{ref}#gguf:Q4_K_M")
+    assert where in error.value.message and "citrate verify-contracts" in error.value.hint
+    with pytest.raises(ChainError, match=name):
+        stranger.resolve(ref)
 
 
 def test_a_rejected_report_pays_the_owner_and_doubles_the_next_bond(
