@@ -11,9 +11,10 @@ import pytest
 from citrate.core.adapters import Acceptance, Parent, Training
 from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError, NotFoundError, NotPermittedError
 from citrate.core.records import VersionRecord
+from citrate.registry.abi_codec import encode_call
 from citrate.registry.artifacts import LORA_REGISTRY
 from citrate.registry.chain import Chain
-from citrate.registry.lora_payload import StoredLora, StoredMerge, decode_record
+from citrate.registry.lora_payload import StoredLora, StoredMerge, decode_record, encode_lora
 from citrate.registry.loras import Loras, lora_id
 from citrate.registry.rpc import unhex
 from citrate.registry.signatures import sign_lora
@@ -54,6 +55,20 @@ def test_a_lora_reads_back_exactly(
     stored = decode_record(unhex(chain.rpc.call("eth_getCode", record.record, "latest")))
     assert isinstance(stored, StoredLora) and stored.lora == replace(lora, base_sha256="")
     assert stored.created_at == record.created_at and stored.creator == stranger.address.lower()
+
+
+@pytest.mark.parametrize("others", ["a b", " ", "<img src=x>,../../etc", "~" * 255, "q_proj,q_proj"])
+def test_whatever_names_the_contract_takes_for_modules_are_read(
+    chain: Chain, loras: Loras, base: VersionRecord, stranger: Signer, others: str
+) -> None:
+    """One adapter with strange names must not stop those who read all adapters."""
+    packed = encode_lora(replace(lora_of(base), target_modules=("q_proj", "odd")))
+    hostile = packed.replace(b"\x03odd", bytes([len(others)]) + others.encode())
+    chain.send(stranger, LORA_REGISTRY, encode_call("registerLoRA(address,bytes)", stranger.address, hostile))
+    record = loras.resolve(stranger.address, "tiny-lora")
+    assert record.lora.target_modules == ("q_proj", *others.split(","))
+    stored = decode_record(unhex(chain.rpc.call("eth_getCode", record.record, "latest")))
+    assert isinstance(stored, StoredLora) and stored.lora == replace(record.lora, base_sha256="")
 
 
 def test_without_a_version_the_newest_of_that_name_is_meant(
