@@ -8,7 +8,8 @@ import typer
 
 from citrate.cli import context
 from citrate.core.settings import DEVNET
-from citrate.registry.devnet import Devnet, DevnetStatus
+from citrate.registry.devnet import Devnet, DevnetStatus, is_play_chain, top_up
+from citrate.registry.rpc import JsonRpc
 
 app = context.new_app(no_args_is_help=True)
 
@@ -58,14 +59,21 @@ def reset() -> None:
 
 @app.command()
 def fund(address: Annotated[str, typer.Argument(help="The address that gets play money.")]) -> None:
-    """Give an address play money on the local chain.
+    """Give an address play money on the local chain: the one at rpc_url, if that is one, or this home's own.
 
     Example: citrate devnet fund 0x70997970C51812dc3A010C7d01b50e0d17dc79C8
     """
-    balance = _devnet().fund(address)
+    balance = _fund(context.settings().rpc_url, address)
     context.emit(
         {"address": address, "balance_wei": balance}, lambda: context.say(f"{address} has {balance / 1e18:g} ether")
     )
+
+
+def _fund(rpc_url: str, address: str) -> int:
+    own = _devnet()
+    if rpc_url and rpc_url != own.status().rpc_url and is_play_chain(rpc_url):
+        return top_up(JsonRpc(rpc_url), address)[1]
+    return own.fund(address)
 
 
 def _devnet() -> Devnet:

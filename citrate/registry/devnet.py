@@ -28,7 +28,7 @@ from citrate.core.errors import ChainError, CitrateError, ConfigError, Unavailab
 from citrate.core.records import ADDRESS_PATTERN
 from citrate.core.settings import DEVNET_CHAIN_ID
 from citrate.registry import anvil, atomic, deployments
-from citrate.registry.rpc import JsonRpc, quantity
+from citrate.registry.rpc import JsonRpc, is_loopback, quantity
 from citrate.registry.stack import ANVIL_ACCOUNT
 
 FUNDED_WEI = 1000 * 10**18
@@ -156,15 +156,11 @@ class Devnet:
             ConfigError: not an address.
             UnavailableError: the devnet does not run.
         """
-        if not ADDRESS_PATTERN.fullmatch(address):
-            raise ConfigError(f"{address!r} is not an address", hint="an address is 0x and 40 hex digits")
-        rpc = self._rpc(self._running())
-        balance = quantity(rpc.call("eth_getBalance", address, "latest"))
-        if balance >= FUNDED_WEI:
-            return balance
-        rpc.call("anvil_setBalance", address, hex(FUNDED_WEI))
-        self.checkpoint()
-        return FUNDED_WEI
+        _require_address(address)  # also while it is down
+        before, balance = top_up(self._rpc(self._running()), address)
+        if before != balance:
+            self.checkpoint()
+        return balance
 
     def checkpoint(self) -> None:
         """Write the chain's state to the disk, so that it survives a ``kill -9`` of Anvil. Call it after each write.
@@ -291,6 +287,38 @@ class Devnet:
         atomic.private_folder(self._folder)
         with filelock.FileLock(self._folder / "lock", timeout=60):
             yield
+
+
+def top_up(node: JsonRpc, address: str) -> tuple[int, int]:
+    """Top an address up to ``FUNDED_WEI`` on a development chain, whoever runs it.
+
+    Returns:
+        Its balance before and after, in wei.
+
+    Raises:
+        ConfigError: not an address.
+        ChainError: the chain does not answer, or makes no money up.
+    """
+    _require_address(address)
+    balance = quantity(node.call("eth_getBalance", address, "latest"))
+    if balance >= FUNDED_WEI:
+        return balance, balance
+    node.call("hardhat_setBalance", address, hex(FUNDED_WEI))  # Anvil has it under this name, too
+    return balance, FUNDED_WEI
+
+
+def is_play_chain(rpc_url: str) -> bool:
+    """Whether a development chain on this machine answers there.
+
+    Raises:
+        ChainError: nothing answers.
+    """
+    return is_loopback(rpc_url) and quantity(JsonRpc(rpc_url).call("eth_chainId")) == DEVNET_CHAIN_ID
+
+
+def _require_address(address: str) -> None:
+    if not ADDRESS_PATTERN.fullmatch(address):
+        raise ConfigError(f"{address!r} is not an address", hint="an address is 0x and 40 hex digits")
 
 
 def _require_this_build(kept: _Kept) -> None:

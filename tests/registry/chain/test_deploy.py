@@ -394,6 +394,62 @@ def test_the_command_tells_all_in_one_document_and_doctor_what_stands(bare: Anvi
 
 
 @pytest.mark.servers
+@pytest.mark.parametrize("bare", [ELSEWHERE], indirect=True)
+def test_who_names_no_authority_is_told_what_is_not_looked_at(bare: AnvilNode, tmp_path: Path) -> None:
+    def citrate(*arguments: str, **settings: str) -> tuple[int, dict, str]:
+        command = [sys.executable, "-m", "citrate.cli.main", *arguments, "--json", "--home", str(tmp_path)]
+        environment = {**os.environ, "CITRATE_RPC_URL": bare.url, "CITRATE_PRIVATE_KEY": SECRET, **settings}
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        return done.returncode, json.loads(done.stdout), done.stderr
+
+    signer = signer_of("publisher", 8453)
+    code, _, told = citrate("deploy-contracts", "--authority", signer.address, CITRATE_CONFIRMATIONS="0")
+    assert code == 0 and told.endswith(f'write into citrate.toml:\nauthority = "{signer.address}"\n')
+    chain = Chain.connect(bare.url, 8453, home=tmp_path, authority=signer.address)
+    chain.publish(signer, replace(release_of(signer.address), price_wei=10**16))
+    ref, authority = f"{signer.address}/tiny", {"CITRATE_AUTHORITY": signer.address}
+    governed = [citrate("resolve", ref, **authority)[1]["governed"], citrate("resolve", ref)[1]["governed"]]
+    assert governed == [True, None]
+    assert "write into citrate.toml" not in citrate("deploy-contracts", **authority)[2]
+
+    warning = "no authority is set for chain 8453: prices and moderation are not looked at"
+    for arguments in (("select", ref, "--device", "cpu", "--memory-gb", "8"), ("pull", ref), ("run", ref, "hello")):
+        told = citrate(*arguments)[2]
+        assert told.count(warning) == 1, arguments
+    assert warning not in citrate("pull", ref, **authority)[2]
+    for arguments in (("lora", "list"), ("show", f"{ref}-lora"), ("pull", f"{ref}-lora")):
+        code, document, _ = citrate(*arguments)
+        assert code == 2 and "nobody is named" in document["error"]["message"], arguments
+        assert "CITRATE_AUTHORITY" in document["error"]["hint"]
+    wrong = {"CITRATE_AUTHORITY": SAFE}
+    for arguments in (("pull", ref), ("resolve", ref), ("show", ref), ("lora", "list"), ("show", f"{ref}-lora")):
+        code, document, _ = citrate(*arguments, **wrong)
+        assert code == 2 and "nothing that it governs stands" in document["error"]["message"], arguments
+    for settings, word in (({}, "no authority is set for chain 8453"), (wrong, f"authority = {checksum(SAFE)}")):
+        (check,) = (each for each in citrate("doctor", **settings)[1]["checks"] if each["name"] == "contracts")
+        assert not check["ok"] and word in check["detail"] and "missing" not in check["detail"]
+        assert "authority" in check["hint"]
+
+
+@pytest.mark.servers
+def test_play_money_comes_also_over_rpc_url(bare: AnvilNode, tmp_path: Path) -> None:
+    def citrate(*arguments: str, rpc_url: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "citrate.cli.main", *arguments, "--json", "--home", str(tmp_path)]
+        environment = {**os.environ, "CITRATE_RPC_URL": rpc_url}
+        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    done = citrate("devnet", "fund", SAFE, rpc_url=bare.url)
+    assert json.loads(done.stdout) == {"address": SAFE, "balance_wei": 1000 * 10**18}
+    assert quantity(bare.rpc.call("eth_getBalance", SAFE, "latest")) == 1000 * 10**18
+    other = start_anvil(*ELSEWHERE)
+    try:
+        refused = citrate("devnet", "fund", SAFE, rpc_url=other.url)
+        assert refused.returncode == 5 and quantity(other.rpc.call("eth_getBalance", SAFE, "latest")) == 0
+    finally:
+        stop_anvil(other)
+
+
+@pytest.mark.servers
 def test_code_with_other_immutables_is_still_ours_and_any_other_change_is_not(bare: AnvilNode) -> None:
     deploy_locally(bare.rpc)
     contract = artifacts.load("ModelRegistry")
