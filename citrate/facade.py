@@ -340,6 +340,7 @@ class Registry(Session):
         licence: str | None = None,
         steps: int = 0,
         training: Training | None = None,
+        gateways: Iterable[str] = (),
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> Registered:
@@ -355,7 +356,7 @@ class Registry(Session):
         """
         from citrate.registry import lora_publishing
 
-        request = lora_publishing.Request(Path(source), base, name, version, licence, steps, training)
+        request = lora_publishing.Request(Path(source), base, name, version, licence, steps, training, tuple(gateways))
         return lora_publishing.register(self, request, dry_run=dry_run, progress=progress or _unwatched)
 
     def changes(self, contract: str, *, cursor: ChangeCursor | None = None, tag: str = "") -> Proved:

@@ -27,6 +27,9 @@ def register_lora(
     recipe: Annotated[str | None, typer.Option(metavar="HASH", help="SHA-256 of the recipe.")] = None,
     proof: Annotated[str | None, typer.Option(metavar="ROOT", help="Merkle root of the training steps.")] = None,
     run: Annotated[int, typer.Option(metavar="N", help="The ledger's run that tells all this.")] = 0,
+    from_: Annotated[
+        list[str] | None, typer.Option("--from", metavar="URL", help="A gateway that has the base's manifest.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, store and tell; send nothing.")] = False,
 ) -> None:
     """Check a LoRA adapter against its base, store it, and record it in one transaction. At most ten a day.
@@ -48,6 +51,7 @@ def register_lora(
             licence=license_,
             steps=steps,
             training=training,
+            gateways=from_ or (),
             dry_run=dry_run,
             progress=on_progress,
         )

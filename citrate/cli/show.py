@@ -43,6 +43,7 @@ def _show_version(registry: Registry, record: VersionRecord) -> None:
     history = registry.versions(record)
     aliases = registry.aliases(record)
     merge = registry.loras.merge_if_any(record.version_id)
+    acceptance = registry.loras.acceptance_if_any(record.model_id)
     try:
         lineage: dict[str, object] | None = registry.manifest(record).lineage.model_dump(mode="json")
     except UnavailableError as error:
@@ -51,6 +52,7 @@ def _show_version(registry: Registry, record: VersionRecord) -> None:
     document = {
         **records.version_document(record),
         "owner": registry.owner(record),
+        "acceptance": acceptance,
         "versions": [{"version": v.version, "version_id": v.version_id, "deprecated": v.deprecated} for v in history],
         "aliases": [{"alias": a.alias, "version": a.version} for a in aliases],
         "lineage": lineage,
@@ -59,6 +61,8 @@ def _show_version(registry: Registry, record: VersionRecord) -> None:
 
     def human() -> None:
         records.show_version(record)
+        if acceptance:
+            context.table([("takes adapters", acceptance)])
         context.table(
             [(v.version, "deprecated" if v.deprecated else "") for v in history], ("VERSIONS (newest first)", "")
         )

@@ -105,7 +105,7 @@ class Access:
             NotFoundError: no such version.
             ChainError: the chain has no ModelAccess.
         """
-        record = self._session.resolve(ref)
+        record = self._record(ref)
         chain = self._session.chain
         block = chain.pin()
         prices = (quote(record.version_id), quote(record.model_id))
@@ -128,7 +128,7 @@ class Access:
         Raises:
             NotPermittedError: the active key does not own the model.
         """
-        id_, label = _subject(self._session.resolve(ref), model)
+        id_, label = _subject(self._record(ref), model)
         return label, self._send(encode_call("setPrice(bytes32,uint256)", id_, price_wei))
 
     def buy(self, ref: str | Reference, max_price_wei: int, *, model: bool = False) -> Purchase:
@@ -150,7 +150,7 @@ class Access:
         Raises:
             NotPermittedError: the active key does not own the model.
         """
-        record = self._session.resolve(ref)
+        record = self._record(ref)
         id_, label = _subject(record, model)
         account, chain = self._session.address_of(to), self._session.chain
         # not `hasAccess`: who may use a version that is free today is to keep it when it is sold
@@ -162,7 +162,7 @@ class Access:
 
     def offer(self, ref: str | Reference, account: str = "", *, model: bool = False) -> Offer:
         """What access costs now, and whether ``account`` (empty: nobody) has it already."""
-        id_, label = _subject(self._session.resolve(ref), model)
+        id_, label = _subject(self._record(ref), model)
         chain = self._session.chain
         asked, has = chain.read_two(quote(id_), has_access(id_, account or NOWHERE), chain.pin())
         return Offer(id_, label, asked, bool(account) and has)
@@ -183,6 +183,9 @@ class Access:
         return chain.read_if_there(credit_of(MODEL_ACCESS, account), chain.pin())
 
     # ------------------------------------------------------------------ parts
+
+    def _record(self, ref: str | Reference) -> VersionRecord:
+        return self._session.resolve_model(ref, "have no price: who may read one may use it")
 
     def _buy(self, ref: str | Reference, to: str, max_price_wei: int, model: bool) -> Purchase:
         signer = self._session.signer()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from citrate.core.adapters import SAFETENSORS, Lora, Training
+from citrate.core.adapters import SAFETENSORS, Acceptance, Lora, Training
 from citrate.core.errors import (
     AlreadyExistsError,
     ChainError,
@@ -55,6 +55,8 @@ class Request:
     steps: int = 0
     training: Training | None = None
     """None: how it was trained is not told."""
+    gateways: tuple[str, ...] = ()
+    """Where the base's manifest is looked for, besides the settings' own."""
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,12 @@ def register(session: Session, request: Request, *, dry_run: bool, progress: Pro
     if not dry_run:
         session.start_chain()
         session.require_writable()
-    base = session.resolve(request.base)
+    base = session.resolve_model(request.base, "are trained on models")
     _require_base(base)
     adapter = open_adapter(request.source)
     licence = choose_licence(request)
     require_trained(inside(adapter.root, WEIGHTS))
-    require_fits(adapter, session.manifest(base).architecture, _shapes_of(session, base))
+    require_fits(adapter, session.manifest(base, request.gateways).architecture, _shapes_of(session, base))
     signer = _signer(session, dry_run)
     creator = signer.address if signer else ""
     if signer:
@@ -193,15 +195,25 @@ def _require_room(session: Session, creator: str, base: VersionRecord, request: 
     if chain.value(standing, outcomes[3]):
         return  # it stands already: then nothing is going to be sent
     if not chain.value(accepts, outcomes[0]):
-        raise NotPermittedError(
-            f"{base.publisher}/{base.name} takes no adapters of {creator}",
-            hint=f"ask its owner: citrate lora allow {base.publisher}/{base.name} {creator}",
-        )
+        raise _not_accepted(session, creator, base)
     if chain.value(counts, outcomes[1]).today >= QUOTA:
         raise CitrateError(
             f"{creator} had {QUOTA} adapters accepted today, which is the limit",
             hint="the next day begins at 00:00 UTC",
         )
+
+
+def _not_accepted(session: Session, creator: str, base: VersionRecord) -> NotPermittedError:
+    """Why a model does not take a creator's adapters, and who can change that."""
+    model = f"{base.publisher}/{base.name}"
+    if session.loras.acceptance_of(base.model_id) is Acceptance.CLOSED:
+        message, change = f"{model} is closed: it takes nobody's adapters", f"citrate lora accept {model} open"
+    else:
+        message = f"{model} takes no adapters of {creator}, who is not on its list"
+        change = f"citrate lora allow {model} {creator}"
+    if session.chain.owner_of(base.publisher, base.name) == creator:
+        return NotPermittedError(f"{message}, not even its owner's", hint=change)
+    return NotPermittedError(message, hint=f"its owner can change that: {change}")
 
 
 def _require_run(session: Session, lora: Lora, creator: str) -> None:

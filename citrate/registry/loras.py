@@ -143,6 +143,10 @@ class Loras:
         """Whose LoRAs a model takes."""
         return self._chain.read(lora_views.acceptance_of(model_id), self._chain.pin())
 
+    def acceptance_if_any(self, model_id: str) -> Acceptance | None:
+        """Whose LoRAs a model takes; None if the chain has no LoRARegistry."""
+        return self._chain.read_if_there(lora_views.acceptance_of(model_id), self._chain.pin())
+
     def room_for(self, creator: str, model_id: str) -> tuple[bool, Counts]:
         """Whether a model takes a creator's LoRAs now, and how many of the creator's were accepted, in one question."""
         return self._chain.read_two(

@@ -259,6 +259,23 @@ class Session:
             hints = [error.hint for error in (missing, no_adapter) if error.hint != NotFoundError.usual_hint]
             raise NotFoundError(f"{missing.message}, and no such adapter", hint="; ".join(hints)) from None
 
+    def resolve_model(self, ref: str | Reference, adapters: str) -> VersionRecord:
+        """As ``resolve``, for what can be done with a model's version only.
+
+        Args:
+            ref: the reference.
+            adapters: what is told of adapters where ``ref`` names one, such as ``have no price``.
+
+        Raises:
+            ConfigError: it names an adapter.
+            NotFoundError: neither.
+        """
+        record = self.find(ref)
+        if isinstance(record, VersionRecord):
+            return record
+        base = self.chain.version(record.lora.base).ref
+        raise ConfigError(f"{record.ref} is an adapter, and adapters {adapters}", hint=f"its base is {base}")
+
     def manifest(self, record: VersionRecord, gateways: Iterable[str] = ()) -> Manifest:
         """The manifest of a version, verified against the chain and its signature."""
         from citrate.registry.retrieve import read_manifest

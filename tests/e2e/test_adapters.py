@@ -193,6 +193,51 @@ def test_what_is_refused_is_one_line_and_its_exit_code(studio: Studio, tmp_path:
     refuses(machine.types("resolve", f"{studio.address}/nothing", "--json"), 4, "NotFoundError", "no such adapter")
 
 
+def test_a_stranger_names_the_gateway_that_has_the_bases_manifest(studio: Studio, tmp_path: Path) -> None:
+    stranger = Machine(tmp_path / "stranger", CITRATE_RPC_URL=studio.rpc_url, CITRATE_PRIVATE_KEY=f"{81:064x}")
+    studio.machine.gets("devnet", "fund", str(stranger.gets("key", "list")["keys"][0]["address"]))  # type: ignore[index]
+    asked = register(studio, write_adapter(tmp_path / "a", seed=21), "far")
+    refused = stranger.types(*asked, "--json")
+    refuses(refused, 5, "StoreError")
+    assert "--from URL" in str(refused.error["hint"])
+    assert stranger.gets(*asked, "--from", studio.gateway)["status"] == "published"
+
+
+def test_who_is_refused_learns_why_and_who_can_change_it(studio: Studio, tmp_path: Path) -> None:
+    machine, model = studio.machine, f"{studio.address}/tiny"
+    stranger = studio.visitor(tmp_path / "stranger", CITRATE_PRIVATE_KEY=f"{82:064x}")
+    folder = write_adapter(tmp_path / "a", seed=22)
+    try:
+        for whose, said, command in (
+            ("closed", "takes nobody's adapters", f"citrate lora accept {model} open"),
+            ("allow-list", "who is not on its list", f"citrate lora allow {model} 0x"),
+        ):
+            machine.gets("lora", "accept", "me/tiny", whose)
+            assert stranger.gets("show", studio.base)["acceptance"] == whose
+            assert f"takes adapters  {whose}" in stranger.types("show", studio.base).out
+            foreign = stranger.types(*register(studio, folder, "refused"), "--json")
+            refuses(foreign, 1, "NotPermittedError", said)
+            assert str(foreign.error["hint"]).startswith(f"its owner can change that: {command}")
+            own = machine.types(*register(studio, folder, "refused"), "--json")
+            refuses(own, 1, "NotPermittedError", said, "not even its owner's")
+            assert str(own.error["hint"]).startswith(command)
+    finally:
+        machine.gets("lora", "accept", "me/tiny", "open")
+    assert stranger.gets("show", studio.base)["acceptance"] == "open"
+
+
+def test_what_adapters_do_not_have_is_told(studio: Studio, tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "a", seed=23)
+    ref = str(studio.machine.gets(*register(studio, folder, "priceless"))["ref"])
+    for command in (("show", ref), ("buy", ref), ("price", ref, "1ether"), ("grant", ref, studio.address)):
+        refused = studio.machine.types("access", *command, "--json")
+        refuses(refused, 2, "ConfigError", f"{ref} is an adapter, and adapters have no price")
+    asked = ("register-lora", str(folder), "--base", ref, "--name", "on-top", *LICENSED, "--json")
+    refused = studio.machine.types(*asked)
+    refuses(refused, 2, "ConfigError", "is an adapter, and adapters are trained on models")
+    assert refused.error["hint"] == f"its base is {studio.base}"
+
+
 @pytest.mark.xdist_group("market")
 def test_an_adapter_falls_with_its_base(market: Market, tmp_path: Path) -> None:
     creator, juror, nobody = market.visitor("buyer"), market.visitor("juror"), market.visitor()

@@ -34,4 +34,5 @@ def decode(data: bytes) -> CitrateError | None:
     if found is None:
         return None
     signature, refusal = found
-    return refusal.error(refusal.message.format(*arguments(signature, data[4:])), hint=refusal.hint)
+    values = arguments(signature, data[4:])
+    return refusal.error(refusal.message.format(*values), hint=refusal.hint.format(*values))

@@ -12,7 +12,7 @@ from citrate.core.errors import (
 )
 from citrate.registry.reverts.refusal import AGAIN, Refusal, Table
 
-_SHOW = "citrate ledger show RUN"
+_SHOW = "citrate ledger show {0}"
 
 TABLE: Table = {
     "UnknownRun(uint256)": Refusal(NotFoundError, "there is no training run {0}", "citrate ledger list"),
@@ -22,10 +22,10 @@ TABLE: Table = {
     "AlreadyCommitted(uint256)": Refusal(
         AlreadyExistsError, "run {0} is committed already, and a commitment is never changed", _SHOW
     ),
-    "NotCommitted(uint256)": Refusal(CitrateError, "run {0} is not committed yet", "citrate ledger commit RUN"),
+    "NotCommitted(uint256)": Refusal(CitrateError, "run {0} is not committed yet", "citrate ledger commit {0} --help"),
     "AlreadyChallenged(uint256)": Refusal(AlreadyExistsError, "run {0} has its seed already", _SHOW),
     "NotChallenged(uint256)": Refusal(
-        CitrateError, "run {0} has no seed yet, so nobody can have replayed it", "citrate ledger draw RUN"
+        CitrateError, "run {0} has no seed yet, so nobody can have replayed it", "citrate ledger draw {0}"
     ),
     "TooEarly(uint256)": Refusal(
         CitrateError, "the seed comes from block {0}, which is not there yet", "run it again in a few blocks"

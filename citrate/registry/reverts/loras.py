@@ -38,7 +38,7 @@ TABLE: Table = {
     "NotAccepted(bytes32,address)": Refusal(
         NotPermittedError,
         "this model takes no LoRAs of {1}",
-        "ask its owner: citrate lora allow REF ADDRESS, or citrate lora accept REF open",
+        "citrate show REF tells whose it takes; its owner may change that",
     ),
     "QuotaExceeded(address,uint256)": Refusal(
         CitrateError, "{0} had ten LoRAs accepted today, which is the limit", "the next day begins at 00:00 UTC"

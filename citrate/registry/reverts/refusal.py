@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from citrate.core.amounts import ether
+from citrate.core.amounts import ether, typed
 from citrate.core.errors import CitrateError
 from citrate.core.records import Status
 from citrate.registry.abi_codec import Frame
@@ -19,10 +19,11 @@ AGAIN = "run it again; if it stays, set another rpc_url"
 
 @dataclass(frozen=True)
 class Refusal:
-    """The exception for a custom error; ``message`` is formatted with the error's arguments, in their order.
+    """The exception for a custom error; ``message`` and ``hint`` are formatted with the error's arguments, in their
+    order.
 
-    A number can be written as ``{0:ether}``, ``{0:time}`` (Unix seconds), ``{0:percent}`` (basis points) or
-    ``{0:status}``.
+    A number can be written as ``{0:ether}``, ``{0:typed}`` (ether as a command takes it), ``{0:time}`` (Unix seconds),
+    ``{0:percent}`` (basis points) or ``{0:status}``.
     """
 
     error: type[CitrateError]
@@ -75,6 +76,7 @@ def _status(number: int) -> str:
 
 _UNITS: Mapping[str, Callable[[int], str]] = {
     "ether": ether,
+    "typed": typed,
     "time": _time,
     "percent": lambda basis_points: f"{basis_points / 100:g} %",
     "status": _status,

@@ -74,7 +74,7 @@ def test_each_error_has_one_line_and_a_hint(signature: str) -> None:
     error = decode(selector(signature) + encode(types, [EXAMPLES[kind] for kind in types]))
     assert error is not None and type(error) is TABLE[signature].error
     assert error.message and "\n" not in error.message and "{" not in error.message
-    assert error.hint and error.hint != error.message
+    assert error.hint and error.hint != error.message and "{" not in error.hint
 
 
 def test_arguments_reach_the_message() -> None:
@@ -102,6 +102,21 @@ def test_numbers_are_told_in_their_units(signature: str, values: list[object], t
     types = signature[signature.index("(") + 1 : -1].split(",")
     error = decode(selector(signature) + encode(types, values))
     assert error is not None and text in error.message
+
+
+@pytest.mark.parametrize(
+    ("signature", "values", "hint"),
+    [
+        ("NotCommitted(uint256)", [12], "citrate ledger commit 12 --help"),
+        ("AlreadyAttested(uint256,address)", [12, "0x" + "33" * 20], "citrate ledger show 12"),
+        ("CaseOpen(bytes32,uint256)", [b"\x11" * 32, 7], "citrate vote 7 keep, or remove, takes part in it"),
+        ("CaseGoesOn(uint256,uint256)", [7, 1_800_000_000], "citrate case close 7 after that"),
+        ("WrongBond(uint256,uint256)", [5 * 10**16, 10**15], "citrate report REF --bond 0.05ether"),
+    ],
+)
+def test_hints_fill_in_the_numbers_that_are_known(signature: str, values: list[object], hint: str) -> None:
+    error = decode(selector(signature) + encode(signature[signature.index("(") + 1 : -1].split(","), values))
+    assert error is not None and error.hint == hint
 
 
 @pytest.mark.parametrize("data", ["", "0x", "0x12", "0xdeadbeef", "0xdeadbeef" + "00" * 32, "not hex"])
