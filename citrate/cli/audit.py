@@ -51,7 +51,7 @@ def _document(verdict: Verdict, with_changes: bool) -> dict[str, object]:
     proved = verdict.proved
     document: dict[str, object] = {
         "name": verdict.place.contract,
-        "address": verdict.place.address,
+        "address": verdict.place.address or None,
         "ok": verdict.ok,
         "block": proved.cursor.block_number if proved else None,
         "changes": proved.cursor.count if proved else None,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from citrate.core.errors import ChainError, CitrateError, NotFoundError
+from citrate.core.errors import ChainError, CitrateError, ConfigError, NotFoundError
 from citrate.registry.artifacts import MODERATION, POLICY
 from citrate.registry.change_events import LOGGED
 from citrate.registry.change_watch import appointed, default_tag
 from citrate.registry.changes import ChangeCursor, Proved, prove
+from citrate.registry.contract import NAME_WHO_GOVERNS
 
 if TYPE_CHECKING:
     from citrate.registry.contract import Contract
@@ -56,13 +57,19 @@ def audit(session: Session, contract: str = "", tag: str = "") -> tuple[Verdict,
     Moderation may have been replaced: every contract that the policy ever appointed has a verdict, since stakes, bonds
     and credits stay in the old ones. Which they are is proved by the policy's own root.
 
+    Without an authority the contracts that depend on it are named as not looked at, which is not ok.
+
     Raises:
         NotFoundError: no contract of this name keeps a change root on this chain.
+        ConfigError: the one that is asked for depends on an authority, and none is set; or nothing of it stands.
         ChainError: the chain does not answer.
     """
     if contract:
         _require_logged(contract)
     chain = session.chain
+    chain.require_governed()
+    if contract and contract not in chain.addresses:
+        chain.require(contract)
     tag = tag or default_tag(chain)
     verdicts: list[Verdict] = []
     for name in (contract,) if contract else LOGGED:
@@ -74,6 +81,8 @@ def audit(session: Session, contract: str = "", tag: str = "") -> tuple[Verdict,
 
 def _of(chain: Contract, name: str, tag: str) -> tuple[Verdict, ...]:
     """The verdict of one contract; none where the chain does not have it."""
+    if name not in chain.addresses:
+        return (_not_looked_at(chain, name),)
     try:
         address = chain.find(name)
     except ChainError as error:
@@ -83,6 +92,8 @@ def _of(chain: Contract, name: str, tag: str) -> tuple[Verdict, ...]:
 
 def _moderations(chain: Contract, tag: str) -> tuple[Verdict, ...]:
     """The verdicts of all contracts that the policy ever appointed; one that tells why they are not known."""
+    if MODERATION not in chain.addresses:
+        return (_not_looked_at(chain, MODERATION),)
     for policy in _of(chain, POLICY, tag):
         if policy.proved:
             places = [Place(MODERATION, address) for address in appointed(policy.proved)]
@@ -93,6 +104,11 @@ def _moderations(chain: Contract, tag: str) -> tuple[Verdict, ...]:
         )
         return (Verdict(Place(MODERATION, chain.addresses[MODERATION]), None, unknown),)
     return ()
+
+
+def _not_looked_at(chain: Contract, name: str) -> Verdict:
+    why = f"not looked at: nobody is named who governs chain {chain.chain_id}, which its address follows from"
+    return Verdict(Place(name, ""), None, ConfigError(why, hint=NAME_WHO_GOVERNS))
 
 
 def _verdict(chain: Contract, place: Place, tag: str) -> Verdict:

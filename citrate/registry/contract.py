@@ -27,6 +27,7 @@ Outcome: TypeAlias = Json | RpcError
 OBEYED = (artifacts.LORA_REGISTRY, artifacts.POLICY, artifacts.MODERATION)
 """What the status of a version rests on."""
 _VERIFY = "citrate verify-contracts"
+NAME_WHO_GOVERNS = "name who governs: authority = ADDRESS in citrate.toml, or CITRATE_AUTHORITY"
 _NO_ANSWER = "0x"
 """What a call of an address without code comes to; every view of ours answers at least a word."""
 
@@ -205,7 +206,7 @@ class Contract:
         if name not in self.addresses:
             return ConfigError(
                 f"which {name} counts on chain {self.chain_id} depends on who governs it, and nobody is named",
-                hint="name who governs: authority = ADDRESS in citrate.toml, or CITRATE_AUTHORITY",
+                hint=NAME_WHO_GOVERNS,
             )
         self.require_governed()
         where = self.addresses[name]

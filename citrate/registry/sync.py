@@ -26,6 +26,7 @@ from citrate.registry.artifacts import LORA_REGISTRY
 from citrate.registry.change_watch import ChangeState, advance, awaited
 from citrate.registry.lora_views import LORA
 from citrate.registry.manifest import Manifest, cid_of
+from citrate.registry.permission import warn_ungoverned
 from citrate.registry.record_chain import Cursor
 from citrate.registry.retrieve import pull
 from citrate.registry.session import Session
@@ -94,8 +95,11 @@ class Mirror:
         """Follow the registries to their heads, try again what was missing before, and prove what else has changed.
 
         Raises:
+            ConfigError: nothing stands on the chain of the authority that the settings name.
             ChainError: the chain does not answer, or its answer is not complete. What was taken in before that is kept.
         """
+        self._session.chain.require_governed()
+        warn_ungoverned(self._session)
         before = self._state()
         ids, after = self._news(before)
         events: list[Event] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from citrate.core.adapters import Acceptance, Grade
-from citrate.core.errors import ChainError, NotFoundError
+from citrate.core.errors import ChainError, ConfigError, NotFoundError
 from citrate.core.settings import Settings
 from citrate.facade import Registry
 from citrate.registry import artifacts
@@ -140,6 +140,33 @@ def test_a_chain_with_the_model_registry_only_is_audited_for_that(anvil: AnvilNo
     state, proved = advance(bare, ChangeState())
     assert [each.contract for each in proved] == [MODEL_REGISTRY, "TrainingLedger"] and state.moderations == ()
     assert len(proved[0].changes) == 1
+
+
+def test_what_depends_on_an_unknown_authority_is_named_as_not_looked_at(tmp_path: Path) -> None:
+    node = start_anvil("--chain-id", "8453")
+    try:
+        who = signer_of("publisher").address
+        node.rpc.call("anvil_setBalance", who, hex(1000 * ETHER))
+        settings = Settings(home=tmp_path, rpc_url=node.url, chain_id=8453, authority=who, confirmations=0)
+        deploy_with_key(node.url, settings, Keys(tmp_path, environ={"CITRATE_PRIVATE_KEY": f"{1:064x}"}))
+        told: list[str] = []
+        nobody = Registry(replace(settings, authority=""), notify=told.append)
+        verdicts = {verdict.place.contract: verdict for verdict in audit(nobody, tag="latest")}
+        assert set(verdicts) == set(LOGGED)
+        assert {name for name, verdict in verdicts.items() if verdict.ok} == {MODEL_REGISTRY, TRAINING_LEDGER}
+        for name in (POLICY, LORA_REGISTRY, MODEL_ACCESS, MODERATION):
+            error = verdicts[name].error
+            assert isinstance(error, ConfigError) and error.message.startswith("not looked at: nobody is named")
+        with pytest.raises(ConfigError, match="nobody is named"):
+            audit(nobody, MODERATION)
+        Mirror(nobody, Policy()).run_once(print)
+        assert len([line for line in told if "no authority is set for chain 8453" in line]) == 1
+        wrong = Registry(replace(settings, authority="0x" + "77" * 20))
+        for asks in (lambda: audit(wrong), lambda: Mirror(wrong, Policy()).run_once(print)):
+            with pytest.raises(ConfigError, match="nothing that it governs stands"):
+                asks()
+    finally:
+        stop_anvil(node)
 
 
 def test_the_library_tells_typed_changes_of_one_contract(user: Actor) -> None:
