@@ -374,10 +374,10 @@ class Registry(Session):
 
         return prove_one(self, contract, cursor, tag)
 
-    def set_alias(self, ref: str | Reference, alias: str) -> Receipt:
-        """Point ``alias`` at the version that ``ref`` names."""
+    def set_alias(self, ref: str | Reference, alias: str) -> Receipt | None:
+        """Point ``alias`` at the version that ``ref`` names. None: it does already, and nothing was sent."""
         record = self.resolve(self.reference(ref))
-        return self.chain.set_alias(self.signer(), record.publisher, record.name, alias, record.version)
+        return self.chain.move_alias(self.signer(), record, alias)
 
     def deprecate(self, ref: str | Reference, replacement: str | Reference | None = None) -> Receipt:
         """Mark a version as superseded; it stays readable."""

@@ -39,8 +39,9 @@ def price(
     """
     wei = amounts.parse(price)
     label, receipt = context.registry().access.set_price(ref, wei, model=model)
-    document: dict[str, object] = {"ref": label, "price_wei": wei, "tx_hash": receipt.tx_hash}
-    context.emit(document, lambda: context.say(f"{label} {_costs(wei, model)}"))
+    document: dict[str, object] = {"ref": label, "price_wei": wei, **context.change_document(receipt)}
+    unchanged = "" if receipt else " (unchanged)"
+    context.emit(document, lambda: context.say(f"{label} {_costs(wei, model)}{unchanged}"))
 
 
 @app.command()
@@ -121,7 +122,7 @@ def withdraw(to: Annotated[str, typer.Option(help="Where to; default: the active
         "account": paid.account,
         "to": paid.to,
         "amount_wei": paid.amount_wei,
-        "tx_hash": paid.receipt.tx_hash,
+        **context.receipt_document(paid.receipt),
     }
     context.emit(document, lambda: context.say(f"{amounts.ether(paid.amount_wei)} to {paid.to}"))
 
@@ -159,13 +160,13 @@ def _tell(done: Purchase, status: str) -> None:
         "status": status if receipt else "unchanged",
         "price_wei": done.price_wei,
         "fee_wei": done.fee_wei,
-        "tx_hash": receipt.tx_hash if receipt else None,
+        **context.receipt_document(receipt),
         "gas_used": receipt.gas_used if receipt else 0,
     }
 
     def human() -> None:
         if not receipt:
-            context.talk(f"unchanged: {done.account} has access already, nothing was sent")
+            context.talk(f"unchanged: {done.account} has access already, nothing was paid")
         elif done.price_wei:
             fee = f", {amounts.ether(done.fee_wei)} of it the fee" if done.fee_wei else ""
             context.talk(f"paid {amounts.ether(done.price_wei)}{fee}; {receipt.tx_hash}")

@@ -32,10 +32,11 @@ def set_(
         "ref": record.ref,
         "alias": name,
         "version_id": record.version_id,
-        "block": receipt.block_number,
-        "tx_hash": receipt.tx_hash,
+        "block": receipt and receipt.block_number,
+        **context.change_document(receipt),
     }
-    context.emit(document, lambda: context.say(f"{record.publisher}/{record.name}:{name} -> {record.version}"))
+    told = f"{record.publisher}/{record.name}:{name} -> {record.version}"
+    context.emit(document, lambda: context.say(told if receipt else f"{told} (unchanged)"))
 
 
 @app.command()

@@ -68,7 +68,7 @@ def close(case: CaseName, at: At = "") -> None:
     found = moderation.find(case)
     receipt = moderation.close(found)
     closed = moderation.case(found.number)
-    cases.emit(moderation, closed, moderation.label(closed.subject), tx_hash=receipt.tx_hash)
+    cases.emit(moderation, closed, moderation.label(closed.subject), **context.receipt_document(receipt))
 
 
 @app.command()
@@ -104,7 +104,7 @@ def withdraw(
         "account": paid.account,
         "to": paid.to,
         "amount_wei": paid.amount_wei,
-        "tx_hash": paid.receipt.tx_hash,
+        **context.receipt_document(paid.receipt),
     }
     context.emit(document, lambda: context.say(f"{ether(paid.amount_wei)} to {paid.to}"))
 

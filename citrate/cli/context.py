@@ -137,9 +137,14 @@ def emit(document: Mapping[str, object], human: Callable[[], None]) -> None:
     sys.stdout.flush()
 
 
-def receipt_document(receipt: Receipt) -> dict[str, object]:
-    """How a document tells of the transaction it is about: its hash, and whether an earlier command had sent it."""
-    return {"tx_hash": receipt.tx_hash, "taken_up": receipt.taken_up}
+def receipt_document(receipt: Receipt | None) -> dict[str, object]:
+    """How a document tells of its transaction: hash (null: none was sent), and whether an earlier command sent it."""
+    return {"tx_hash": receipt and receipt.tx_hash, "taken_up": bool(receipt and receipt.taken_up)}
+
+
+def change_document(receipt: Receipt | None) -> dict[str, object]:
+    """The same of a change, which may stand already."""
+    return {"status": "changed" if receipt else "unchanged", **receipt_document(receipt)}
 
 
 def emit_line(document: Mapping[str, object]) -> None:

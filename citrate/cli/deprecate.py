@@ -24,5 +24,5 @@ def deprecate(
     record = registry.resolve(ref)
     instead = registry.resolve(replacement).ref if replacement else None
     receipt = registry.deprecate(ref, replacement)
-    document: dict[str, object] = {"ref": record.ref, "replacement": instead, "tx_hash": receipt.tx_hash}
+    document: dict[str, object] = {"ref": record.ref, "replacement": instead, **context.receipt_document(receipt)}
     context.emit(document, lambda: context.say(f"deprecated {record.ref}" + (f", use {instead}" if instead else "")))

@@ -35,7 +35,11 @@ def announce(
     registry = context.registry()
     digest = registry.resolve(base).variants[0].sha256
     run_id, receipt = registry.ledger.announce(registry.signer(), base_sha256=digest, **wanted)
-    document = {**_document(registry.ledger.run(run_id)), "tx_hash": receipt.tx_hash, "gas_used": receipt.gas_used}
+    document = {
+        **_document(registry.ledger.run(run_id)),
+        **context.receipt_document(receipt),
+        "gas_used": receipt.gas_used,
+    }
     context.emit(document, lambda: context.say(str(run_id)))
 
 
@@ -54,7 +58,7 @@ def commit(
     registry = context.registry()
     receipt = registry.ledger.commit(registry.signer(), run, proof_root=root, adapter_sha256=digest)
     found = registry.ledger.run(run)
-    document = {**_document(found), "tx_hash": receipt.tx_hash, "gas_used": receipt.gas_used}
+    document = {**_document(found), **context.receipt_document(receipt), "gas_used": receipt.gas_used}
     context.emit(
         document, lambda: context.say(f"run {run} is committed; block {found.target_block} says what to replay")
     )
@@ -69,7 +73,7 @@ def draw(run: Run) -> None:
     registry = context.registry()
     receipt = registry.ledger.draw(registry.signer(), run)
     found = registry.ledger.run(run)
-    document = {**_document(found), "tx_hash": receipt.tx_hash, "gas_used": receipt.gas_used}
+    document = {**_document(found), **context.receipt_document(receipt), "gas_used": receipt.gas_used}
 
     def human() -> None:
         if not found.seed:
@@ -108,7 +112,7 @@ def attest(
         "grade": grade,
         "segments": segments,
         "report_sha256": digest,
-        "tx_hash": receipt.tx_hash,
+        **context.receipt_document(receipt),
         "gas_used": receipt.gas_used,
     }
     context.emit(document, lambda: context.say(f"run {run}: {grade}, {segments} segments"))

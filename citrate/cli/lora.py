@@ -67,8 +67,9 @@ def accept(
     record = registry.resolve(ref)
     receipt = registry.loras.set_acceptance(registry.signer(), record.model_id, Acceptance(whose))
     model = f"{record.publisher}/{record.name}"
-    document: dict[str, object] = {"ref": model, "acceptance": whose, "tx_hash": receipt.tx_hash}
-    context.emit(document, lambda: context.say(f"{model} takes adapters: {whose}"))
+    document: dict[str, object] = {"ref": model, "acceptance": whose, **context.change_document(receipt)}
+    told = f"{model} takes adapters: {whose}"
+    context.emit(document, lambda: context.say(told if receipt else f"{told} (unchanged)"))
 
 
 @app.command()
@@ -88,11 +89,14 @@ def allow(
     model = f"{record.publisher}/{record.name}"
     counts = registry.loras.acceptance_of(record.model_id)
     document: dict[str, object] = {
-        "ref": model, "creator": creator, "allowed": not remove, "acceptance": counts, "tx_hash": receipt.tx_hash,
+        "ref": model, "creator": creator, "allowed": not remove, "acceptance": counts,
+        **context.change_document(receipt),
     }  # fmt: skip
 
     def human() -> None:
-        context.say(f"{creator} {'is off' if remove else 'is on'} the list of {model}")
+        context.say(
+            f"{creator} {'is off' if remove else 'is on'} the list of {model}{'' if receipt else ' (unchanged)'}"
+        )
         if counts is not Acceptance.ALLOW_LIST:
             context.talk(f"note: {model} is {counts}, so the list does not count: citrate lora accept REF allow-list")
 
@@ -117,7 +121,7 @@ def merge(
         "ref": record.ref,
         "version_id": record.version_id,
         **adapters.merge_document(merged),
-        "tx_hash": receipt.tx_hash,
+        **context.receipt_document(receipt),
         "gas_used": receipt.gas_used,
     }
     context.emit(document, lambda: context.say(f"{record.ref} was merged from {len(parents)} adapters"))

@@ -20,6 +20,7 @@ def document(result: Published) -> dict[str, object]:
         "version_id": result.version_id or None,
         "status": result.status,
         "tx_hash": result.tx_hash or None,
+        "taken_up": result.taken_up,
         "gas_used": result.gas_used,
         "fee_wei": result.fee_wei,
         "dry_run": result.status == "dry_run",

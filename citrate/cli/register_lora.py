@@ -67,6 +67,7 @@ def _document(result: Registered) -> dict[str, object]:
         "version_id": result.lora_id or None,
         "status": result.status,
         "tx_hash": result.tx_hash or None,
+        "taken_up": result.taken_up,
         "gas_used": result.gas_used,
         "fee_wei": result.fee_wei,
         "dry_run": result.dry_run,

@@ -33,7 +33,8 @@ def report(
     done = moderation.report(subject, evidence, agreed)
     if path is not None:
         context.talk(f"case {done.case.number}: only this machine may have the evidence; next: citrate gateway")
-    cases.emit(moderation, done.case, subject.label, tx_hash=done.receipt.tx_hash, gas_used=done.receipt.gas_used)
+    sent = {**context.receipt_document(done.receipt), "gas_used": done.receipt.gas_used}
+    cases.emit(moderation, done.case, subject.label, **sent)
 
 
 def _asked(label: str, bond_wei: int) -> int:

@@ -28,7 +28,7 @@ def add(amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="Such as 1e
     """
     registry = context.registry()
     receipt = registry.moderation.stake(amounts.parse(amount, "amount"))
-    _show(registry.moderation, registry.address_of("me"), tx_hash=receipt.tx_hash)
+    _show(registry.moderation, registry.address_of("me"), **context.receipt_document(receipt))
 
 
 @app.command()
@@ -42,7 +42,7 @@ def withdraw(amount: Annotated[str, typer.Argument(metavar="AMOUNT|all", help="S
     account = registry.address_of("me")
     wei = moderation.stake_of(account).amount_wei if amount == "all" else amounts.parse(amount, "amount")
     receipt = moderation.unstake(wei)
-    _show(moderation, account, tx_hash=receipt.tx_hash)
+    _show(moderation, account, **context.receipt_document(receipt))
 
 
 @app.command()

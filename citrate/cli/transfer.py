@@ -26,7 +26,7 @@ def offer(
     Example: citrate transfer offer me/tiny-llama 0x70997970C51812dc3A010C7d01b50e0d17dc79C8
     """
     receipt = context.registry().offer(ref, to)
-    document: dict[str, object] = {"ref": ref, "to": to, "tx_hash": receipt.tx_hash}
+    document: dict[str, object] = {"ref": ref, "to": to, **context.receipt_document(receipt)}
     context.emit(document, lambda: context.say(f"offered to {to}; next, there: citrate transfer accept REF"))
 
 
@@ -37,5 +37,5 @@ def accept(ref: Annotated[str, typer.Argument(metavar="REF", help="publisher/nam
     Example: citrate transfer accept 0xf39F.../tiny-llama
     """
     receipt = context.registry().accept(ref)
-    document: dict[str, object] = {"ref": ref, "tx_hash": receipt.tx_hash}
+    document: dict[str, object] = {"ref": ref, **context.receipt_document(receipt)}
     context.emit(document, lambda: context.say(f"{ref} is yours"))

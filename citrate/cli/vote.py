@@ -34,5 +34,5 @@ def vote(
     weighed, receipt = moderation.vote(found, remove=verdict is Verdict.REMOVE)
     after = moderation.case(found.number)
     context.talk(f"voted to {verdict} with {ether(weighed.weight_wei)}")
-    more = {"vote": str(verdict), "weight_wei": weighed.weight_wei, "tx_hash": receipt.tx_hash}
+    more = {"vote": str(verdict), "weight_wei": weighed.weight_wei, **context.receipt_document(receipt)}
     cases.emit(moderation, after, moderation.label(after.subject), **more)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from citrate.core.amounts import ether, typed
-from citrate.core.errors import CitrateError, NotPermittedError
+from citrate.core.errors import AlreadyExistsError, CitrateError, NotPermittedError
 from citrate.core.records import Reference, VersionRecord
 from citrate.registry.abi_codec import encode_call
 from citrate.registry.access_views import Quote, granted_at, has_access, quote
@@ -82,7 +82,7 @@ class Purchase:
     """What was paid in all; 0 where nothing was."""
     fee_wei: int
     receipt: Receipt | None
-    """None: the account had access already, and nothing was sent."""
+    """None: the account had access already, and nothing was paid."""
 
 
 # ---------------------------------------------------------------------------------------------------- what one does
@@ -121,15 +121,22 @@ class Access:
         ground = _ground(account, version, may, own)
         return Terms(record, version, model, account, ground, own or whole, block.number)
 
-    def set_price(self, ref: str | Reference, price_wei: int, *, model: bool = False) -> tuple[str, Receipt]:
+    def set_price(self, ref: str | Reference, price_wei: int, *, model: bool = False) -> tuple[str, Receipt | None]:
         """Ask another price for a version, or for its model as a whole; 0 makes the version free, takes the model
-        off sale. Returns what it holds for (see ``Offer.label``) and the receipt.
+        off sale. Returns what it holds for (see ``Offer.label``) and the receipt; None: it is the price already, and
+        nothing was sent.
 
         Raises:
             NotPermittedError: the active key does not own the model.
         """
         id_, label = _subject(self._record(ref), model)
-        return label, self._send(encode_call("setPrice(bytes32,uint256)", id_, price_wei))
+        chain = self._session.chain
+
+        def stands() -> bool:
+            return chain.read(quote(id_), chain.pin()).price_wei == price_wei
+
+        data = encode_call("setPrice(bytes32,uint256)", id_, price_wei)
+        return label, chain.send_change(self._session.signer(), MODEL_ACCESS, data, stands=stands)
 
     def buy(self, ref: str | Reference, max_price_wei: int, *, model: bool = False) -> Purchase:
         """Buy access for the active key, for at most ``max_price_wei``; nothing is sent if it has access.
@@ -157,7 +164,10 @@ class Access:
         times = chain.read_two(granted_at(id_, account), granted_at(record.model_id, account), chain.pin())
         if any(times):
             return Purchase(id_, label, account, 0, 0, None)
-        receipt = self._send(encode_call("grant(bytes32,address)", id_, account))
+        try:
+            receipt = self._send(encode_call("grant(bytes32,address)", id_, account))
+        except AlreadyExistsError:  # somebody gave or bought it at the same time
+            return Purchase(id_, label, account, 0, 0, None)
         return Purchase(id_, label, account, 0, 0, receipt)
 
     def offer(self, ref: str | Reference, account: str = "", *, model: bool = False) -> Offer:
@@ -200,7 +210,10 @@ class Access:
             data = encode_call("gift(bytes32,address,uint256)", id_, to, price_wei)
         else:
             data = encode_call("buy(bytes32,uint256)", id_, price_wei)
-        receipt = self._session.chain.send(signer, MODEL_ACCESS, data, price_wei)
+        try:
+            receipt = self._session.chain.send(signer, MODEL_ACCESS, data, price_wei)
+        except AlreadyExistsError:  # another purchase for the account came first, and this one paid nothing
+            return Purchase(id_, label, account, 0, 0, None)
         return Purchase(id_, label, account, *self._paid(receipt), receipt)
 
     def _send(self, data: bytes) -> Receipt:

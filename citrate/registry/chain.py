@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from citrate.core.errors import ConfigError
+from citrate.core.errors import ConfigError, NotFoundError
 from citrate.core.records import ADDRESS_PATTERN, ALIAS_PATTERN, LATEST, VariantRecord, VersionRecord
 from citrate.registry import contract, ids
 from citrate.registry.abi_codec import Argument, encode_call
@@ -158,10 +158,19 @@ class Chain(ChainReader):
             AlreadyExistsError: a version has this name.
             NotPermittedError: the signer does not own the model.
         """
-        if not alias:
-            raise ConfigError("the alias is empty", hint="citrate alias set REF NAME")
-        arguments = (publisher, name, _alias(alias), version)
-        return self.send(signer, MODEL_REGISTRY, encode_call("setAlias(address,string,string,string)", *arguments))
+        return self.send(signer, MODEL_REGISTRY, _alias_call(publisher, name, alias, version))
+
+    def move_alias(self, signer: Signer, record: VersionRecord, alias: str) -> Receipt | None:
+        """As ``set_alias``; nothing is sent (None) where the alias points at the version."""
+
+        def stands() -> bool:
+            try:
+                return self.alias_of(record.publisher, record.name, alias).version_id == record.version_id
+            except NotFoundError:
+                return False
+
+        data = _alias_call(record.publisher, record.name, alias, record.version)
+        return self.send_change(signer, MODEL_REGISTRY, data, stands=stands)
 
     def transfer(self, signer: Signer, publisher: str, name: str, to: str) -> Receipt:
         """Offer a model to ``to`` (the zero address withdraws the offer); it changes hands by ``accept``.
@@ -194,6 +203,20 @@ class Chain(ChainReader):
         """
         return self._sender.send(signer, self.require(contract_name), data, value=value_wei)
 
+    def send_change(
+        self, signer: Signer, contract_name: str, data: bytes, *, stands: Callable[[], bool]
+    ) -> Receipt | None:
+        """As ``send``, but nothing is sent (None) where the contract says already what it would be told.
+
+        What a command that was cut off sent is taken up all the same: it would else be taken for the next one's that
+        means the same change. If the change was undone since, it is sent anew.
+        """
+        to = self.require(contract_name)
+        if stands() and not self._sender.is_untold(signer.address, to, data):
+            return None
+        receipt = self._sender.send(signer, to, data)
+        return self._sender.send(signer, to, data) if receipt.taken_up and not stands() else receipt
+
     def estimate(self, sender: str, contract_name: str, data: bytes, value_wei: int = 0) -> Estimate:
         """What ``send`` would cost ``sender``; raises what it would raise, except for a lack of funds."""
         return self._sender.estimate(sender, self.require(contract_name), data, value=value_wei)
@@ -201,6 +224,12 @@ class Chain(ChainReader):
 
 def _publish_call(release: ReleasePayload, alias: str) -> bytes:
     return encode_call("publish(address,bytes,string)", release.publisher, release.encode(), _alias(alias))
+
+
+def _alias_call(publisher: str, name: str, alias: str, version: str) -> bytes:
+    if not alias:
+        raise ConfigError("the alias is empty", hint="citrate alias set REF NAME")
+    return encode_call("setAlias(address,string,string,string)", publisher, name, _alias(alias), version)
 
 
 def _addition_call(record: VersionRecord, manifest_sha256: str, variants: tuple[VariantRecord, ...]) -> bytes:

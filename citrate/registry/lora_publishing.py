@@ -76,6 +76,8 @@ class Registered:
     gas_used: int | None = None
     """Estimated in a dry run; None where no key says for whom."""
     fee_wei: int | None = None
+    taken_up: bool = False
+    """Whether an earlier command, which was cut off, had sent the transaction."""
 
     @property
     def dry_run(self) -> bool:
@@ -136,7 +138,12 @@ def register(session: Session, request: Request, *, dry_run: bool, progress: Pro
     if receipt is None:
         return replace(told, status="unchanged", gas_used=0, fee_wei=0)
     return replace(
-        told, status="published", tx_hash=receipt.tx_hash, gas_used=receipt.gas_used, fee_wei=receipt.fee_wei
+        told,
+        status="published",
+        tx_hash=receipt.tx_hash,
+        gas_used=receipt.gas_used,
+        fee_wei=receipt.fee_wei,
+        taken_up=receipt.taken_up,
     )
 
 

@@ -192,17 +192,32 @@ class Loras:
         data = encode_call("mergeLoRA(bytes32,bytes)", result, encode_parents(parents))
         return self._chain.send(signer, LORA_REGISTRY, data)
 
-    def set_acceptance(self, signer: Signer, model_id: str, acceptance: Acceptance) -> Receipt:
-        """Say whose LoRAs a model takes from now on. The signer owns the model."""
-        number = list(Acceptance).index(acceptance)
-        return self._chain.send(signer, LORA_REGISTRY, encode_call("setAcceptance(bytes32,uint8)", model_id, number))
+    def set_acceptance(self, signer: Signer, model_id: str, acceptance: Acceptance) -> Receipt | None:
+        """Say whose LoRAs a model takes from now on. The signer owns the model. None: it is so, nothing was sent."""
+        data = encode_call("setAcceptance(bytes32,uint8)", model_id, list(Acceptance).index(acceptance))
+        return self._chain.send_change(
+            signer, LORA_REGISTRY, data, stands=lambda: self.acceptance_of(model_id) is acceptance
+        )
 
-    def allow_creator(self, signer: Signer, model_id: str, creator: str, *, allowed: bool = True) -> Receipt:
-        """Put a creator on a model's list, or take it off. The signer owns the model."""
+    def allow_creator(self, signer: Signer, model_id: str, creator: str, *, allowed: bool = True) -> Receipt | None:
+        """Put a creator on a model's list, or take it off. The signer owns the model.
+
+        Returns:
+            None where the list counts and says so already: nothing was sent. What a list says that does not count (the
+            model is open or closed) the contract does not tell, so that it is said again.
+        """
         if not ADDRESS_PATTERN.fullmatch(creator):
             raise ConfigError(f"{creator!r} is not an address", hint="an address is 0x and 40 hex digits")
+        if int(creator, 16) == 0:
+            raise ConfigError("the zero address is nobody's", hint="citrate lora allow REF ADDRESS")
+
+        def stands() -> bool:
+            asked = (lora_views.acceptance_of(model_id), lora_views.accepts(model_id, creator))
+            acceptance, taken = self._chain.read_two(*asked, self._chain.pin())
+            return acceptance is Acceptance.ALLOW_LIST and taken == allowed
+
         data = encode_call("allowCreator(bytes32,address,bool)", model_id, creator, allowed)
-        return self._chain.send(signer, LORA_REGISTRY, data)
+        return self._chain.send_change(signer, LORA_REGISTRY, data, stands=stands)
 
 
 def _register_call(creator: str, lora: Lora) -> bytes:

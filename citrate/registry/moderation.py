@@ -24,6 +24,7 @@ from citrate.registry.credits import Withdrawal, credit_of, withdraw
 from citrate.registry.evidence import stored
 from citrate.registry.guardian import Lift, lift
 from citrate.registry.receipts import event
+from citrate.registry.rpc import RpcError
 from citrate.registry.subjects import Subject
 from citrate.registry.views import NOWHERE
 
@@ -230,7 +231,9 @@ class Moderation:
         chain = self._session.chain
         address = self._session.address_of(self._address) if self._address else appointed(chain)
         if address.lower() != chain.addresses.get(MODERATION, "").lower():
-            return chain.with_contract(MODERATION, address)
+            chain = chain.with_contract(MODERATION, address)
+        if self._address:
+            _require_moderation(chain, address)
         return chain
 
     def _read_all(self, numbers: Sequence[int], block: Block) -> tuple[Case, ...]:
@@ -257,6 +260,21 @@ def appointed(chain: Chain) -> str:
     if address == NOWHERE:
         raise UnavailableError(f"nobody moderates on chain {chain.chain_id}", hint="citrate deploy-contracts")
     return address
+
+
+def _require_moderation(chain: Chain, address: str) -> None:
+    """A former contract may be an older release's, so it is known by what it answers.
+
+    Raises:
+        ConfigError: it is some other contract.
+    """
+    view = cases.case_count()
+    outcome = chain.outcomes([view], chain.pin())[0]
+    if (isinstance(outcome, RpcError) and outcome.is_revert) or outcome == "0x":
+        raise ConfigError(
+            f"{address} is no moderation contract", hint="--at ADDRESS of a former one; without --at: the appointed one"
+        )
+    chain.value(view, outcome)
 
 
 def _number(text: str) -> int:

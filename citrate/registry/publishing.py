@@ -48,6 +48,8 @@ class Published:
     skipped: tuple[tuple[Variant, str], ...]
     reach: str
     """Who can fetch the bytes now, and the next command."""
+    taken_up: bool = False
+    """Whether an earlier command, which was cut off, had sent the transaction."""
 
 
 def register(session: Session, request: Request, *, dry_run: bool, progress: Progress) -> Published:
@@ -239,6 +241,7 @@ class Cost:
     gas_used: int | None
     fee_wei: int | None
     tx_hash: str = ""
+    taken_up: bool = False
 
 
 def _told(session: Session, release: Release, status: str, cost: Cost | Receipt) -> Published:
@@ -260,6 +263,7 @@ def _told(session: Session, release: Release, status: str, cost: Cost | Receipt)
         entries=tuple(entry for entry in manifest.variants if entry.variant in wanted),
         skipped=release.skipped,
         reach=_reach(session, manifest),
+        taken_up=cost.taken_up,
     )
 
 

@@ -140,6 +140,14 @@ class TransactionSender:
         where = (done.block_number, done.fee_wei, done.block_hash, confirmations)
         return Receipt(done.tx_hash, done.gas_used, *where, taken_up=entry.taken_up)
 
+    def is_untold(self, sender: str, to: str, data: bytes) -> bool:
+        """Whether a command that was cut off sent just this, so that what came of it is still to be told."""
+        action = Action(checksum(to), "0x" + data.hex(), 0)
+        left = Outbox(self._home, self._chain_id, sender).abandoned()
+        for entry in left:
+            entry.release()
+        return any(entry.sent.action == action for entry in left)
+
     # ------------------------------------------------------------------ into a block
 
     def _made_sure(self, signer: Signer, action: Action) -> tuple[Entry, Mined, int]:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
 
 import pytest
 
@@ -82,10 +88,69 @@ def test_the_owner_sells_the_whole_model_gives_it_away_and_grants_it(market: Mar
     assert market.visitor().gets("resolve", market.priced)["price_wei"] == 0
 
 
+def test_a_purchase_that_is_stopped_names_its_transaction_and_is_taken_up(market: Market) -> None:
+    buyer = market.visitor("buyer")
+    command = [sys.executable, "-m", "citrate.cli.main", "access", "buy", market.priced, "--max", "1ether", "--json"]
+    market.calls("evm_setAutomine", False)
+    try:
+        first = subprocess.Popen(command, env=buyer.env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        waiting = _waiting(market)
+        first.send_signal(signal.SIGINT)
+        out, _ = first.communicate(timeout=30)
+        error = json.loads(out)["error"]
+        assert (first.returncode, error["type"], error["details"]) == (130, "Interrupted", {"tx_hash": waiting})
+        assert "run the command again: it takes it up" in error["hint"]
+        again = subprocess.Popen(
+            command, env=buyer.env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert again.stderr is not None
+        assert any(f"{waiting} is taken up" in line for line in again.stderr)
+        market.calls("evm_mine")
+        out, _ = again.communicate(timeout=30)
+    finally:
+        market.calls("evm_setAutomine", True)
+    bought = json.loads(out)
+    assert (bought["status"], bought["tx_hash"], bought["taken_up"]) == ("bought", waiting, True)
+    assert market.machine.gets("access", "show", "me/priced")["credit_wei"] == PRICE_WEI
+
+
+def _waiting(market: Market) -> str:
+    """The hash of the only transaction in the node's pool, once it is there."""
+    for _ in range(1000):
+        content: Any = market.calls("txpool_content")
+        for by_nonce in content["pending"].values():
+            return str(next(iter(by_nonce.values()))["hash"])
+        time.sleep(0.02)
+    raise AssertionError("nothing was sent")
+
+
+def test_what_stands_already_is_unchanged_and_sends_nothing(market: Market) -> None:
+    seller, friend = market.machine, "0x" + "ee" * 20
+    first = seller.gets("access", "price", "me/priced", "2gwei")
+    assert (first["status"], first["taken_up"]) == ("changed", False)
+    seller.gets("alias", "set", "me/priced@1.0.0", "prod")
+    seller.gets("lora", "accept", "me/priced", "allow-list")
+    seller.gets("lora", "allow", "me/priced", friend)
+    at = market.block()
+    for command in (
+        ("access", "price", "me/priced", "2gwei"),
+        ("alias", "set", "me/priced@1.0.0", "prod"),
+        ("lora", "accept", "me/priced", "allow-list"),
+        ("lora", "allow", "me/priced", friend),
+    ):
+        told = seller.gets(*command)
+        assert (told["status"], told["tx_hash"]) == ("unchanged", None), command
+    nobody = seller.types("lora", "allow", "me/priced", "0x" + "00" * 20, "--json")
+    refuses(nobody, 2, "ConfigError", "zero address")
+    assert market.block() == at
+
+
 def test_bad_input_sends_nothing(market: Market) -> None:
     seller, at = market.machine, market.block()
     refuses(seller.types("access", "price", "me/priced", "5", "--json"), 2, "ConfigError", "no unit")
     refuses(seller.types("access", "price", "me/priced", "0.5wei", "--json"), 2, "ConfigError", "whole")
+    refuses(seller.types("access", "price", "me/priced", "\u0661ether", "--json"), 2, "ConfigError", "not an amount")
+    refuses(seller.types("--json"), 2, "UsageError", "no command")
     refuses(seller.types("access", "buy", "me/nothing", "--json"), 4, "NotFoundError", "no model")
     refuses(seller.types("access", "grant", "me/priced", "0x12", "--json"), 2, "ConfigError", "neither an address")
     buyer = market.visitor("buyer")

@@ -22,5 +22,7 @@ TABLE: Table = {
         AlreadyExistsError, "{1} has access already", "nothing is paid twice: citrate access show REF"
     ),
     "InvalidAccount()": Refusal(ConfigError, "the zero address is nobody's", "name an account"),
-    "NothingToWithdraw(address)": Refusal(CitrateError, "{0} has nothing to withdraw", "citrate access show REF"),
+    "NothingToWithdraw(address)": Refusal(
+        CitrateError, "{0} has nothing to withdraw", "citrate stake show tells what a key is owed"
+    ),
 }

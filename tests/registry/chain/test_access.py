@@ -9,11 +9,20 @@ from pathlib import Path
 import pytest
 
 from citrate.core.canonical import Json
-from citrate.core.errors import ChainError, CitrateError, ConfigError, NotFoundError, NotPermittedError, StoreError
+from citrate.core.errors import (
+    ChainError,
+    CitrateError,
+    ConfigError,
+    InterruptedSendingError,
+    NotFoundError,
+    NotPermittedError,
+    StoreError,
+)
 from citrate.registry import permission
 from citrate.registry.abi_codec import encode_call
 from citrate.registry.access import Ground
 from citrate.registry.artifacts import MODEL_ACCESS, POLICY
+from citrate.registry.finality import Finality
 from citrate.registry.rpc import Call, RpcError
 from tests.fixtures_anvil import AnvilNode, release_of
 from tests.registry.chain.actors import ETHER, Actor, actor, timelocked
@@ -39,6 +48,10 @@ def buyer(anvil: AnvilNode, tmp_path: Path) -> Actor:
 @pytest.fixture
 def ref(seller: Actor) -> str:
     return f"{seller.address_of('me')}/tiny@1.0.0"
+
+
+def stopped(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def blocks(user: Actor) -> int:
@@ -70,6 +83,54 @@ def test_buying_pays_the_seller_the_price_and_nothing_twice(seller: Actor, buyer
     again = buyer.access.buy(ref, PRICE)
     assert (again.receipt, again.price_wei) == (None, 0)
     assert blocks(buyer) == at, "nothing was sent"
+
+
+def test_a_purchase_that_another_came_before_is_unchanged(seller: Actor, buyer: Actor, ref: str) -> None:
+    chain, me = buyer.chain, buyer.address_of("me")
+    real, credit = chain.send, seller.access.credit_of(seller.address_of("me"))
+
+    def late(*arguments: object, **more: object) -> object:
+        seller.access.grant(ref, me)  # the owner's transaction comes first
+        return real(*arguments, **more)  # type: ignore[arg-type]
+
+    chain.send = late  # type: ignore[method-assign, assignment]
+    bought = buyer.access.buy(ref, PRICE)
+    assert (bought.receipt, bought.price_wei, bought.account) == (None, 0, me)
+    assert seller.access.credit_of(seller.address_of("me")) == credit
+
+
+def test_the_price_that_is_asked_already_is_not_sent_again(seller: Actor, ref: str) -> None:
+    assert seller.access.set_price(ref, 2 * PRICE)[1] is not None
+    at = blocks(seller)
+    assert seller.access.set_price(ref, 2 * PRICE) == (ref, None)
+    assert seller.access.set_price(ref, 0, model=True)[1] is None, "it was never for sale as a whole"
+    assert blocks(seller) == at
+
+
+def test_a_change_that_was_cut_off_is_told_before_it_is_called_unchanged(
+    seller: Actor, ref: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Finality, "wait", stopped)
+        with pytest.raises(InterruptedSendingError) as stop:
+            seller.access.set_price(ref, 3 * PRICE)
+    assert seller.resolve(ref).price_now_wei == 3 * PRICE, "it is in a block, and nobody was told"
+    receipt = seller.access.set_price(ref, 3 * PRICE)[1]
+    assert receipt is not None and (receipt.tx_hash, receipt.taken_up) == (stop.value.tx_hash, True)
+    assert seller.access.set_price(ref, 3 * PRICE)[1] is None
+
+
+def test_a_change_that_was_cut_off_and_undone_since_is_sent_again(
+    seller: Actor, ref: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Finality, "wait", stopped)
+        with pytest.raises(InterruptedSendingError):
+            seller.access.set_price(ref, 3 * PRICE)
+    seller.access.set_price(ref, 5 * PRICE)
+    receipt = seller.access.set_price(ref, 3 * PRICE)[1]
+    assert receipt is not None and not receipt.taken_up
+    assert seller.resolve(ref).price_now_wei == 3 * PRICE
 
 
 def test_withdrawing_pays_out_everything_once(seller: Actor, buyer: Actor, ref: str) -> None:

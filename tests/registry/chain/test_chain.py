@@ -110,6 +110,16 @@ def test_a_model_changes_hands_in_two_steps(chain: Chain, publisher: Signer, str
     assert record.publisher == me and record.signers == (stranger.address,)
 
 
+def test_an_alias_that_points_there_already_is_not_sent_again(chain: Chain, publisher: Signer) -> None:
+    me = publisher.address
+    chain.publish(publisher, release_of(me))
+    record = chain.resolve(me, "tiny", "1.0.0")
+    assert chain.move_alias(publisher, record, "prod") is not None
+    at = chain.pin().number
+    assert chain.move_alias(publisher, record, "prod") is None
+    assert chain.pin().number == at
+
+
 def test_each_refusal_of_the_contract_is_told_before_anything_is_sent(
     chain: Chain, publisher: Signer, stranger: Signer
 ) -> None:

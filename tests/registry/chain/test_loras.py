@@ -103,6 +103,21 @@ def test_the_same_name_twice_is_refused(loras: Loras, base: VersionRecord, stran
         loras.register(stranger, lora_of(base))
 
 
+def test_what_a_model_says_already_is_not_sent_again(
+    chain: Chain, loras: Loras, base: VersionRecord, publisher: Signer, stranger: Signer
+) -> None:
+    at = chain.pin().number
+    assert loras.set_acceptance(publisher, base.model_id, Acceptance.OPEN) is None
+    assert chain.pin().number == at
+    assert loras.set_acceptance(publisher, base.model_id, Acceptance.ALLOW_LIST) is not None
+    assert loras.allow_creator(publisher, base.model_id, stranger.address, allowed=False) is None
+    assert loras.allow_creator(publisher, base.model_id, stranger.address) is not None
+    assert loras.allow_creator(publisher, base.model_id, stranger.address) is None
+    with pytest.raises(ConfigError, match="zero address"):
+        loras.allow_creator(publisher, base.model_id, "0x" + "00" * 20)
+    assert chain.pin().number == at + 2
+
+
 def test_a_model_takes_the_adapters_of_whom_its_owner_says(
     chain: Chain, loras: Loras, base: VersionRecord, publisher: Signer, stranger: Signer
 ) -> None:
