@@ -175,6 +175,18 @@ def test_an_evidence_file_is_stored_pinned_and_named(juror: Actor, reporter: Act
     assert reporter.store.pins(done.case.evidence) == [f"evidence against {ref}"]
 
 
+def test_another_contract_than_a_moderation_is_a_wrong_argument(juror: Actor) -> None:
+    for name in (MODEL_ACCESS, POLICY, LORA_REGISTRY):
+        where = juror.chain.require(name)
+        with pytest.raises(ConfigError, match=f"{where} is no moderation contract"):
+            Moderation(juror, where).cases()
+    with pytest.raises(ChainError, match="no contract at"):
+        Moderation(juror, "0x" + "77" * 20).cases()
+    with pytest.raises(CitrateError, match="nothing to withdraw") as caught:
+        juror.moderation.withdraw()
+    assert caught.value.hint.startswith("citrate stake show")
+
+
 def test_a_former_moderation_still_gives_back_stake_and_credit(
     anvil: AnvilNode, report: Report, juror: Actor, ref: str
 ) -> None:
