@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.e2e.machine import Machine
 from tests.e2e.market import ETHER, Market
 from tests.e2e.test_bad_input import refuses
+from tests.registry.chain.proxy import proxy
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("market")]
 WEEK = 7 * 86_400
@@ -145,6 +147,31 @@ def test_a_chain_without_moderation(market: Market) -> None:
     lacks = nobody.types("case", "list", "--json")
     refuses(lacks, 5, "ChainError", "no Policy")
     assert nobody.gets("sync", "--once")["failed"] == 0
+
+
+def test_who_asks_other_code_obeys_nobody(market: Market) -> None:
+    nobody = market.visitor()
+    market.calls("anvil_setCode", market.contracts["Policy"], "0x6101005ff3")  # zeros: "nobody moderates"
+    for command in (("resolve", market.suspect), ("pull", market.suspect), ("run", market.suspect, "hello")):
+        refused = nobody.types(*command, "--json")
+        refuses(refused, 5, "ChainError", f"at {market.contracts['Policy']}", "is not this release's Policy")
+        assert "citrate verify-contracts" in str(refused.error["hint"])
+
+
+def test_an_audit_through_a_node_that_drops_logs_tells_of_every_contract(market: Market, tmp_path: Path) -> None:
+    def drop(request: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+        return {**answer, "result": []} if request["method"] == "eth_getLogs" else answer
+
+    with proxy(market.rpc_url, drop) as url:
+        auditor = Machine(tmp_path / "auditor", CITRATE_RPC_URL=url)
+        told, typed = auditor.types("audit", "--json"), auditor.types("audit")
+    contracts = told.json["contracts"]
+    assert isinstance(contracts, list) and told.json["ok"] is False and "error" not in told.json
+    bad = {each["name"]: each["reason"] for each in contracts if not each["ok"]}
+    assert len(contracts) == 6 and {"Policy", "Moderation"} <= set(bad) and all(bad.values())
+    assert (told.code, typed.code) == (5, 5)
+    assert [line.split()[1] for line in typed.out.splitlines() if line.startswith("BAD")] == list(bad)
+    assert all(reason in typed.err for reason in bad.values())
 
 
 def _pinned(machine: Machine) -> list[str]:
