@@ -115,5 +115,7 @@ def _human(result: Registered) -> None:
         context.talk("unchanged: the chain holds exactly this adapter")
     else:
         context.talk(f"recorded in one transaction {result.tx_hash}: {fee}")
-        context.talk("warning: only this machine has the bytes; next: citrate gateway, or citrate push REF --to kubo")
+        context.talk(
+            f"warning: only this machine has the bytes; next: citrate gateway, or citrate push {result.ref} --to kubo"
+        )
     context.say(result.ref)

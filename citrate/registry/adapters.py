@@ -47,7 +47,12 @@ def pull(session: Session, record: LoraRecord, sources: Sequence[Source], progre
 
 
 def published_digest(adapter: Adapter) -> str:
-    """The digest that an adapter has once it is registered; nothing is stored."""
+    """The digest that an adapter has once it is registered; nothing is stored.
+
+    Raises:
+        FormatError: weights that would be refused then.
+    """
+    require_trained(inside(adapter.root, WEIGHTS))
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in texts(adapter).items()}
     hashes[WEIGHTS] = address(inside(adapter.root, WEIGHTS)).sha256
     return listing_sha256(FileEntry(name, 0, sha256, "") for name, sha256 in hashes.items())

@@ -339,3 +339,22 @@ def test_a_chain_that_stops_answering_ends_a_pass(anvil: AnvilNode, home: Path, 
 
     with proxy(anvil.url, fall_silent) as url, pytest.raises(ChainError):
         Mirror(actor("publisher", AnvilNode(url, anvil.process), home), SyncPolicy()).run_once(print)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"auto_mapping": {"parent_library": "evil"}}, "names code in auto_mapping"),
+        ({"target_modules": r".*\.(q|v)_proj"}, "target_modules is not what the weights hold"),
+    ],
+)
+def test_an_adapter_that_others_published_names_no_code_and_no_expression(
+    anvil: AnvilNode, stranger: Actor, base: str, tmp_path: Path, config: dict[str, object], words: str
+) -> None:
+    done = register(stranger, write_adapter(tmp_path / "a"), base)
+    raw = stranger.store.add(write_adapter(tmp_path / "raw", **config))  # type: ignore[arg-type]  # settings of PEFT
+    told = replace(done.lora, name="raw", cid=raw.cid, sha256=raw.sha256, size_bytes=raw.size_bytes)
+    stranger.loras.register(stranger.signer(), told)
+    record = stranger.loras.resolve(stranger.address_of("me"), "raw")
+    with pytest.raises(FormatError, match=words):
+        adapters.pull(actor("buyer", anvil, tmp_path), record, [Lying(stranger.store, "none")])
