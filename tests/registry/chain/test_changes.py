@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from citrate.core.errors import ChainError, CitrateError
+from citrate.core.errors import ChainError, ConfigError
 from citrate.registry.artifacts import MODEL_REGISTRY, MODERATION, POLICY
 from citrate.registry.chain import Chain
 from citrate.registry.change_events import AliasSet, Deprecated, Transferred, TransferStarted
@@ -250,7 +250,10 @@ def test_a_cursor_whose_root_is_not_the_chains_is_an_error(chain: Chain, history
 
 def test_a_contract_that_is_not_there_is_an_error(anvil: AnvilNode, chain: Chain, tmp_path: Path) -> None:
     other = Chain.connect(anvil.url, 31337, authority="0x" + "77" * 20, home=tmp_path)
-    with pytest.raises(CitrateError, match="there is no Policy"):
+    with pytest.raises(ConfigError, match="nothing that it governs stands"):
         prove(other, POLICY)
+    anvil.rpc.call("anvil_setCode", chain.addresses[POLICY], "0x")
+    with pytest.raises(ChainError, match="there is no Policy"):
+        prove(chain, POLICY)
     with pytest.raises(ChainError, match="there is no Moderation at"):
         prove(chain, MODERATION, address="0x" + "88" * 20)
