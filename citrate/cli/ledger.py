@@ -33,7 +33,7 @@ def announce(
     """
     wanted = {"recipe": arguments.hash_of(recipe, "--recipe"), "dataset": arguments.hash_of(dataset, "--dataset")}
     registry = context.registry()
-    digest = registry.resolve(base).variants[0].sha256
+    digest = registry.resolve_model(base, "are trained on models").variants[0].sha256
     run_id, receipt = registry.ledger.announce(registry.signer(), base_sha256=digest, **wanted)
     document = {
         **_document(registry.ledger.run(run_id)),

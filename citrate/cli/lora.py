@@ -33,7 +33,7 @@ def list_(
     Example: citrate lora list --base me/tiny-llama@1.0.0
     """
     registry = context.registry()
-    found = registry.loras.adapters(registry.resolve(base).version_id if base else "")
+    found = registry.loras.adapters(registry.resolve_model(base, "are trained on models").version_id if base else "")
     rows = [
         {
             "ref": f"{item.creator}/{item.name}@{item.version}",
@@ -64,7 +64,7 @@ def accept(
     if whose not in list(Acceptance):
         raise ConfigError(f"{whose!r} is not known", hint=f"one of {', '.join(Acceptance)}")
     registry = context.registry()
-    record = registry.resolve(ref)
+    record = registry.resolve_model(ref, "take no adapters")
     receipt = registry.loras.set_acceptance(registry.signer(), record.model_id, Acceptance(whose))
     model = f"{record.publisher}/{record.name}"
     document: dict[str, object] = {"ref": model, "acceptance": whose, **context.change_document(receipt)}
@@ -83,7 +83,7 @@ def allow(
     Example: citrate lora allow me/tiny-llama 0x70997970C51812dc3A010C7d01b50e0d17dc79C8
     """
     registry = context.registry()
-    record = registry.resolve(ref)
+    record = registry.resolve_model(ref, "take no adapters")
     creator = registry.address_of(address)
     receipt = registry.loras.allow_creator(registry.signer(), record.model_id, creator, allowed=not remove)
     model = f"{record.publisher}/{record.name}"
@@ -98,7 +98,9 @@ def allow(
             f"{creator} {'is off' if remove else 'is on'} the list of {model}{'' if receipt else ' (unchanged)'}"
         )
         if counts is not Acceptance.ALLOW_LIST:
-            context.talk(f"note: {model} is {counts}, so the list does not count: citrate lora accept REF allow-list")
+            context.talk(
+                f"note: {model} is {counts}, so the list does not count: citrate lora accept {model} allow-list"
+            )
 
     context.emit(document, human)
 

@@ -232,6 +232,12 @@ def test_what_adapters_do_not_have_is_told(studio: Studio, tmp_path: Path) -> No
     for command in (("show", ref), ("buy", ref), ("price", ref, "1ether"), ("grant", ref, studio.address)):
         refused = studio.machine.types("access", *command, "--json")
         refuses(refused, 2, "ConfigError", f"{ref} is an adapter, and adapters have no price")
+    for command in (("accept", ref, "open"), ("allow", ref, studio.address)):
+        refuses(studio.machine.types("lora", *command, "--json"), 2, "ConfigError", "adapters take no adapters")
+    hashes = ("--recipe", sha256_of("recipe"), "--dataset", sha256_of("dataset"))
+    announced = studio.machine.types("ledger", "announce", "--base", ref, *hashes, "--json")
+    refuses(announced, 2, "ConfigError", "adapters are trained on models")
+    refuses(studio.machine.types("lora", "list", "--base", ref, "--json"), 2, "ConfigError", "are trained on models")
     asked = ("register-lora", str(folder), "--base", ref, "--name", "on-top", *LICENSED, "--json")
     refused = studio.machine.types(*asked)
     refuses(refused, 2, "ConfigError", "is an adapter, and adapters are trained on models")
