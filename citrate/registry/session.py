@@ -236,8 +236,7 @@ class Session:
         An adapter has no aliases: without a version the newest of its name is meant.
 
         Raises:
-            NotFoundError: neither; the hint names what there is.
-            ConfigError: no model, and nobody is named who governs the chain, so no adapter can be looked for.
+            NotFoundError: neither, as far as could be looked; the hint names what there is, or what to set.
         """
         named = self.reference(ref)
         try:
@@ -248,7 +247,7 @@ class Session:
             if LORA_REGISTRY not in self.chain.addresses:
                 hint = f"name who governs: authority = ADDRESS in citrate.toml, or CITRATE_AUTHORITY; {no_model.hint}"
                 why = f"no adapter is looked for: nobody is named who governs chain {self.chain.chain_id}"
-                raise ConfigError(f"{no_model.message}, and {why}", hint=hint) from None
+                raise NotFoundError(f"{no_model.message}, and {why}", hint=hint) from None
             if not self.chain.find(LORA_REGISTRY):
                 self.chain.require_governed()
                 raise
