@@ -36,6 +36,16 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def test_eth_account_is_imported_in_one_place_only() -> None:
+    """Whoever imports it otherwise raises the whole process's recursion limit: see citrate/registry/ethereum.py."""
+    here = Path(__file__).parent
+    paths = [*modules(), *(path for path in here.rglob("*.py"))]
+    found = [
+        path for path in paths if any(name.startswith("eth_account") for name in imports(ast.parse(path.read_text())))
+    ]
+    assert found == [ROOT / "registry" / "ethereum.py"]
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_dependencies_point_one_way(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0].removesuffix(".py")

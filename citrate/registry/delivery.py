@@ -278,14 +278,14 @@ class Delivery:
         )
 
     def _web3(self) -> Web3:
+        import citrate.registry.ethereum  # noqa: F401, I001  # first: it says why
         from requests import Session
         from web3 import HTTPProvider, Web3
 
         if self._provider is None:
             session = Session()
-            session.trust_env = not rpc.is_loopback(
-                self._rpc.url
-            )  # a proxy of the environment cannot reach this machine
+            # a proxy of the environment cannot reach this machine
+            session.trust_env = not rpc.is_loopback(self._rpc.url)
             # No retries: after one, a refusal would not be final, since the lost first try may have arrived.
             provider = HTTPProvider(
                 self._rpc.url, request_kwargs={"timeout": 20}, session=session, exception_retry_configuration=None

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eth_abi import encode
-from eth_account import Account
 from eth_utils import function_signature_to_4byte_selector
 
+from citrate.registry.ethereum import Account
 from tests.differential.encoding import (
     ZERO,
     ZERO_WORD,

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from eth_abi import encode
-from eth_account import Account
-from eth_account.messages import encode_typed_data
 
+from citrate.registry.ethereum import Account, encode_typed_data
 from tests.differential.encoding import ZERO, Refused, digest, model_id, name_id
 from tests.differential.lora_model import LedgerModel, LoRAModel
 from tests.differential.money_model import AccessModel, ModerationModel, PolicyModel

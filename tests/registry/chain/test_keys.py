@@ -9,10 +9,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from eth_account import Account
 
 from citrate.core.errors import AlreadyExistsError, ConfigError, NotFoundError, NotPermittedError
 from citrate.registry import keys as module
+from citrate.registry.ethereum import Account
 from citrate.registry.keys import ENVIRONMENT_KEY, Keys
 
 LOCAL = {"chain_id": 31337, "rpc_url": "http://127.0.0.1:8545"}
