@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from citrate.cli import context
-from citrate.cli.sizes import human_size
+from citrate.cli.sizes import human_cost, human_size
 from citrate.registry.publishing import Published
 
 
@@ -48,9 +48,7 @@ def _human(result: Published) -> None:
     context.table(rows, ("VARIANT", "SIZE", "SHA-256", "CID"))
     for variant, reason in result.skipped:
         context.talk(f"skipped {variant}: {reason}")
-    fee = "an unknown fee"
-    if result.gas_used is not None and result.fee_wei is not None:
-        fee = f"{result.gas_used:,} gas, {result.fee_wei / 1e18:.6f} ether"
+    fee = human_cost(result.gas_used, result.fee_wei)
     if result.status == "dry_run":
         context.talk(f"dry run: nothing was sent; publishing would take {fee}")
     elif result.status == "unchanged":

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from citrate.cli import arguments, context, progress
-from citrate.cli.sizes import human_size
+from citrate.cli.sizes import human_cost, human_size
 from citrate.core.adapters import SAFETENSORS, Training
 from citrate.registry.lora_publishing import Registered
 
@@ -106,9 +106,7 @@ def _human(result: Registered) -> None:
     )
     if result.left_out:
         context.talk(f"not published: {', '.join(result.left_out)}")
-    fee = "an unknown fee"
-    if result.gas_used is not None and result.fee_wei is not None:
-        fee = f"{result.gas_used:,} gas, {result.fee_wei / 1e18:.6f} ether"
+    fee = human_cost(result.gas_used, result.fee_wei)
     if result.dry_run:
         context.talk(f"dry run: nothing was sent; recording would take {fee}")
     elif result.status == "unchanged":

@@ -1,4 +1,4 @@
-"""Sizes as people read them."""
+"""Sizes and costs as people read them."""
 
 from __future__ import annotations
 
@@ -11,3 +11,10 @@ def human_size(size_bytes: int) -> str:
             return f"{size_bytes} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     raise AssertionError("unreachable")
+
+
+def human_cost(gas_used: int | None, fee_wei: int | None) -> str:
+    """What a transaction used, or would use; None where no chain was asked."""
+    if gas_used is None or fee_wei is None:
+        return "an unknown fee"
+    return f"{gas_used:,} gas, {fee_wei / 1e18:.6f} ether"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from citrate.core.errors import FormatError
 from citrate.core.records import Format
 from citrate.formats import families
 from citrate.formats.dtypes import CONVERTIBLE
-from citrate.formats.families.family import Layout, Slot
+from citrate.formats.families.family import Layout
 from citrate.formats.safetensors_file import Tensor
 from citrate.formats.source import SourceModel
 
@@ -35,11 +33,6 @@ def layout_of(model: SourceModel) -> Layout:
     if family is None or family.layout is None:
         raise FormatError(f"{model.config.class_name or 'this model'} belongs to no family that citrate converts")
     return family.layout
-
-
-def slots_of(model: SourceModel) -> Mapping[str, Slot]:
-    """Where each tensor of ``convertible_tensors`` goes, by its name."""
-    return layout_of(model).slots(model.config)
 
 
 def convertible_tensors(model: SourceModel) -> tuple[Tensor, ...]:

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from citrate.core.errors import ChainError, CitrateError, FormatError, NotFoundError
+from citrate.core.errors import FormatError, NotFoundError
 from citrate.registry import cid
+from citrate.registry.keeping import kept
 
 if TYPE_CHECKING:
     from citrate.registry.store import Store
@@ -47,13 +48,5 @@ def stored(evidence: str | Path, store: Store, reason: str) -> Iterator[str]:
         yield str(evidence)
         return
     where = store.add(path).cid
-    pinned_before = reason in store.pins(where)
-    store.pin(where, reason)
-    try:
+    with kept(store, [where], reason):
         yield where
-    except ChainError:
-        raise  # it may still get into a block: the evidence stays
-    except CitrateError:
-        if not pinned_before:
-            store.unpin(where, reason)
-        raise

@@ -5,8 +5,6 @@ What the chain would refuse is looked for before anything is hashed: the base, w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +12,6 @@ from typing import TYPE_CHECKING
 from citrate.core.adapters import SAFETENSORS, Acceptance, Lora, Training
 from citrate.core.errors import (
     AlreadyExistsError,
-    ChainError,
     CitrateError,
     ConfigError,
     NotFoundError,
@@ -31,6 +28,7 @@ from citrate.formats.licence import spdx_of
 from citrate.registry import lora_views, views
 from citrate.registry.artifacts import LORA_REGISTRY
 from citrate.registry.ids import model_id
+from citrate.registry.keeping import kept
 from citrate.registry.lora_payload import encode_lora, join_modules, split_modules
 from citrate.registry.loras import QUOTA, lora_id
 from citrate.registry.publish import next_version_hint
@@ -304,28 +302,13 @@ def _stands(session: Session, creator: str, lora: Lora) -> bool:
 
 def _send(session: Session, signer: Signer, lora: Lora) -> Receipt | None:
     """Record it; None if another run of the same came first."""
-    with _kept(session, lora):
+    with kept(session.store, [lora.cid], _reason(lora)):
         try:
             return session.loras.register(signer, lora)
         except AlreadyExistsError:
             if _stands(session, signer.address, lora):
                 return None
             raise
-
-
-@contextmanager
-def _kept(session: Session, lora: Lora) -> Iterator[None]:
-    """Pinned before the chain says so; unpinned again if the transaction was refused."""
-    standing = _reason(lora) in session.store.pins(lora.cid)
-    session.store.pin(lora.cid, _reason(lora))
-    try:
-        yield
-    except ChainError:
-        raise  # it may still get into a block: the bytes stay
-    except CitrateError:
-        if not standing:
-            session.store.unpin(lora.cid, _reason(lora))
-        raise
 
 
 def _reason(lora: Lora) -> str:

@@ -6,18 +6,18 @@ says so, and a run that dies at any point is finished by running it again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from citrate.core.errors import AlreadyExistsError, ChainError, CitrateError, ConfigError, NotFoundError
+from citrate.core.errors import AlreadyExistsError, ConfigError, NotFoundError
 from citrate.core.records import Format, Reference, Variant, VersionRecord
 from citrate.core.sink import Progress
 from citrate.registry import ids, permission, signatures
 from citrate.registry import manifest as manifests
 from citrate.registry.conversions import Conversions
+from citrate.registry.keeping import kept
 from citrate.registry.manifest import Manifest, Signature, VariantEntry
 from citrate.registry.payload import ReleasePayload
 from citrate.registry.publish import Release, Request, extend, prepare, require_same
@@ -70,7 +70,7 @@ def register(session: Session, request: Request, *, dry_run: bool, progress: Pro
     if standing is not None:
         return _unchanged(session, standing, release)
     release = _signed(release, signer, session)
-    with _kept(session, release):
+    with _keep(session, release):
         try:
             receipt = session.chain.publish(signer, _payload(release), release.alias)
         except AlreadyExistsError:
@@ -118,7 +118,7 @@ def add(
         return _told(session, release, "dry_run", Cost(gas, fee))
     signer = session.signer()
     release = _signed(release, signer, session)
-    with _kept(session, release):
+    with _keep(session, release):
         receipt = session.chain.add_variants(signer, record, release.manifest.sha256(), release.variants)
     return _told(session, release, "published", receipt)
 
@@ -145,8 +145,8 @@ def _unchanged(session: Session, record: VersionRecord, release: Release) -> Pub
     require_same(record, release)
     require_alias(session, record, release.alias)
     standing = replace(release, manifest=session.manifest(record))
-    _keep(session, standing)
-    return _told(session, standing, "unchanged", Cost(0, 0))
+    with _keep(session, standing):
+        return _told(session, standing, "unchanged", Cost(0, 0))
 
 
 def require_alias(session: Session, record: VersionRecord, alias: str) -> None:
@@ -186,27 +186,10 @@ def _payload(release: Release) -> ReleasePayload:
     )
 
 
-def _keep(session: Session, release: Release) -> None:
-    """Store the manifest and pin everything: the bytes are there before the chain says so."""
+def _keep(session: Session, release: Release) -> AbstractContextManager[None]:
+    """Store the manifest and keep everything: the bytes are there before the chain says so."""
     session.store.put_block(release.manifest.encode())
-    for cid in _objects(release):
-        session.store.pin(cid, _reason(release))
-
-
-@contextmanager
-def _kept(session: Session, release: Release) -> Iterator[None]:
-    """Pinned before the chain says so; unpinned again if the transaction was refused, so that nothing half stays."""
-    before = {cid: session.store.pins(cid) for cid in _objects(release)}
-    _keep(session, release)
-    try:
-        yield
-    except ChainError:
-        raise  # it may still get into a block: the bytes stay
-    except CitrateError:
-        for cid, reasons in before.items():
-            if _reason(release) not in reasons:
-                session.store.unpin(cid, _reason(release))
-        raise
+    return kept(session.store, _objects(release), _reason(release))
 
 
 def _objects(release: Release) -> list[str]:
