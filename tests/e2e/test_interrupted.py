@@ -78,6 +78,6 @@ def test_ctrl_c_ends_with_130_and_one_json_document(tmp_path: Path) -> None:
     while not (tmp_path / "home").exists() and time.monotonic() < deadline:  # it has begun to convert
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
-    assert process.returncode == 130
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
     assert json.loads(out)["error"]["type"] == "Interrupted"
