@@ -50,9 +50,15 @@ def timelocked(node: AnvilNode, user: Registry, contract: str, data: bytes) -> N
 
 def sends(node: AnvilNode, sender: str, to: str, data: str) -> None:
     """A transaction of an account whose key Anvil has; it must succeed."""
-    tx_hash = node.rpc.call("eth_sendTransaction", {"from": sender, "to": to, "data": data})
-    deadline = time.monotonic() + 10
+    receipt_of(node, {"from": sender, "to": to, "data": data})
+
+
+def receipt_of(node: AnvilNode, transaction: dict[str, str]) -> dict[str, str]:
+    """Have Anvil sign and mine that. Its answer names a transaction that may not be in a block yet."""
+    tx_hash = node.rpc.call("eth_sendTransaction", transaction)
+    deadline = time.monotonic() + 30
     while (receipt := node.rpc.call("eth_getTransactionReceipt", tx_hash)) is None:
         assert time.monotonic() < deadline, "not mined"
         time.sleep(0.02)
     assert isinstance(receipt, dict) and receipt["status"] == "0x1"
+    return receipt

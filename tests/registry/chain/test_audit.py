@@ -39,7 +39,7 @@ from citrate.registry.signer import Signer
 from citrate.registry.sync import Mirror
 from citrate.registry.sync_policy import Policy
 from tests.fixtures_anvil import AnvilNode, release_of, sha256_of, signer_of, start_anvil, stop_anvil
-from tests.registry.chain.actors import ETHER, Actor, actor, timelocked
+from tests.registry.chain.actors import ETHER, Actor, actor, receipt_of, timelocked
 from tests.registry.chain.adapters import lora_of
 from tests.registry.chain.proxy import proxy
 
@@ -58,10 +58,8 @@ def second_moderation(node: AnvilNode, user: Actor) -> str:
     data = artifact.creation_code + b"".join(bytes.fromhex(word[2:]).rjust(32, b"\0") for word in words)
     accounts = node.rpc.call("eth_accounts")
     assert isinstance(accounts, list)
-    tx_hash = node.rpc.call("eth_sendTransaction", {"from": accounts[0], "data": "0x" + data.hex()})
-    receipt = node.rpc.call("eth_getTransactionReceipt", tx_hash)
-    assert isinstance(receipt, dict)
-    return checksum(str(receipt["contractAddress"]))
+    receipt = receipt_of(node, {"from": str(accounts[0]), "data": "0x" + data.hex()})
+    return checksum(receipt["contractAddress"])
 
 
 def test_a_replaced_moderation_is_followed_beside_the_new_one(anvil: AnvilNode, user: Actor) -> None:

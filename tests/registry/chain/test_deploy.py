@@ -25,6 +25,7 @@ from citrate.registry.loras import Loras
 from citrate.registry.rpc import JsonRpc, quantity, unhex
 from citrate.registry.stack import ANVIL_ACCOUNT, PROXY
 from tests.fixtures_anvil import AnvilNode, release_of, signer_of, start_anvil, stop_anvil
+from tests.registry.chain.actors import sends
 
 ROOT = Path(__file__).resolve().parents[3]
 SECRET = "0x" + (1).to_bytes(32, "big").hex()
@@ -150,8 +151,7 @@ def test_what_only_the_authority_may_send_is_told_and_picked_up_later(bare: Anvi
     assert deploy(bare, tmp_path, SAFE, secret="") == replace(done, transactions=())
     bare.rpc.call("anvil_impersonateAccount", SAFE)
     bare.rpc.call("anvil_setBalance", SAFE, hex(10**18))
-    sent = bare.rpc.call("eth_sendTransaction", {"from": SAFE, "to": call.to, "data": "0x" + call.data.hex()})
-    assert bare.rpc.call("eth_getTransactionReceipt", sent)["status"] == "0x1"
+    sends(bare, SAFE, call.to, "0x" + call.data.hex())
     assert appointed(bare, done) == done.contracts[artifacts.MODERATION]
     assert deploy(bare, tmp_path, SAFE, secret="") == replace(done, transactions=(), pending=())
 
@@ -163,7 +163,7 @@ def test_moderation_that_the_timelock_ended_is_not_begun_again(bare: AnvilNode, 
     bare.rpc.call("anvil_impersonateAccount", timelock)
     bare.rpc.call("anvil_setBalance", timelock, hex(10**18))
     ended = "0x" + encode_call("appoint(address)", "0x" + "0" * 40).hex()
-    bare.rpc.call("eth_sendTransaction", {"from": timelock, "to": policy, "data": ended})
+    sends(bare, timelock, policy, ended)
     assert int(appointed(bare, done), 16) == 0
     assert deploy(bare, tmp_path) == replace(done, transactions=())
 
