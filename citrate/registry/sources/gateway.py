@@ -1,103 +1,27 @@
-"""Where bytes come from: gateways, Kubo nodes, other stores. What they give is hostile until its hash matched.
-
-A source returns bytes unverified and says in one word why it cannot; trying the next one, retrying and verifying is
-``fetch``'s work.
-"""
+"""Trustless gateways over HTTP."""
 
 from __future__ import annotations
 
 import http.client
-import time
 import urllib.parse
-from collections.abc import Callable, Generator
-from typing import Protocol
+from collections.abc import Callable
 
-from citrate.core.errors import CitrateError, ConfigError, NotFoundError
-from citrate.registry.dag import CHUNK_BYTES
+from citrate.core.errors import ConfigError
 from citrate.registry.dagpb import BLOCK_MAX_BYTES
-from citrate.registry.kubo import Kubo
-from citrate.registry.store import Store
+from citrate.registry.sources.protocol import (
+    ByteStream,
+    MissingError,
+    NoStreamError,
+    SourceError,
+    UnansweredError,
+    fill,
+)
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
 """How long a source may be silent."""
-PIECE_TIMEOUT_S = 120.0
-"""How long a source may take over one leaf (1 MiB), however busily it drips."""
 
 _RETRY_STATUS = (429, 502, 503, 504)
-
-
-class SourceError(Exception):
-    """A source did not give what it was asked for; the text is the reason."""
-
-
-class MissingError(SourceError):
-    """It does not have it, or will not give it: asking again is useless."""
-
-
-class UnansweredError(SourceError):
-    """It could not be reached, or broke off: asking again may help."""
-
-
-class NoStreamError(SourceError):
-    """It gives no plain files (from this offset): its blocks may still be had one by one."""
-
-
-class ByteStream(Protocol):
-    """The bytes of a file, unverified."""
-
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill the front of ``buffer``; 0 at the end.
-
-        Raises:
-            UnansweredError: the source broke off.
-        """
-        ...
-
-    def close(self) -> None: ...
-
-
-class Source(Protocol):
-    """Something that may have blocks and files."""
-
-    @property
-    def name(self) -> str:
-        """What the user calls it: ``store``, or a URL or multiaddr."""
-        ...
-
-    def block(self, cid: str) -> bytes:
-        """The block of a CID, at most 2 MiB, unverified.
-
-        Raises:
-            SourceError: as its subclasses say.
-        """
-        ...
-
-    def stream(self, cid: str, offset: int, size_bytes: int) -> ByteStream:
-        """The bytes of the file with this CID from ``offset`` to its end at ``size_bytes``, unverified.
-
-        Raises:
-            SourceError: as its subclasses say.
-        """
-        ...
-
-
-def fill(stream: ByteStream, buffer: memoryview) -> int:
-    """Read until ``buffer`` is full or the stream ends; returns the bytes read.
-
-    Raises:
-        UnansweredError: the source broke off, or drips so slowly that it will not do.
-    """
-    deadline = time.monotonic() + PIECE_TIMEOUT_S * max(1, len(buffer) // CHUNK_BYTES)
-    length = 0
-    while length < len(buffer):
-        count = stream.readinto(buffer[length:])
-        if count == 0:
-            break
-        length += count
-        if time.monotonic() > deadline:
-            raise UnansweredError(f"gave only {length} bytes in {PIECE_TIMEOUT_S:.0f} s")
-    return length
 
 
 class GatewaySource:
@@ -230,77 +154,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timed out"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-class KuboSource:
-    """A Kubo node over its RPC."""
-
-    def __init__(self, api: str) -> None:
-        self._kubo = Kubo(api)
-
-    @property
-    def name(self) -> str:
-        return self._kubo.name
-
-    def block(self, cid: str) -> bytes:
-        try:
-            return self._kubo.block(cid)
-        except CitrateError as error:
-            raise _from_kubo(error) from error
-
-    def stream(self, cid: str, offset: int, size_bytes: int) -> ByteStream:  # noqa: ARG002  # Kubo reads to the end
-        try:
-            return _Pieces(self._kubo.cat(cid, offset))
-        except CitrateError as error:
-            raise _from_kubo(error) from error
-
-
-class _Pieces:
-    """A stream made of pieces of any length."""
-
-    def __init__(self, pieces: Generator[bytes, None, None]) -> None:
-        self._pieces = pieces
-        self._rest = memoryview(b"")
-
-    def readinto(self, buffer: memoryview) -> int:
-        while not self._rest:
-            try:
-                self._rest = memoryview(next(self._pieces))
-            except StopIteration:
-                return 0
-            except CitrateError as error:
-                raise _from_kubo(error) from error
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-    def close(self) -> None:
-        self._pieces.close()
-
-
-def _from_kubo(error: CitrateError) -> SourceError:
-    return MissingError(error.message) if isinstance(error, NotFoundError) else UnansweredError(error.message)
-
-
-class StoreSource:
-    """A store on this machine."""
-
-    def __init__(self, store: Store, name: str = "store") -> None:
-        self._store = store
-        self._name = name
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    def block(self, cid: str) -> bytes:
-        try:
-            return self._store.block(cid)
-        except CitrateError as error:
-            raise MissingError(error.message) from error
-
-    def stream(self, cid: str, offset: int, size_bytes: int) -> ByteStream:  # noqa: ARG002  # as a source must be
-        if self._store.has_file(cid):
-            raise NoStreamError("gives blocks, which are verified as they are read")
-        raise MissingError("not in the store")

@@ -1,0 +1,60 @@
+"""A Kubo node over its RPC."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from citrate.core.errors import CitrateError, NotFoundError
+from citrate.registry.kubo import Kubo
+from citrate.registry.sources.protocol import ByteStream, MissingError, SourceError, UnansweredError
+
+
+class KuboSource:
+    """A Kubo node over its RPC."""
+
+    def __init__(self, api: str) -> None:
+        self._kubo = Kubo(api)
+
+    @property
+    def name(self) -> str:
+        return self._kubo.name
+
+    def block(self, cid: str) -> bytes:
+        try:
+            return self._kubo.block(cid)
+        except CitrateError as error:
+            raise _from_kubo(error) from error
+
+    def stream(self, cid: str, offset: int, size_bytes: int) -> ByteStream:  # noqa: ARG002  # Kubo reads to the end
+        try:
+            return _Pieces(self._kubo.cat(cid, offset))
+        except CitrateError as error:
+            raise _from_kubo(error) from error
+
+
+class _Pieces:
+    """A stream made of pieces of any length."""
+
+    def __init__(self, pieces: Generator[bytes, None, None]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def readinto(self, buffer: memoryview) -> int:
+        while not self._rest:
+            try:
+                self._rest = memoryview(next(self._pieces))
+            except StopIteration:
+                return 0
+            except CitrateError as error:
+                raise _from_kubo(error) from error
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def close(self) -> None:
+        self._pieces.close()
+
+
+def _from_kubo(error: CitrateError) -> SourceError:
+    return MissingError(error.message) if isinstance(error, NotFoundError) else UnansweredError(error.message)
