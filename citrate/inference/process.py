@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from citrate.core import errors
+from citrate.core.confinement import sandbox
 from citrate.core.errors import CitrateError, ConfigError, FormatError, UnavailableError
-from citrate.inference import sandbox
 from citrate.inference.protocol import MAX_LINE_BYTES, Event, Failure, Request, decode_event, encode_request
 
 _STDERR_KEPT_BYTES = 16_384

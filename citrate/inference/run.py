@@ -2,7 +2,7 @@
 
 A model's file is untrusted even when its hash is right: the hash says whose it is, not that it is harmless. So the
 parser and the runtime work in a process of their own (`citrate.inference.worker`, its walls in
-`citrate.inference.sandbox`), and what goes wrong there is one error here.
+`citrate.core.confinement.sandbox`), and what goes wrong there is one error here.
 """
 
 from __future__ import annotations

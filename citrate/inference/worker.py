@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from citrate.core.confinement import sandbox
 from citrate.core.errors import CitrateError, ConfigError, FormatError, UnavailableError
-from citrate.inference import sandbox
 from citrate.inference.chat import render
 from citrate.inference.engines import Engine, Load, Sampling, loader
 from citrate.inference.protocol import (

@@ -63,7 +63,7 @@ def _readable(model: Path) -> Iterable[Path]:
     """The model, and where the interpreter and its libraries are."""
     python = {sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values(), *sys.path}
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
-    package = Path(__file__).parent.parent
+    package = Path(__file__).parents[2]
     linked = [entry for entry in model.iterdir() if entry.is_symlink()] if model.is_dir() else []  # as in hf's cache
     for path in {model, package, *linked, *map(Path, (*python, *libraries, *_SYSTEM))}:
         if path.is_absolute() and path != Path("/") and path.exists():

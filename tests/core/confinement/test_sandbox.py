@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from citrate.core.confinement import landlock, sandbox, seccomp
 from citrate.core.errors import UnavailableError
-from citrate.inference import landlock, sandbox, seccomp
 
 LOCKED = """
 import ctypes, mmap, os, signal, socket, sys, threading, time
 from pathlib import Path
-from citrate.inference import sandbox
+from citrate.core.confinement import sandbox
 libc = ctypes.CDLL(None, use_errno=True)
 def call(*arguments):
     if libc.syscall(*arguments) >= 0:

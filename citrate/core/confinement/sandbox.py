@@ -1,8 +1,8 @@
 """The walls around a model process: what it may take, and that it can reach neither network nor other programs.
 
-Linux: Landlock for the files it may read (`citrate.inference.landlock`, where the kernel has it), then, once the
-libraries are loaded and before the first byte of a model is read, a seccomp filter (`citrate.inference.seccomp`) and
-resource limits, all put on by the process itself. macOS: `sandbox-exec` around the process, and the limits.
+Linux: Landlock for the files it may read (`landlock`, where the kernel has it), then, once the libraries are loaded and
+before the first byte of a model is read, a seccomp filter (`seccomp`) and resource limits, all put on by the process
+itself. macOS: `sandbox-exec` around the process, and the limits.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
+from citrate.core.confinement import landlock, seccomp
 from citrate.core.errors import UnavailableError
-from citrate.inference import landlock, seccomp
 
 NO_SANDBOX_HINT = "run it without one, if you trust the model: --no-sandbox"
 
