@@ -19,6 +19,7 @@ from citrate.registry.session import ME, Session
 
 if TYPE_CHECKING:
     from citrate.core.adapters import LoraRecord, Training
+    from citrate.core.records import Artifact
     from citrate.inference.run import Generation
     from citrate.registry.chain import AliasChange, Receipt
     from citrate.registry.changes import ChangeCursor, Proved
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from citrate.registry.queries import ModelSummary
     from citrate.registry.retrieve import FileVerdict, Pulled
     from citrate.registry.views import AliasTarget, RecordItem
+    from citrate.training.dataset import Card
 
 
 class Registry(Session):
@@ -359,6 +361,37 @@ class Registry(Session):
         request = lora_publishing.Request(Path(source), base, name, version, licence, steps, training, tuple(gateways))
         return lora_publishing.register(self, request, dry_run=dry_run, progress=progress or _unwatched)
 
+    def add_dataset(
+        self, source: Path | str, *, method: str, licence: str, progress: Progress | None = None
+    ) -> tuple[Card, Artifact]:
+        """Check a JSONL file row by row for a training method, and keep it as a dataset, pinned.
+
+        Raises:
+            FormatError: a row is not what the method wants; the message tells its line.
+            ConfigError: no such method.
+        """
+        from citrate.training import dataset
+        from citrate.training.rows import method_of
+
+        wanted = method_of(method)
+        with self.store.writer(bare=False) as sink:
+            card = dataset.write(Path(source), wanted, licence, sink, progress)
+            artifact = sink.commit()
+        self.store.pin(artifact.cid, "dataset")
+        return card, artifact
+
+    def dataset(self, where: Path | str) -> tuple[Card, Path]:
+        """A dataset by its CID or its folder, its rows held against its card.
+
+        Raises:
+            NotFoundError: it is neither in the store nor a folder.
+            IntegrityError: the rows are not those of the card.
+        """
+        from citrate.training import dataset
+
+        folder = Path(where) if Path(where).is_dir() else self.store.get(str(where))
+        return dataset.read(folder), folder
+
     def changes(self, contract: str, *, cursor: ChangeCursor | None = None, tag: str = "") -> Proved:
         """Every change of a contract that its records do not tell, proved whole at one block.
 
@@ -396,7 +429,7 @@ class Registry(Session):
         return self.chain.accept(self.signer(), record.publisher, record.name)
 
 
-def _unwatched(stage: str, done: int, total: int) -> None:
+def _unwatched(stage: str, done: int, total: int, source: str = "", /) -> None:
     """Progress that nobody looks at."""
 
 

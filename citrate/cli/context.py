@@ -26,6 +26,7 @@ _JSON = "One JSON document on stdout."
 _QUIET = "No talk on stderr."
 _NETWORK = "The network, from citrate.toml (default: devnet)."
 _HOME = "The folder that holds citrate's state."
+_PROGRESS = "Tell progress in lines where stderr is no terminal."
 _DEBUG = "Print the traceback of an error."
 
 
@@ -35,6 +36,7 @@ class State:
 
     json: bool = False
     quiet: bool = False
+    progress: bool = False
     debug: bool = False
     told: bool = False
     """Whether the JSON document, or a line of it, is on stdout."""
@@ -84,6 +86,7 @@ _shared = typer.Typer(add_completion=False)
 def _shared_options(
     json: Annotated[bool, typer.Option("--json", callback=_keep, expose_value=False, help=_JSON)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", callback=_keep, expose_value=False, help=_QUIET)] = False,
+    progress: Annotated[bool, typer.Option("--progress", callback=_keep, expose_value=False, help=_PROGRESS)] = False,
     network: Annotated[
         str | None, typer.Option(callback=_keep, expose_value=False, metavar="NAME", help=_NETWORK)
     ] = None,
@@ -155,20 +158,20 @@ def emit_line(document: Mapping[str, object]) -> None:
 
 def say(text: str = "") -> None:
     """A line of data on stdout. Control characters are shown, never sent to the terminal."""
-    print(_printable(text))  # noqa: T201
+    print(printable(text))  # noqa: T201
 
 
 def talk(text: str) -> None:
     """A line of talk on stderr."""
     if not _state.quiet:
         sys.stdout.flush()  # on a terminal the two streams keep their order
-        print(_printable(text), file=sys.stderr)  # noqa: T201
+        print(printable(text), file=sys.stderr)  # noqa: T201
 
 
 def stream(text: str) -> None:
     """A piece of generated text on stdout, at once; nothing with ``--json``."""
     if not _state.json:
-        sys.stdout.write(_printable(text, keep="\n\t"))
+        sys.stdout.write(printable(text, keep="\n\t"))
         sys.stdout.flush()
 
 
@@ -177,9 +180,14 @@ def wants_json() -> bool:
     return _state.json
 
 
-def wants_progress() -> bool:
+def wants_bars() -> bool:
     """Whether bars may be drawn: on a terminal only, and not when asked to be quiet."""
     return sys.stderr.isatty() and not _state.quiet
+
+
+def wants_progress_lines() -> bool:
+    """Whether progress is told in lines: where it was asked for, and no bar can be drawn."""
+    return _state.progress and not sys.stderr.isatty() and not _state.quiet
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
@@ -187,13 +195,14 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
     lines = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
     if not lines:
         return
-    widths = [max(len(_printable(line[i])) for line in lines) for i in range(len(lines[0]))]
+    widths = [max(len(printable(line[i])) for line in lines) for i in range(len(lines[0]))]
     for line in lines:
-        cells = [_printable(cell).ljust(width) for cell, width in zip(line[:-1], widths, strict=False)]
-        print("  ".join([*cells, _printable(line[-1])]).rstrip())  # noqa: T201
+        cells = [printable(cell).ljust(width) for cell, width in zip(line[:-1], widths, strict=False)]
+        print("  ".join([*cells, printable(line[-1])]).rstrip())  # noqa: T201
 
 
-def _printable(text: str, keep: str = "") -> str:
+def printable(text: str, keep: str = "") -> str:
+    """The text with its control characters shown instead of sent."""
     return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
@@ -252,8 +261,8 @@ def _end(state: State, kind: str, error: CitrateError, exit_code: int) -> NoRetu
         body = {"type": kind, "message": error.message, "hint": error.hint, "details": {**error.done, **error.details}}
         _last_words({"error": body})
     else:
-        print(f"error: {_printable(error.message)}", file=sys.stderr)  # noqa: T201
-        print(f"hint:  {_printable(error.hint)}", file=sys.stderr)  # noqa: T201
+        print(f"error: {printable(error.message)}", file=sys.stderr)  # noqa: T201
+        print(f"hint:  {printable(error.hint)}", file=sys.stderr)  # noqa: T201
     with suppress(OSError):
         sys.stdout.flush()
     sys.exit(exit_code)

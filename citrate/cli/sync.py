@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +13,7 @@ import typer
 
 from citrate.cli import arguments, context, progress
 from citrate.core.errors import UnavailableError
+from citrate.core.sink import Progress
 from citrate.registry.sync import Event, Mirror, Pass
 from citrate.registry.sync_policy import Policy
 
@@ -30,7 +33,7 @@ def sync(
     """
     mirror = Mirror(context.registry(), Policy.load(policy).allowing(arguments.allowed(allow)))
     if once:
-        done = _pass(mirror, _tell)
+        done = _pass(mirror, _tell, progress.bars)
         context.emit(asdict(done), lambda: context.say(_sentence(done)))
         if done.failed:
             context.talk(f"{done.failed} variants are missing; the next pass tries them again")
@@ -38,7 +41,7 @@ def sync(
         return
     while True:  # until stopped; one JSON line an event
         try:
-            done = _pass(mirror, _line if context.wants_json() else _tell)
+            done = _pass(mirror, _line if context.wants_json() else _tell, progress.events)
         except UnavailableError as error:  # it comes back; a mirror that runs for a year waits for it
             context.talk(f"waiting: {error.message}")
         else:
@@ -47,9 +50,11 @@ def sync(
         time.sleep(every_s)
 
 
-def _pass(mirror: Mirror, on_event: object) -> Pass:
-    with progress.bars() as on_progress:
-        return mirror.run_once(on_event, on_progress)  # type: ignore[arg-type]
+def _pass(
+    mirror: Mirror, on_event: Callable[[Event], None], told: Callable[[], AbstractContextManager[Progress | None]]
+) -> Pass:
+    with told() as on_progress:
+        return mirror.run_once(on_event, on_progress)
 
 
 def _tell(event: Event) -> None:

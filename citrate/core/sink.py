@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 from citrate.core.records import FileEntry
 
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called as ``progress(stage, done, total)``; units are bytes unless the stage says otherwise. Must be cheap."""
+STEPWISE = frozenset({"tokens", "logits"})
+"""The stages of work that count steps; all others count bytes."""
+
+
+class Progress(Protocol):
+    """Called back from any thread, some hundred times a second, so it must be cheap; what it raises ends the work."""
+
+    def __call__(self, stage: str, done: int, total: int, source: str = "", /) -> None:
+        """Take note of how far a stage is.
+
+        Args:
+            stage: what is being done: ``hash``, ``add``, ``fetch``, a variant, ...
+            done: bytes; steps in the stages of ``STEPWISE``.
+            total: the same when the stage is at its end; 0 where nobody knows.
+            source: who the bytes come from, where they come from somebody.
+        """
+        ...
+
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 

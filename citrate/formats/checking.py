@@ -126,5 +126,5 @@ def _judged(name: str, value: float, limit: str, variant: Variant) -> Check:
     return Check(name, True, shown, limit)
 
 
-def _ignore(stage: str, done: int, total: int) -> None:
+def _ignore(stage: str, done: int, total: int, source: str = "", /) -> None:
     """Report to nobody."""
