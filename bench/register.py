@@ -1,10 +1,11 @@
-"""`register-model` of a generated 2.2 GB Llama with five variants: wall time by stage, peak private memory.
+"""`register-model` of a generated 2.2 GB Llama with five variants: wall time by stage, bytes read, peak private memory.
 
     python bench/register.py [--layers 16] [--rounds 5] [--full]
 
 Each round is a fresh home: a new devnet, a new key, nothing converted before; `cp -r` and `sync` of the source stand in
-the same rounds as the unit. The goal is at most 1 GB of private memory without the logit check; ``--full`` runs one
-round more with it. What each conversion takes against its reference tool is `bench/convert.py`.
+the same rounds as the unit. A stage is all that is made of one format, since its files are written side by side, and
+what it read is told in units of the source's size. The goal is at most 1 GB of private memory without the logit check;
+``--full`` runs one round more with it. What each conversion takes against its reference tool is `bench/convert.py`.
 """
 
 from __future__ import annotations
@@ -26,19 +27,20 @@ VARIANTS = "safetensors,gguf:F16,gguf:Q8_0,gguf:Q4_K_M,mlx:4bit"
 
 
 def register(source: str, home: str, level: str, log: str) -> None:
-    """The body of the contestant: publish, and note when each stage was last heard of."""
+    """The body of the contestant: publish, and note when each stage was first heard of, and what had been read."""
     from citrate import Registry
 
     started = time.perf_counter()
     heard: dict[str, list[float]] = {}
 
-    def progress(stage: str, _done: int, _total: int) -> None:
-        now = time.perf_counter() - started
-        heard.setdefault(stage, [now, now])[1] = now
+    def progress(stage: str, *_: object) -> None:
+        name = stage.partition(":")[0]
+        if name not in heard:
+            heard[name] = [time.perf_counter() - started, bytes_read()]
 
     registry = Registry.open(home=home)
     registry.register_model(source, name="big", variants=VARIANTS, checks=level, progress=progress)
-    heard["whole"] = [0.0, time.perf_counter() - started]
+    heard["whole"] = [time.perf_counter() - started, bytes_read()]
     with Path(log).open("a") as file:
         file.write(json.dumps(heard) + "\n")
 
@@ -58,12 +60,12 @@ def main() -> None:
         source = big_llama.make(work / "source", options.layers)
         size = sum(path.stat().st_size for path in source.iterdir())
         title = f"register-model of a Llama of {size / 1e9:.1f} GB, {VARIANTS}"
-        compare(f"{title}, --checks tensors", work, source, "tensors", options.rounds)
+        compare(f"{title}, --checks tensors", work, source, size, "tensors", options.rounds)
         if options.full:
-            compare(f"{title}, --checks full", work, source, "full", 1)
+            compare(f"{title}, --checks full", work, source, size, "full", 1)
 
 
-def compare(title: str, work: Path, source: Path, level: str, rounds: int) -> None:
+def compare(title: str, work: Path, source: Path, size: int, level: str, rounds: int) -> None:
     home, log = work / "home", work / f"{level}.log"
     body = [sys.executable, __file__, "--body", str(source), str(home), level, str(log)]
     copy = ["sh", "-c", f"cp -r {source} {work}/copy && sync"]
@@ -75,18 +77,27 @@ def compare(title: str, work: Path, source: Path, level: str, rounds: int) -> No
         rounds,
         warm_up=rounds > 1,
     )
-    report(title, timings, timings[0], stages(log))
+    report(title, timings, timings[0], stages(log, size))
 
 
-def stages(log: Path) -> list[str]:
-    """The stages of the median round: seconds from one's first sign to the next one's."""
-    rounds = sorted((json.loads(line) for line in log.read_text().splitlines()), key=lambda heard: heard["whole"][1])
+def stages(log: Path, size: int) -> list[str]:
+    """The stages of the median round: seconds and bytes read from one's first sign to the next one's."""
+    rounds = sorted((json.loads(line) for line in log.read_text().splitlines()), key=lambda heard: heard["whole"][0])
     heard = rounds[len(rounds) // 2]
-    whole = heard.pop("whole")[1]
-    begins = sorted((first, stage) for stage, (first, _) in heard.items())
-    ends = [first for first, _ in begins[1:]] + [whole]
-    told = [f"{stage} {end - first:.1f} s" for (first, stage), end in zip(begins, ends, strict=True)]
-    return [f"stages of the median round: before the first {begins[0][0]:.1f} s, {', '.join(told)}"]
+    whole = heard.pop("whole")
+    begins = sorted((first, read, stage) for stage, (first, read) in heard.items())
+    ends = [(first, read) for first, read, _ in begins[1:]] + [tuple(whole)]
+    told = [
+        f"{stage} {end - first:.1f} s, reads {(end_read - read) / size:.2f}x"
+        for (first, read, stage), (end, end_read) in zip(begins, ends, strict=True)
+    ]
+    return [f"stages of the median round: before the first {begins[0][0]:.1f} s; {'; '.join(told)}"]
+
+
+def bytes_read() -> int:
+    """What this process has asked the kernel to read; 0 where it does not count."""
+    counts = Path("/proc/self/io")
+    return int(counts.read_text().partition("rchar:")[2].split()[0]) if counts.exists() else 0
 
 
 def _forget(home: Path) -> None:

@@ -7,13 +7,12 @@ what the first converted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from citrate import formats
 from citrate.core.digests import listing_sha256
-from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError, FormatError
+from citrate.core.errors import AlreadyExistsError, ConfigError, FormatError
 from citrate.core.records import (
     ALIAS_PATTERN,
     LATEST,
@@ -29,12 +28,12 @@ from citrate.core.sink import Progress
 from citrate.formats.generation import generation_defaults
 from citrate.formats.licence import spdx_of
 from citrate.formats.tokenizer_files import chat_template, chat_template_sha256
-from citrate.registry import manifest as manifests
 from citrate.registry.conversions import Conversions
-from citrate.registry.manifest import Converter, Licence, Lineage, Manifest, VariantEntry
+from citrate.registry.manifest import Licence, Lineage, Manifest, VariantEntry
 from citrate.registry.payload import encode_price
 from citrate.registry.store import Store
 from citrate.registry.unixfs import Counter, hash_file
+from citrate.registry.variants import Making, make_variants
 
 NOBODY = "0x" + "0" * 40
 """The publisher of a manifest until a key is chosen."""
@@ -112,7 +111,7 @@ def prepare(request: Request, store: Store, conversions: Conversions, progress: 
     wanted, skipped = choose_variants(model, request.variants)
     require_room(model, licence, len(wanted))
     source_sha256 = source_digest(model, progress)
-    entries = convert_all(model, request, wanted, source_sha256, store, conversions, progress)
+    entries = make_variants(_making(model, request, store, progress), wanted, source_sha256, conversions)
     manifest = Manifest(
         schema="citrate.manifest/1",
         publisher=NOBODY,
@@ -160,7 +159,7 @@ def extend(
             f"this source (SHA-256 {source_sha256[:16]}…) is not what {base.name}@{base.version} was made from",
             hint="give the same model directory, or none to convert the version's safetensors variant",
         )
-    entries = convert_all(model, request, wanted, source_sha256, store, conversions, progress)
+    entries = make_variants(_making(model, request, store, progress), wanted, source_sha256, conversions)
     manifest = base.model_copy(
         update={"variants": (*base.variants, *entries), "previous": base_sha256, "signature": None}
     )
@@ -244,61 +243,8 @@ def require_room(model: formats.SourceModel, licence: Licence, variants: int) ->
         )
 
 
-def convert_all(
-    model: formats.SourceModel,
-    request: Request,
-    wanted: Iterable[Variant],
-    source_sha256: str,
-    store: Store,
-    conversions: Conversions,
-    progress: Progress,
-) -> tuple[VariantEntry, ...]:
-    """Make every variant, reusing what an earlier run made from the same source; on a failure keep nothing new."""
-    level = request.checks or formats.default_check_level(model)
-    entries: list[VariantEntry] = []
-    made: list[Callable[[], None]] = []
-    try:
-        for variant in wanted:
-            key = conversions.key(source_sha256, variant, request.name, level)
-            entry = conversions.find(key, store)
-            if entry is None:
-                entry, undo = convert_one(model, variant, request.name, level, store, progress)
-                made.append(undo)
-                conversions.keep(key, entry)
-            entries.append(entry)
-    except (CitrateError, OSError):
-        for undo in made:
-            undo()
-        raise
-    return tuple(entries)
-
-
-def convert_one(
-    model: formats.SourceModel, variant: Variant, name: str, level: str, store: Store, progress: Progress
-) -> tuple[VariantEntry, Callable[[], None]]:
-    """Convert one variant into the store and check what was written.
-
-    Returns:
-        The manifest's entry, and what takes the object out of the store again if it was not there before.
-    """
-    with store.writer(bare=formats.is_bare(variant)) as writer:
-        conversion = formats.convert(model, variant, writer, name=name, threads=None, progress=progress)
-        known = frozenset(item.cid for item in store.ls())
-        artifact = writer.commit()
-
-    def undo() -> None:
-        if artifact.cid not in known:
-            store.remove(artifact.cid)
-
-    try:
-        path = store.get(artifact.cid)
-        checks = (*conversion.checks, *formats.check(model, variant, path, level=level, progress=progress))
-    except BaseException:
-        undo()
-        raise
-    record = VariantRecord(variant, artifact.cid, artifact.sha256, artifact.size_bytes)
-    converter = Converter(name=conversion.converter, version=conversion.version, arguments=dict(conversion.arguments))
-    return manifests.entry_of(record, artifact, conversion.source_dtype, converter, checks), undo
+def _making(model: formats.SourceModel, request: Request, store: Store, progress: Progress) -> Making:
+    return Making(model, request.name, request.checks or formats.default_check_level(model), store, progress)
 
 
 def require_same(record: VersionRecord, release: Release) -> None:

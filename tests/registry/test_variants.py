@@ -1,0 +1,100 @@
+"""Variants are made together, one read for all GGUF files, reused, and taken back where one cannot be published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from citrate import formats
+from citrate.core.errors import FormatError
+from citrate.core.records import Check, Variant
+from citrate.registry import publish
+from citrate.registry.conversions import Conversions
+from citrate.registry.publish import Release, Request
+from citrate.registry.store import Store
+
+SAMPLE = Path(__file__).parents[2] / "examples" / "tiny-llama"
+SIZE = (SAMPLE / "model.safetensors").stat().st_size
+GGUF = "gguf:Q8_0,gguf:Q4_K_M,gguf:F16,gguf:Q6_K"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, store: Store) -> Callable[..., Release]:
+    def run(variants: str, progress: Callable[..., None] = lambda *_: None) -> Release:
+        wanted = tuple(map(Variant.parse, variants.split(",")))
+        request = Request(SAMPLE, "tiny", variants=wanted, checks="tensors")
+        return publish.prepare(request, store, Conversions(tmp_path / "conversions"), progress)
+
+    return run
+
+
+def bytes_read() -> int:
+    """What this process has asked the kernel to read, files mapped into memory left out."""
+    return int(Path("/proc/self/io").read_text().partition("rchar:")[2].split()[0])
+
+
+@pytest.mark.models
+def test_all_gguf_files_come_from_one_read_of_the_source(prepared: Callable[..., Release]) -> None:
+    prepared("gguf:Q5_K_M")  # the encoders are compiled before the count
+    counts: dict[str, list[int]] = {}
+
+    def count(stage: str, *_: object) -> None:
+        counts.setdefault(stage.partition(":")[0], []).append(bytes_read())
+
+    release = prepared(GGUF, count)
+    assert ",".join(str(made.variant) for made in release.variants) == GGUF, "in the order of the request"
+    assert counts["gguf"][-1] - counts["gguf"][0] < 1.1 * SIZE
+    assert counts["tokens"][0] >= counts["gguf"][-1], "what was counted is the whole of the conversion"
+
+
+@pytest.mark.models
+def test_what_was_converted_is_reused_and_only_the_rest_is_made(prepared: Callable[..., Release], store: Store) -> None:
+    before = prepared("gguf:Q8_0,safetensors")
+    stages: set[str] = set()
+    after = prepared("safetensors,gguf:Q8_0,gguf:F16", lambda stage, *_: stages.add(stage))
+    assert after.variants[:2] == before.variants[::-1]
+    assert not stages & {"safetensors", "gguf:Q8_0"} and "gguf:F16" in stages
+    assert len(store.ls()) == 3
+
+
+class Faulty:
+    """Checks that fail at one variant."""
+
+    def __init__(self, at: str, fault: type[BaseException]) -> None:
+        self.at, self.fault = at, fault
+
+    def __call__(self, _model: object, variant: Variant, _path: Path, **_: object) -> tuple[Check, ...]:
+        if str(variant) == self.at:
+            raise self.fault("a planted fault")
+        return ()
+
+
+@pytest.mark.models
+def test_a_check_that_fails_leaves_nothing_new(
+    prepared: Callable[..., Release], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (kept,) = prepared("gguf:F16").variants
+    monkeypatch.setattr(formats, "check", Faulty("gguf:Q8_0", FormatError))
+    with pytest.raises(FormatError, match="planted"):
+        prepared("safetensors,gguf:F16,gguf:Q4_K_M,gguf:Q8_0,gguf:Q6_K")
+    assert [item.cid for item in store.ls()] == [kept.cid], "what an earlier run made stays"
+
+
+@pytest.mark.models
+def test_a_stop_keeps_what_passed_its_checks_and_nothing_else(
+    prepared: Callable[..., Release], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(formats, "check", Faulty("gguf:Q8_0", KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            prepared("safetensors,gguf:Q4_K_M,gguf:Q8_0,gguf:Q6_K")
+    left = {item.cid for item in store.ls()}
+    release = prepared("safetensors,gguf:Q4_K_M,gguf:Q8_0")
+    assert left == {made.cid for made in release.variants[:2]}
