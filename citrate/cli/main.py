@@ -31,6 +31,7 @@ COMMANDS = {
     "transfer": ("transfer", "hand a model over, in two steps"),
     "register-lora": ("register_lora", "check, store and record a LoRA adapter in one transaction"),
     "lora": ("lora", "adapters: list, accept, allow; record what a version was merged from"),
+    "dataset": ("dataset", "training data: add, show"),
     "ledger": ("ledger", "training runs: announce, commit, draw, attest, show, list"),
     "access": ("access", "what a model costs, buying it, and what sellers are owed"),
     "report": ("report", "report a model that should not be used, with evidence and a bond"),
