@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 import selectors
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from citrate.core import errors
-from citrate.core.confinement import sandbox
-from citrate.core.errors import CitrateError, ConfigError, FormatError, UnavailableError
+from citrate.core.confinement import endings, sandbox
+from citrate.core.errors import FormatError, UnavailableError
 from citrate.inference.protocol import MAX_LINE_BYTES, Event, Failure, Request, decode_event, encode_request
 
-_STDERR_KEPT_BYTES = 16_384
-_KEPT_ENVIRONMENT = frozenset({"PATH", "HOME", "LANG", "TZ", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH"})
-_KEPT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_", "HSA_", "OMP_", "MKL_", "OPENBLAS_", "GGML_", "DYLD_")
-_SET_ENVIRONMENT = {
-    "GGML_NO_BACKTRACE": "1",  # its backtrace would start a debugger
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "MLX_DISABLE_COMPILE": "1",  # on Linux it compiles by starting a compiler, which the sandbox refuses
-    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads starve each other on a busy machine
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
 _MEMORY_HINT = "a smaller variant or a shorter context needs less: citrate select"
-_ERROR_WORDS = ("error", "failed", "invalid")
-_OUT_OF_MEMORY = ("bad_alloc", "cannot allocate", "failed to allocate", "out of memory", "unable to allocate")
 
 
 @dataclass(frozen=True)
@@ -62,7 +45,7 @@ def model_process(request: Request) -> Iterator[ModelProcess]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=_environment(os.environ, scratch),
+            env=endings.environment(os.environ, scratch),
             start_new_session=True,  # Ctrl-C is for us: we end it
         )
         try:
@@ -88,13 +71,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
                 pipe.close()
 
 
-def _environment(ours: Mapping[str, str], scratch: str) -> dict[str, str]:
-    """What the child may know: never keys or passwords. Caches and temporary files go to ``scratch``."""
-    kept = {k: v for k, v in ours.items() if k in _KEPT_ENVIRONMENT or k.startswith(_KEPT_PREFIXES)}
-    caches = dict.fromkeys(("TMPDIR", "HF_HOME", "XDG_CACHE_HOME"), scratch)
-    return {**kept, **_SET_ENVIRONMENT, **caches}
-
-
 def events(running: ModelProcess, timeout_s: float) -> Iterator[Event]:
     """Yield what the child says; a failure, a crash or silence becomes the error it means."""
     process = running.process
@@ -115,12 +91,12 @@ def events(running: ModelProcess, timeout_s: float) -> Iterator[Event]:
                 if not chunk:
                     selector.unregister(key.fileobj)
                 elif key.fileobj is process.stderr:
-                    talk = (talk + chunk)[-_STDERR_KEPT_BYTES:]
+                    talk = (talk + chunk)[-endings.STDERR_KEPT_BYTES :]
                 else:
                     deadline = time.monotonic() + timeout_s
                     *lines, said = (said + chunk).split(b"\n")
                     yield from _parse(lines, said, talk)
-    raise _crash(process.wait(), talk)
+    raise endings.crash(process.wait(), talk, "the model crashed its runtime", _MEMORY_HINT)
 
 
 def _parse(lines: list[bytes], rest: bytes, talk: bytes) -> Iterator[Event]:
@@ -132,49 +108,5 @@ def _parse(lines: list[bytes], rest: bytes, talk: bytes) -> Iterator[Event]:
         raise FormatError(f"the model process answers nonsense: {error}") from error
     for event in events:
         if isinstance(event, Failure):
-            raise _failure(event, talk)
+            raise endings.failure(event.type, event.message, event.hint, talk, _MEMORY_HINT)
         yield event
-
-
-def _failure(failure: Failure, talk: bytes) -> CitrateError:
-    """The child's error as ours; one of ours by name, or it is damage."""
-    kind = getattr(errors, failure.type, FormatError)
-    if kind not in (ConfigError, UnavailableError, FormatError, errors.BackendMissingError):
-        kind = FormatError
-    message, why = _printable(failure.message), _last_error(talk)
-    if kind is FormatError and _is_out_of_memory(talk):
-        return _no_memory()
-    if kind is FormatError and why and ":" not in message:
-        message += f": {why}"
-    return kind(message, hint=_printable(failure.hint))
-
-
-def _crash(code: int, talk: bytes) -> CitrateError:
-    if code == -signal.SIGKILL:
-        return UnavailableError("the model process was killed, probably for want of memory", hint=_MEMORY_HINT)
-    if _is_out_of_memory(talk):
-        return _no_memory()
-    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    why = _last_error(talk)
-    return FormatError(f"the model crashed its runtime ({how}){f': {why}' if why else ''}")
-
-
-def _no_memory() -> UnavailableError:
-    return UnavailableError("the model needs more memory than it may take", hint=_MEMORY_HINT)
-
-
-def _is_out_of_memory(talk: bytes) -> bool:
-    text = talk.decode(errors="replace").lower()
-    return any(phrase in text for phrase in _OUT_OF_MEMORY)
-
-
-def _last_error(talk: bytes) -> str:
-    """The first line of the child's stderr that speaks of an error; empty if none does."""
-    lines = talk.decode(errors="replace").splitlines()
-    line = next((line for line in lines if any(word in line.lower() for word in _ERROR_WORDS)), "")
-    return re.sub(r"\S*/(?=\S)", "", _printable(line)).strip()[:200]  # a path says only where the runtime was built
-
-
-def _printable(text: str) -> str:
-    """One line without control characters: the text may come from a hostile file."""
-    return "".join(c for c in text.replace("\n", " ") if c.isprintable())

@@ -1,23 +1,26 @@
-"""Ask llama.cpp, in a child process: a file that it cannot load may abort it."""
+"""Ask llama.cpp, in a child process behind walls and with limits: a file that it cannot load may abort it."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from citrate.core.canonical import Json
+from citrate.core.confinement.child import Limits, ask
 from citrate.core.errors import BackendMissingError, FormatError
 from citrate.formats.streaming import default_threads
 
-_TIMEOUT_S = 3600
-_PASSED_ON = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH")
+_TIMEOUT_S = 3600.0
+_WEIGHTS_SHARE = 2.5
+"""Address space for weights: the mapped file, a copy in the layout that the CPU likes best, and slack."""
+_WORKING_BYTES = 4 << 30
+"""Address space (not memory) for buffers, cache, thread stacks and allocator arenas."""
+_TOKENS_MAX_BYTES = 64 << 20
 
 
 def tokenize(path: Path, texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
@@ -25,7 +28,7 @@ def tokenize(path: Path, texts: Sequence[str]) -> tuple[list[list[int]], list[li
 
     Raises as ``logits`` does.
     """
-    plain, special = json.loads(_ask({"path": str(path), "texts": list(texts)}))
+    plain, special = json.loads(_ask({"texts": list(texts)}, path, _TOKENS_MAX_BYTES))
     return plain, special
 
 
@@ -36,9 +39,9 @@ def logits(path: Path, sequences: Sequence[Sequence[int]], vocabulary: int) -> N
         FormatError: llama.cpp cannot load or evaluate the file.
         BackendMissingError: llama-cpp-python is not installed.
     """
-    request = {"path": str(path), "sequences": [list(ids) for ids in sequences], "threads": default_threads()}
-    answer = np.frombuffer(_ask(request), np.float32)
-    if answer.size != vocabulary * sum(len(ids) for ids in sequences):
+    wanted = vocabulary * sum(len(ids) for ids in sequences)
+    answer = np.frombuffer(_ask(_evaluation(sequences), path, 4 * wanted), np.float32)
+    if answer.size != wanted:
         raise FormatError(f"llama.cpp reads another vocabulary in {path.name} than its source has")
     return answer.reshape(-1, vocabulary)
 
@@ -52,31 +55,26 @@ def vectors(path: Path, sequences: Sequence[Sequence[int]], pooling: int, width:
         pooling: llama.cpp's number of how a text's tokens become one vector.
         width: the model's hidden size.
     """
-    request = {"path": str(path), "sequences": [list(ids) for ids in sequences], "threads": default_threads()}
-    answer = np.frombuffer(_ask({**request, "pooling": pooling}), np.float32)
+    request = {**_evaluation(sequences), "pooling": pooling}
+    answer = np.frombuffer(_ask(request, path, 4 * width * len(sequences)), np.float32)
     if answer.size != width * len(sequences):
         raise FormatError(f"llama.cpp reads other vectors in {path.name} than its source has")
     return answer.reshape(-1, width)
 
 
-def _ask(request: object) -> bytes:
+def _evaluation(sequences: Sequence[Sequence[int]]) -> dict[str, Json]:
+    return {"sequences": [list(ids) for ids in sequences], "threads": default_threads()}
+
+
+def _ask(request: Mapping[str, Json], path: Path, answer_bytes: int) -> bytearray:
     if importlib.util.find_spec("llama_cpp") is None:
         raise BackendMissingError("checking GGUF needs llama-cpp-python", hint="pip install 'citrate[gguf]'")
-    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    environment["GGML_NO_BACKTRACE"] = "1"  # an abort would otherwise start a debugger
-    command = [sys.executable, "-m", "citrate.formats.checks.llama_process"]
-    try:
-        done = subprocess.run(  # nothing of the request reaches a command line
-            command,
-            input=json.dumps(request).encode(),
-            env=environment,
-            capture_output=True,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise FormatError(f"llama.cpp did not answer within {_TIMEOUT_S} s") from error
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit {done.returncode}"]
-        raise FormatError(f"llama.cpp cannot use what was written: {lines[-1][:200]}")
-    return done.stdout
+    memory = int(path.stat().st_size * _WEIGHTS_SHARE) + 4 * answer_bytes + _WORKING_BYTES
+    return ask(
+        "citrate.formats.checks.llama_process",
+        {**request, "path": str(path.absolute())},
+        path.absolute(),
+        Limits(memory, _TIMEOUT_S, answer_bytes),
+        what=f"{path.name}, given to llama.cpp,",
+        memory_hint="check it on a machine with more memory, or with --checks tensors",
+    )

@@ -1,35 +1,42 @@
-"""The child of ``llama``: reads one request on stdin, answers on stdout. Run as a module, never imported."""
+"""The child of ``llama``: answers one request behind walls. Run as a module, never imported."""
 
 from __future__ import annotations
 
 import json
-import os
-import resource
 import sys
 from typing import Any
 
+from citrate.core.confinement.serving import serve
+from citrate.core.errors import FormatError
 
-def main() -> None:
-    """Answer with token ids as JSON, or with logits or vectors as raw float32."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    request = json.load(sys.stdin)
-    answers = os.dup(1)
-    os.dup2(2, 1)  # whatever llama.cpp prints is talk
-    if "texts" in request:
-        data = tokens(request["path"], request["texts"])
-    elif "pooling" in request:
-        data = vectors(request["path"], request["sequences"], request["pooling"], request["threads"])
-    else:
-        data = logits(request["path"], request["sequences"], request["threads"])
-    with os.fdopen(answers, "wb") as out:
-        out.write(data)
+
+def prepare() -> None:
+    """Import what starts threads or looks for files, before that is refused."""
+    import llama_cpp  # noqa: F401
+    import numpy  # noqa: F401
+
+
+def answer(request: Any) -> bytes:
+    """Token ids as JSON, or logits or vectors as raw float32.
+
+    Raises:
+        FormatError: llama.cpp does not take the file or cannot evaluate it; its own words are on stderr.
+    """
+    try:
+        if "texts" in request:
+            return tokens(request["path"], request["texts"])
+        if "pooling" in request:
+            return vectors(request["path"], request["sequences"], request["pooling"], request["threads"])
+        return logits(request["path"], request["sequences"], request["threads"])
+    except (ValueError, RuntimeError, AssertionError, UnicodeDecodeError) as error:
+        raise FormatError("llama.cpp cannot use what was written") from error
 
 
 def tokens(path: str, texts: list[str]) -> bytes:
     """Token ids of each text, without and with what the tokenizer puts around it, as JSON."""
     from llama_cpp import Llama
 
-    llama = Llama(path, vocab_only=True, verbose=False)
+    llama = Llama(path, vocab_only=True, verbose=True)
     found = [
         [llama.tokenize(text.encode(), add_bos=around, special=True) for text in texts] for around in (False, True)
     ]
@@ -42,7 +49,7 @@ def logits(path: str, sequences: list[list[int]], threads: int) -> bytes:
     from llama_cpp import Llama
 
     longest = max(len(ids) for ids in sequences)
-    llama: Any = Llama(path, n_ctx=longest, n_batch=longest, n_threads=threads, logits_all=True, verbose=False)
+    llama: Any = Llama(path, n_ctx=longest, n_batch=longest, n_threads=threads, logits_all=True, verbose=True)
     parts = []
     for ids in sequences:
         llama.reset()
@@ -58,7 +65,7 @@ def vectors(path: str, sequences: list[list[int]], pooling: int, threads: int) -
 
     longest = max(len(ids) for ids in sequences)
     sizes: Any = {"n_ctx": longest, "n_batch": longest, "n_ubatch": longest, "n_threads": threads}
-    llama: Any = llama_cpp.Llama(path, embedding=True, pooling_type=pooling, verbose=False, **sizes)
+    llama: Any = llama_cpp.Llama(path, embedding=True, pooling_type=pooling, verbose=True, **sizes)
     parts = []
     for ids in sequences:
         llama._batch.reset()  # the public call takes text, and would tokenise it again
@@ -71,4 +78,4 @@ def vectors(path: str, sequences: list[list[int]], pooling: int, threads: int) -
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(serve(answer, prepare))
