@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from citrate.core.errors import FormatError
 from citrate.core.records import FileEntry
 
+_STEPS = frozenset(("", ".", ".."))
+
 
 def check_path(path: str) -> str:
     """Return ``path`` if it is a safe relative file path inside an artifact.
@@ -16,10 +18,10 @@ def check_path(path: str) -> str:
     Raises:
         FormatError: absolute, empty, ``.``/``..`` components, a backslash or a control character.
     """
-    parts = path.split("/")
-    if any(part in ("", ".", "..") for part in parts):
+    if not _STEPS.isdisjoint(path.split("/")):
         raise FormatError(f"unsafe path {path!r}: absolute, or with an empty, '.' or '..' part")
-    if "\\" in path or any(unicodedata.category(c) in ("Cc", "Cs") for c in path):
+    plain = path.isascii() and path.isprintable()  # nearly all are; looking at each character is what takes long
+    if "\\" in path or not (plain or all(unicodedata.category(c) not in ("Cc", "Cs") for c in path)):
         raise FormatError(f"unsafe path {path!r}: backslash or control character")
     return path
 

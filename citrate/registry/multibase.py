@@ -13,6 +13,8 @@ from citrate.core.errors import FormatError
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
+_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = [first + second for first in _BASE32 for second in _BASE32]
 TEXT_MAX_CHARS = 400
 """No CID that IPFS accepts is longer; it bounds the arithmetic of base58."""
 
@@ -60,7 +62,9 @@ def _only(text: str, fits: bool) -> str:
 
 def base32_encode(data: bytes) -> str:
     """``b`` and the bytes in lower-case base32 without padding."""
-    return "b" + base64.b32encode(data).decode().lower().rstrip("=")
+    number = int.from_bytes(data, "big") << (-8 * len(data) % 10)  # filled up to pairs of letters
+    pairs = [_PAIRS[number >> shift & 1023] for shift in range(-(-8 * len(data) // 10) * 10 - 10, -1, -10)]
+    return "b" + "".join(pairs)[: -(-8 * len(data) // 5)]
 
 
 def base58_encode(data: bytes) -> str:
