@@ -236,7 +236,7 @@ def fail_unexpected(state: State, error: Exception) -> NoReturn:
 
 
 def stopped_while_sending(tx_hash: str) -> None:
-    """Remember what `interrupted` has to name: the interrupt itself comes back from typer as a mere exit code."""
+    """Remember what `interrupted` has to name: typer makes a mere exit code of the interrupt itself."""
     _state.on_its_way = tx_hash
 
 

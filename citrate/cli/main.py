@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import citrate
 from citrate.cli import context
+from citrate.cli.stopping import Stopping
 from citrate.core.errors import CitrateError, InterruptedSendingError
 
 COMMANDS = {
@@ -49,7 +50,7 @@ COMMANDS = {
     "add": ("add", "content-address a file or folder into the store"),
     "cat": ("cat", "print a file of the store, verified"),
     "store": ("store", "the embedded store: ls, verify, where, export, pin, gc"),
-    "push": ("push", "copy a version to Kubo"),
+    "push": ("push", "copy a version to Kubo or a pinning service"),
     "gateway": ("gateway", "serve the embedded store as a trustless IPFS gateway"),
     "convert": ("convert", "one conversion, checked"),
     "inspect": ("inspect", "what a model is; nothing is executed"),
@@ -121,16 +122,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     state = context.start(arguments)
     command = context.with_shared_options(typer.main.get_command(app))  # type: ignore[arg-type]
+    stopping = Stopping()
     try:
-        # what a command ends with by `typer.Exit(code)` comes back as the call's value; so does an interrupt
-        code = command(list(arguments), prog_name="citrate", standalone_mode=False)
-        if code == context.INTERRUPTED:
-            context.interrupted(state)
+        with stopping:
+            # what a command ends with by `typer.Exit(code)` comes back as the call's value
+            code = command(list(arguments), prog_name="citrate", standalone_mode=False)
         sys.exit(code)
     except CitrateError as error:
         context.fail(state, error)
     except (KeyboardInterrupt, typer.Abort):
-        context.interrupted(state)
+        try:
+            context.interrupted(state)
+        finally:
+            stopping.pass_on()
     except BrokenPipeError:
         sys.exit(141)
     except Exception as error:  # noqa: BLE001  # the boundary: usage errors and faults end here, once

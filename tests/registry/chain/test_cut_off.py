@@ -40,9 +40,11 @@ pytestmark = pytest.mark.servers
 _CUT_OFF = """
 import sys
 from pathlib import Path
+from citrate.registry.delivery import Sending
 from tests.fixtures_anvil import signer_of
 from tests.registry.chain.sending import Sender
-Sender(sys.argv[1], Path(sys.argv[2])).count(signer_of("publisher"), int(sys.argv[3]))
+patient = Sending(confirmations=0, patience_s=60)  # no second offer takes the place of the one that is looked at
+Sender(sys.argv[1], Path(sys.argv[2]), patient).count(signer_of("publisher"), int(sys.argv[3]))
 """
 
 
