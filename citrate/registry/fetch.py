@@ -324,7 +324,7 @@ class _ArtifactFetch:
     @staticmethod
     def _open(source: Source, file: FileEntry, leaves: bytes, offset: int) -> ByteStream:
         try:
-            return source.stream(file.cid, offset, file.size_bytes)
+            return source.stream(file.cid, offset, file.size_bytes, file.size_bytes)
         except NoStreamError:
             return _LeafByLeaf(source, leaves, offset)
 

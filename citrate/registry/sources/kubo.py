@@ -12,24 +12,40 @@ from citrate.registry.sources.protocol import ByteStream, MissingError, SourceEr
 class KuboSource:
     """A Kubo node over its RPC."""
 
+    connections = 1
+    """The node itself asks many others at once."""
+
     def __init__(self, api: str) -> None:
         self._kubo = Kubo(api)
+        self._stopped = False
 
     @property
     def name(self) -> str:
         return self._kubo.name
 
+    def another(self) -> KuboSource:
+        return KuboSource(self._kubo.name)
+
+    def stop(self) -> None:
+        self._stopped = True  # what waits in the client's session ends with its own timeout
+
     def block(self, cid: str) -> bytes:
+        self._check()
         try:
             return self._kubo.block(cid)
         except CitrateError as error:
             raise _from_kubo(error) from error
 
-    def stream(self, cid: str, offset: int, size_bytes: int) -> ByteStream:  # noqa: ARG002  # Kubo reads to the end
+    def stream(self, cid: str, offset: int, stop: int, size_bytes: int) -> ByteStream:  # noqa: ARG002  # it reads on
+        self._check()
         try:
             return _Pieces(self._kubo.cat(cid, offset))
         except CitrateError as error:
             raise _from_kubo(error) from error
+
+    def _check(self) -> None:
+        if self._stopped:
+            raise UnansweredError("stopped")
 
 
 class _Pieces:

@@ -20,7 +20,11 @@ class MissingError(SourceError):
 
 
 class UnansweredError(SourceError):
-    """It could not be reached, or broke off: asking again may help."""
+    """It could not be reached, or broke off: asking again may help. ``retry_after_s``: not earlier; 0: not said."""
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class NoStreamError(SourceError):
@@ -42,11 +46,24 @@ class ByteStream(Protocol):
 
 
 class Source(Protocol):
-    """Something that may have blocks and files."""
+    """Something that may have blocks and files. For one thread at a time, but for ``stop``."""
 
     @property
     def name(self) -> str:
         """What the user calls it: ``store``, or a URL or multiaddr."""
+        ...
+
+    @property
+    def connections(self) -> int:
+        """How many connections side by side are worth having for large files."""
+        ...
+
+    def another(self) -> Source:
+        """The same source, for another thread."""
+        ...
+
+    def stop(self) -> None:
+        """Let whatever waits for the source end soon, as unanswered. From any thread."""
         ...
 
     def block(self, cid: str) -> bytes:
@@ -57,8 +74,10 @@ class Source(Protocol):
         """
         ...
 
-    def stream(self, cid: str, offset: int, size_bytes: int) -> ByteStream:
-        """The bytes of the file with this CID from ``offset`` to its end at ``size_bytes``, unverified.
+    def stream(self, cid: str, offset: int, stop: int, size_bytes: int) -> ByteStream:
+        """The bytes of the file with this CID and size from ``offset`` up to ``stop``, unverified.
+
+        More bytes may follow: read no further, and close.
 
         Raises:
             SourceError: as its subclasses say.

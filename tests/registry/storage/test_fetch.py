@@ -18,8 +18,7 @@ from citrate.core.records import Artifact, FileEntry
 from citrate.registry import attempts, cid, dag, dagpb, sources, unixfs
 from citrate.registry.dagpb import Link
 from citrate.registry.fetch import fetch_artifact, fetch_block
-from citrate.registry.sources import GatewaySource, KuboSource, StoreSource, protocol
-from citrate.registry.sources import gateway as gateways
+from citrate.registry.sources import GatewaySource, KuboSource, StoreSource, protocol, wire
 from citrate.registry.store import Store
 from tests.fixtures_kubo import KuboNode
 from tests.registry.storage.conftest import CHUNK, Serve, pattern
@@ -212,7 +211,7 @@ def test_a_source_that_gives_nothing_more_ends_in_a_bounded_time(store: Store, a
 
 
 def test_a_silent_source_is_left(store: Store, artifact: Artifact, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateways, "READ_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(wire, "READ_TIMEOUT_S", 0.2)
 
     def stall(answer: Answer) -> None:
         answer.pause_s = 30
