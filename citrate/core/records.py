@@ -146,6 +146,8 @@ class FileEntry:
     size_bytes: int
     sha256: str
     cid: str
+    tsize: int | None = None
+    """Bytes of all blocks of the file, where they do not follow from its size: its leaves are cut at tensors."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 The profile (IPIP-499, https://specs.ipfs.tech/ipips/ipip-0499/): CIDv1, raw leaves of 1 MiB, balanced trees of
 1024 links, directories that become a HAMT of fanout 256 when their block would pass 256 KiB. With it the shape of a
 file's tree, and with it every inner block's length, follows from the file's size alone; only the hashes do not.
+Files whose leaves are cut elsewhere are the subject of ``cut_dag``.
 """
 
 from __future__ import annotations
@@ -122,8 +123,13 @@ def _subtree(leaves: bytes, size_bytes: int, height: int, nodes: list[InnerNode]
     return DAG_PB, _append(nodes, dagpb.encode(links, dagpb.file_data(sizes)))
 
 
+def inner_node(block: bytes) -> InnerNode:
+    """The node with that block."""
+    return InnerNode(hashlib.sha256(block).digest(), block)
+
+
 def _append(nodes: list[InnerNode], block: bytes) -> bytes:
-    node = InnerNode(hashlib.sha256(block).digest(), block)
+    node = inner_node(block)
     nodes.append(node)
     return node.digest
 
@@ -199,7 +205,8 @@ def _folder_dag(folder: _Folder, path: str, folders: dict[str, str]) -> Dag:
     links: list[Link] = []
     nodes: list[InnerNode] = []
     for name, entry in folder.files.items():
-        links.append(Link(cids.to_bytes(*cids.decode(entry.cid)), name.encode(), file_tsize(entry.size_bytes)))
+        tsize = file_tsize(entry.size_bytes) if entry.tsize is None else entry.tsize
+        links.append(Link(cids.to_bytes(*cids.decode(entry.cid)), name.encode(), tsize))
     for name, below in folder.folders.items():
         dag = _folder_dag(below, f"{path}/{name}".lstrip("/"), folders)
         links.append(Link(dag.binary_cid, name.encode(), dag.tsize))

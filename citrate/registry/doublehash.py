@@ -1,18 +1,21 @@
 """The two hashes of a file, fed piece by piece: its SHA-256, and the SHA-256 of each of its leaves.
 
-Two implementations give the same: one loop for both hashes (``paired``), or hashlib twice, each on its own thread.
+Two implementations give the same: one loop for both hashes (``paired``), or hashlib twice, each on its own thread. A
+file whose leaves are cut elsewhere than every 1 MiB takes the second way.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
+from array import array
 from collections.abc import Callable
 
 from citrate.core.errors import IntegrityError
 from citrate.registry import cid as cids
 from citrate.registry import paired
 from citrate.registry.cid import DIGEST_BYTES
+from citrate.registry.cutting import Cutter
 from citrate.registry.dag import CHUNK_BYTES
 
 PAIRED_FROM_BYTES = 128 << 20
@@ -30,6 +33,8 @@ class DoubleHash:
     def __init__(self, expected: bytes | None = None) -> None:
         self.expected = expected
         self.leaves = bytearray()
+        self.ends: array[int] | None = None
+        """The offset behind each leaf, where they are not the usual ones."""
         self._whole = hashlib.sha256()
 
     @property
@@ -39,6 +44,9 @@ class DoubleHash:
     def hexdigest(self) -> str:
         """The SHA-256 of all bytes so far."""
         return self._whole.hexdigest()
+
+    def finish(self) -> None:
+        """End the last leaf; call it when all tasks have taken every piece."""
 
     def update(self, piece: memoryview) -> None:
         """Feed all tasks on this thread; a file that is one leaf is hashed once."""
@@ -113,7 +121,52 @@ class PairedHash(DoubleHash):
         return paired.digest_of(states.raw)
 
 
-def double_hash(size_bytes: int | None, expected: bytes | None = None) -> DoubleHash:
-    """The faster of the two for a file of about this size (None: unknown)."""
+class CutHash(DoubleHash):
+    """As ``DoubleHash``, of a file whose leaves end where ``cuts`` says; pieces may end anywhere.
+
+    The paired loop cannot do this: such leaves begin inside the 64-byte blocks of the whole file's hash.
+    """
+
+    def __init__(self, cuts: Cutter, expected: bytes | None = None) -> None:
+        super().__init__(expected)
+        self.ends = array("Q")
+        self._cuts = cuts
+        self._leaf = hashlib.sha256()
+        self._at = 0
+
+    def update(self, piece: memoryview) -> None:
+        for task in self.tasks:
+            task(piece)
+
+    def _hash_leaves(self, piece: memoryview) -> None:
+        done = 0
+        for end in self._cuts.feed(piece):
+            self._leaf.update(piece[done : end - self._at])
+            done = end - self._at
+            self._end(end)
+        self._leaf.update(piece[done:])
+        self._at += len(piece)
+
+    def _end(self, end: int) -> None:
+        assert self.ends is not None
+        self.ends.append(end)
+        digest, self._leaf = self._leaf.digest(), hashlib.sha256()
+        self.append(digest)
+
+    def finish(self) -> None:
+        if self._at > (self.ends[-1] if self.ends else 0):
+            self._end(self._at)
+
+
+def double_hash(size_bytes: int | None, expected: bytes | None = None, cuts: Cutter | None = None) -> DoubleHash:
+    """The fastest for a file of about this size (None: unknown).
+
+    Args:
+        size_bytes: the file's.
+        expected: as for ``DoubleHash``.
+        cuts: where the leaves end; None for the usual ones.
+    """
+    if cuts is not None:
+        return CutHash(cuts, expected)
     kernel = paired.kernel() if size_bytes is not None and size_bytes >= PAIRED_FROM_BYTES else None
     return PairedHash(kernel, expected) if kernel is not None else DoubleHash(expected)

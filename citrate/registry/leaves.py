@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from citrate.registry.cid import DIGEST_BYTES
-from citrate.registry.dag import CHUNK_BYTES
+from citrate.registry.dag import CHUNK_BYTES, leaf_count
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,14 @@ class Leaves:
     size_bytes: int
     digests: bytes
     ends: array[int] | None = None
+
+    def normal(self) -> Leaves:
+        """The same, without ``ends`` where they are the usual ones."""
+        count = len(self)
+        if self.ends is None or count != leaf_count(self.size_bytes):
+            return self
+        usual = all(end == number * CHUNK_BYTES for number, end in enumerate(self.ends[: count - 1], 1))
+        return Leaves(self.size_bytes, self.digests) if usual else self
 
     def __len__(self) -> int:
         return len(self.digests) // DIGEST_BYTES

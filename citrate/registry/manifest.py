@@ -8,9 +8,9 @@ matches the chain (``parse``) and its lists match the chain's digests (``check_a
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from citrate.core import canonical
 from citrate.core.digests import check_path, listing_sha256
@@ -26,6 +26,8 @@ from citrate.core.records import (
     VersionRecord,
 )
 from citrate.registry import cid
+from citrate.registry.cutting import TENSOR_V1
+from citrate.registry.dag import PROFILE
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Cid = Annotated[str, StringConstraints(pattern=r"^b[a-z2-7]{58}$")]
@@ -58,6 +60,24 @@ class VariantEntry(_Document):
     source_dtype: Text
     converter: Converter
     checks: tuple[Check, ...]
+    profile: Literal["citrate-tensor-v1"] | None = None
+    """Where the leaves of its files end, if that is not every 1 MiB; files that are cut otherwise have a ``tsize``."""
+
+    @model_validator(mode="after")
+    def _is_cut_as_it_says(self) -> Self:
+        if self.profile is None and any(file.tsize is not None for file in self.files):
+            raise ValueError("a file is cut as no profile says")
+        return self
+
+    def document(self) -> dict[str, object]:
+        """As it stands in the manifest: what only another profile needs is left out where it is not used."""
+        document = self.model_dump(mode="json")
+        if self.profile is None:
+            del document["profile"]
+        for file in document["files"]:
+            if file["tsize"] is None:
+                del file["tsize"]
+        return document
 
     def artifact(self) -> Artifact:
         """The files and addresses that a pull must arrive at."""
@@ -144,7 +164,8 @@ class Manifest(_Document):
         return next(entry for entry in self.variants if entry.variant == str(variant))
 
     def _document(self) -> dict[str, object]:
-        return self.model_dump(mode="json", by_alias=True)
+        variants = [entry.document() for entry in self.variants]
+        return {**self.model_dump(mode="json", by_alias=True, exclude={"variants"}), "variants": variants}
 
 
 def cid_of(sha256: str) -> str:
@@ -153,9 +174,14 @@ def cid_of(sha256: str) -> str:
 
 
 def entry_of(
-    record: VariantRecord, artifact: Artifact, source_dtype: str, converter: Converter, checks: tuple[Check, ...]
+    record: VariantRecord,
+    artifact: Artifact,
+    source_dtype: str,
+    converter: Converter,
+    checks: tuple[Check, ...],
+    profile: str = PROFILE,
 ) -> VariantEntry:
-    """The manifest's entry for a converted variant."""
+    """The manifest's entry for a converted variant; the usual ``profile`` is not named there."""
     return VariantEntry(
         variant=str(record.variant),
         cid=artifact.cid,
@@ -166,6 +192,7 @@ def entry_of(
         source_dtype=source_dtype,
         converter=converter,
         checks=checks,
+        profile=None if profile == PROFILE else TENSOR_V1,
     )
 
 

@@ -11,16 +11,19 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
+from array import array
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from citrate.core.errors import CitrateError
+from citrate.core.records import FileEntry
 from citrate.core.sink import Buffer
-from citrate.registry import dag as dags
 from citrate.registry.cid import DIGEST_BYTES
-from citrate.registry.dag import CHUNK_BYTES
+from citrate.registry.cut_dag import file_dag
+from citrate.registry.dag import CHUNK_BYTES, Dag
 from citrate.registry.doublehash import DoubleHash
+from citrate.registry.leaves import Leaves
 
 SLOT_BYTES = 2 * CHUNK_BYTES
 _SLOTS = 8
@@ -29,15 +32,31 @@ _SPARE: deque[bytearray] = deque(maxlen=2 * _SLOTS)  # buffers of finished strea
 
 @dataclass(frozen=True)
 class HashedFile:
-    """What a stream turned out to be. ``leaves``: the SHA-256 of each leaf, 32 bytes each, one after the other."""
+    """What a stream turned out to be.
+
+    Attributes:
+        leaves: the SHA-256 of each leaf, 32 bytes each, one after the other.
+        ends: the offset behind each leaf; None for the usual ones.
+    """
 
     size_bytes: int
     sha256: str
     leaves: bytes
+    ends: array[int] | None = None
 
-    def dag(self) -> dags.Dag:
+    @property
+    def cut(self) -> Leaves:
+        """The file's leaves."""
+        return Leaves(self.size_bytes, self.leaves, self.ends).normal()
+
+    def dag(self) -> Dag:
         """The file's tree."""
-        return dags.file_dag(self.leaves, self.size_bytes)
+        return file_dag(self.cut)
+
+    def entry(self, path: str, dag: Dag) -> FileEntry:
+        """The file at ``path`` of an artifact; ``dag`` is its tree."""
+        tsize = None if self.cut.ends is None else dag.tsize
+        return FileEntry(path, self.size_bytes, self.sha256, dag.cid, tsize)
 
 
 @dataclass
@@ -59,7 +78,7 @@ class Stream:
     Args:
         write: called with each piece in order, on a thread of its own (of the caller for small files); it sees
             exactly the bytes that are hashed.
-        hashes: takes every byte; it may have taken a file's first leaves (all of them full) before.
+        hashes: takes every byte; it may have taken a file's first leaves (all of them whole) before.
         slot_bytes: size of a buffer, a multiple of the leaf's size.
     """
 
@@ -72,7 +91,11 @@ class Stream:
     ) -> None:
         assert slot_bytes % CHUNK_BYTES == 0
         self._hashes = hashes or DoubleHash()
-        self._size_bytes = len(self._hashes.leaves) // DIGEST_BYTES * CHUNK_BYTES
+        ends = self._hashes.ends
+        if ends is None:
+            self._size_bytes = len(self._hashes.leaves) // DIGEST_BYTES * CHUNK_BYTES
+        else:
+            self._size_bytes = ends[-1] if ends else 0
         self._write = write
         self._slot_bytes = slot_bytes
         self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
@@ -126,10 +149,11 @@ class Stream:
                     task(self._first.filled)
         self._check()
         self._release()
-        leaves = bytes(self._hashes.leaves)
+        self._hashes.finish()
+        leaves, ends = bytes(self._hashes.leaves), self._hashes.ends
         if not leaves and self._hashes.expected is None:  # an empty file has one empty leaf
-            leaves = hashlib.sha256().digest()
-        return HashedFile(self._size_bytes, self._hashes.hexdigest(), leaves)
+            leaves, ends = hashlib.sha256().digest(), None
+        return HashedFile(self._size_bytes, self._hashes.hexdigest(), leaves, ends)
 
     def abort(self) -> None:
         """Stop, wait for the threads, forget everything. Does nothing after ``finish``."""

@@ -123,7 +123,7 @@ class DagShelf:
                     (dag_id, dag.number),
                 )
                 if reason:
-                    connection.execute("INSERT OR IGNORE INTO pins VALUES(?, ?)", (dag.cid, reason))
+                    connection.execute("INSERT OR IGNORE INTO pins(cid, reason) VALUES(?, ?)", (dag.cid, reason))
             connection.execute(_FORGET_PACKS)
 
     def delete(self, cid: str) -> None:

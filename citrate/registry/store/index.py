@@ -10,6 +10,7 @@ import os
 import sqlite3
 import threading
 import time
+from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +19,11 @@ from typing import Any
 
 from citrate.core.errors import StoreError
 from citrate.core.records import Artifact, FileEntry
-from citrate.registry.cid import DIGEST_BYTES
 from citrate.registry.dag import CHUNK_BYTES, InnerNode
+from citrate.registry.leaves import Leaves
 from citrate.registry.store.layout import file_lock
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA_1 = """
 CREATE TABLE objects(
     id INTEGER PRIMARY KEY, cid TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, size_bytes INTEGER NOT NULL,
@@ -52,7 +53,17 @@ CREATE TABLE blocks(
     length INTEGER NOT NULL, PRIMARY KEY(hash, dag_id)) WITHOUT ROWID;
 CREATE INDEX blocks_by_dag ON blocks(dag_id);
 """
-_STEPS = (_SCHEMA_1, _SCHEMA_2)
+_SCHEMA_3 = """
+ALTER TABLE files ADD COLUMN tsize INTEGER;
+ALTER TABLE leaves ADD COLUMN offset INTEGER;
+ALTER TABLE leaves ADD COLUMN length INTEGER;
+ALTER TABLE objects ADD COLUMN used_s INTEGER;
+ALTER TABLE dags ADD COLUMN used_s INTEGER;
+ALTER TABLE objects ADD COLUMN damaged_s INTEGER;
+ALTER TABLE dags ADD COLUMN damaged_s INTEGER;
+ALTER TABLE pins ADD COLUMN since_s INTEGER;
+"""  # a leaf without an offset is one of the usual: 1 MiB at its position's place
+_STEPS = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)
 """What each version of the index added; an older index is brought up step by step when it is opened."""
 
 
@@ -81,10 +92,10 @@ class Receipt:
 
 @dataclass(frozen=True)
 class StagedFile:
-    """A file that is complete on disk: its entry, its leaves' digests, its inner blocks, its receipt."""
+    """A file that is complete on disk: its entry, its leaves, its inner blocks, its receipt."""
 
     entry: FileEntry
-    leaves: bytes
+    leaves: Leaves
     nodes: tuple[InnerNode, ...]
     receipt: Receipt
 
@@ -198,13 +209,16 @@ class Index:
     def _insert_file(connection: sqlite3.Connection, object_id: int | None, file: StagedFile) -> None:
         entry = file.entry
         cursor = connection.execute(
-            "INSERT INTO files(object_id, path, size_bytes, sha256, cid, receipt) VALUES(?, ?, ?, ?, ?, ?)",
-            (object_id, entry.path, entry.size_bytes, entry.sha256, entry.cid, str(file.receipt)),
+            "INSERT INTO files(object_id, path, size_bytes, sha256, cid, receipt, tsize) VALUES(?, ?, ?, ?, ?, ?, ?)",
+            (object_id, entry.path, entry.size_bytes, entry.sha256, entry.cid, str(file.receipt), entry.tsize),
         )
-        starts = range(0, len(file.leaves), DIGEST_BYTES)
+        usual = file.leaves.ends is None
         connection.executemany(
-            "INSERT INTO leaves VALUES(?, ?, ?)",
-            ((file.leaves[at : at + DIGEST_BYTES], cursor.lastrowid, at // DIGEST_BYTES) for at in starts),
+            "INSERT INTO leaves(digest, file_id, position, offset, length) VALUES(?, ?, ?, ?, ?)",
+            (
+                (leaf.digest, cursor.lastrowid, leaf.number, *((None, None) if usual else (leaf.offset, leaf.length)))
+                for leaf in file.leaves
+            ),
         )
 
     def delete(self, cid: str) -> None:
@@ -239,19 +253,21 @@ class Index:
 
     def _files(self, where: str, value: str) -> list[IndexedFile]:
         rows = self.read(
-            "SELECT files.id, objects.cid, path, files.size_bytes, files.sha256, files.cid, receipt "  # noqa: S608
+            "SELECT files.id, objects.cid, path, files.size_bytes, files.sha256, files.cid, tsize, receipt "  # noqa: S608
             f"FROM files JOIN objects ON objects.id = object_id WHERE {where} ORDER BY files.id",
             value,
         )
         return [
-            IndexedFile(number, owner, FileEntry(path, size, sha256, cid), Receipt.parse(receipt))
-            for number, owner, path, size, sha256, cid, receipt in rows
+            IndexedFile(number, owner, FileEntry(path, size, sha256, cid, tsize), Receipt.parse(receipt))
+            for number, owner, path, size, sha256, cid, tsize, receipt in rows
         ]
 
-    def leaves(self, file_id: int) -> bytes:
-        """The digests of a file's leaves, in order, 32 bytes each."""
-        rows = self.read("SELECT digest FROM leaves WHERE file_id = ? ORDER BY position", file_id)
-        return b"".join(digest for (digest,) in rows)
+    def leaves(self, file: IndexedFile) -> Leaves:
+        """A file's leaves."""
+        rows = self.read("SELECT digest, offset + length FROM leaves WHERE file_id = ? ORDER BY position", file.id)
+        usual = any(end is None for _, end in rows)
+        ends = None if usual else array("Q", (end for _, end in rows))
+        return Leaves(file.entry.size_bytes, b"".join(digest for digest, _ in rows), ends)
 
     def set_receipt(self, file_id: int, receipt: Receipt) -> None:
         """Note that the file was hashed again and is unchanged."""
@@ -261,14 +277,13 @@ class Index:
     def leaf_places(self, digest: bytes) -> list[LeafPlace]:
         """Where a leaf lies, at most once for each object."""
         rows = self.read(
-            "SELECT objects.cid, path, files.size_bytes, min(position) FROM leaves JOIN files ON files.id = file_id "
+            "SELECT objects.cid, path, coalesce(offset, position * ?), "
+            "coalesce(length, min(?, files.size_bytes - position * ?)), min(position) "
+            "FROM leaves JOIN files ON files.id = file_id "
             "JOIN objects ON objects.id = object_id WHERE digest = ? GROUP BY objects.cid",
-            digest,
-        )
-        return [
-            LeafPlace(owner, path, position * CHUNK_BYTES, min(CHUNK_BYTES, size - position * CHUNK_BYTES))
-            for owner, path, size, position in rows
-        ]
+            CHUNK_BYTES, CHUNK_BYTES, CHUNK_BYTES, digest,
+        )  # fmt: skip
+        return [LeafPlace(owner, path, offset, length) for owner, path, offset, length, _ in rows]
 
     def nodes(self, digest: bytes) -> list[tuple[str, bytes]]:
         """The dag-pb blocks with this digest, each with the object it belongs to."""
@@ -278,7 +293,7 @@ class Index:
 
     def pin(self, cid: str, reason: str) -> None:
         with self.writing() as connection:
-            connection.execute("INSERT OR IGNORE INTO pins VALUES(?, ?)", (cid, reason))
+            connection.execute("INSERT OR IGNORE INTO pins(cid, reason) VALUES(?, ?)", (cid, reason))
 
     def unpin(self, cid: str, reason: str) -> None:
         with self.writing() as connection:

@@ -73,8 +73,8 @@ class Store:
         """Where things lie, for the parts of the registry that write into the store themselves."""
         return self._layout
 
-    def writer(self, *, bare: bool) -> ObjectWriter:
-        """Write a new object file by file; ``bare``: it is one file, not a directory.
+    def writer(self, *, bare: bool, profile: str = dags.PROFILE) -> ObjectWriter:
+        """Write a new object file by file; ``bare``: it is one file, not a directory. ``profile``: see ``cutting``.
 
         Example::
 
@@ -84,14 +84,14 @@ class Store:
                 file.close()
                 artifact = sink.commit()
         """
-        return ObjectWriter(self._layout, self._commit, bare=bare)
+        return ObjectWriter(self._layout, self._commit, bare=bare, profile=profile)
 
     def dag_writer(self) -> DagWriter:
         """Write DAGs block by block; see ``importing`` for what is done with them."""
         return DagWriter(self._layout, self._shelf, self.block)
 
-    def add(self, path: Path, progress: Progress | None = None) -> Artifact:
-        """Copy a file or directory into the store, hashing it on the way.
+    def add(self, path: Path, progress: Progress | None = None, profile: str = dags.PROFILE) -> Artifact:
+        """Copy a file or directory into the store, hashing it on the way; ``profile``: see ``cutting``.
 
         Raises:
             NotFoundError: nothing is there.
@@ -105,7 +105,7 @@ class Store:
             def copy(file: unixfs.SourceFile) -> HashedFile:
                 disk = DiskFile.create(self.root, sink.folder / file.path, file.size_bytes)
                 try:
-                    hashed = unixfs.hash_file(file.source, write=disk.write, progress=counter.add)
+                    hashed = unixfs.hash_file(file.source, write=disk.write, progress=counter.add, profile=profile)
                 except BaseException:
                     disk.abandon()
                     raise

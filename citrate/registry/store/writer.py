@@ -13,6 +13,8 @@ from citrate.core.errors import FormatError, IntegrityError
 from citrate.core.records import Artifact, FileEntry
 from citrate.core.sink import Buffer
 from citrate.registry import unixfs
+from citrate.registry.cutting import Cutter, cutter
+from citrate.registry.dag import PROFILE
 from citrate.registry.doublehash import double_hash
 from citrate.registry.store.index import Receipt, StagedFile
 from citrate.registry.store.layout import Layout, disk_errors, start_write_back
@@ -102,8 +104,7 @@ class DiskFile:
             finally:
                 os.close(self._descriptor)
         dag = hashed.dag()
-        entry = FileEntry(path, hashed.size_bytes, hashed.sha256, dag.cid)
-        return StagedFile(entry, hashed.leaves, dag.nodes, receipt)
+        return StagedFile(hashed.entry(path, dag), hashed.cut, dag.nodes, receipt)
 
     def abandon(self) -> None:
         """Close the file as it is."""
@@ -114,11 +115,18 @@ class DiskFile:
 class SinkFile:
     """One file of an object, written in order (``core.sink.SinkFile``)."""
 
-    def __init__(self, disk: DiskFile, path: str, size_bytes: int | None, done: Callable[[StagedFile], None]) -> None:
+    def __init__(
+        self,
+        disk: DiskFile,
+        path: str,
+        size_bytes: int | None,
+        cuts: Cutter | None,
+        done: Callable[[StagedFile], None],
+    ) -> None:
         self._disk = disk
         self._path = path
         self._done = done
-        self._stream = Stream(write=disk.write, hashes=double_hash(size_bytes))
+        self._stream = Stream(write=disk.write, hashes=double_hash(size_bytes, cuts=cuts))
         self._feeder = Feeder(self._stream)
         self._open = True
 
@@ -153,14 +161,27 @@ class SinkFile:
 
 class ObjectWriter:
     """Takes the files of one object (``core.sink.Sink``). Use it in a ``with`` block and ``commit`` at its end;
-    leaving the block without that discards everything."""
+    leaving the block without that discards everything.
+
+    Args:
+        layout: the store's.
+        commit: puts the complete folder in place.
+        bare: the object is one file.
+        profile: where its files' leaves end; see ``cutting``.
+    """
 
     def __init__(
-        self, layout: Layout, commit: Callable[[Path, Artifact, list[StagedFile]], Artifact], *, bare: bool
+        self,
+        layout: Layout,
+        commit: Callable[[Path, Artifact, list[StagedFile]], Artifact],
+        *,
+        bare: bool,
+        profile: str = PROFILE,
     ) -> None:
         self._layout = layout
         self._commit = commit
         self._bare = bare
+        self._profile = profile
         self._staging = contextlib.ExitStack()
         self._folder = Path()
         self._open: dict[str, SinkFile] = {}
@@ -180,8 +201,13 @@ class ObjectWriter:
         with disk_errors(self._layout.root):
             self._staging.close()
 
-    def open(self, path: str, size_bytes: int | None = None) -> SinkFile:
+    def open(self, path: str, size_bytes: int | None = None, cuts: Cutter | None = None) -> SinkFile:
         """Start the file ``path``; files may be open side by side, each is written in order.
+
+        Args:
+            path: relative, with ``/``.
+            size_bytes: preallocated, where it is known.
+            cuts: where its leaves end, where it is not the profile that says so.
 
         Raises:
             FormatError: the path is unsafe, was opened before, or is a second file of a bare object.
@@ -196,7 +222,7 @@ class ObjectWriter:
             if path.startswith(other + "/") or other.startswith(path + "/"):
                 raise FormatError(f"{min(path, other, key=len)!r} is both a file and a folder")
         disk = DiskFile.create(self._layout.root, self._folder / path, size_bytes)
-        self._open[path] = SinkFile(disk, path, size_bytes, self._staged.append)
+        self._open[path] = SinkFile(disk, path, size_bytes, cuts or cutter(self._profile), self._staged.append)
         return self._open[path]
 
     def place(self, staged: StagedFile) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import random
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from citrate.registry.store import Store
 from citrate.registry.store.importing import import_car
 from tests.registry.storage.cars import Dag, assert_untouched, section, take, version_2
 from tests.registry.storage.conftest import CHUNK, pattern
+from tests.registry.storage.old_index import write_back
 
 
 def test_our_own_export_comes_back_as_the_same_plain_files(store: Store, model: Path, tmp_path: Path) -> None:
@@ -196,11 +196,7 @@ def test_a_damaged_plain_object_is_replaced_by_an_import(store: Store, model: Pa
 
 def test_an_index_of_the_first_format_is_brought_up(store: Store, model: Path, dag: Dag) -> None:
     artifact = store.add(model)
-    with sqlite3.connect(store.root / "index.sqlite") as old:
-        for table in ("blocks", "dags", "packs"):
-            old.execute(f"DROP TABLE {table}")
-        old.execute("PRAGMA user_version = 1")
-    old.close()
+    write_back(store.root / "index.sqlite", 1)
     opened = Store(store.root)
     assert [item.cid for item in opened.ls()] == [artifact.cid]
     root = dag.symlink(b"x")
