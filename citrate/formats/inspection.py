@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from citrate.core.errors import FormatError, NotFoundError
 from citrate.core.records import Architecture
-from citrate.formats import families, gguf_file
+from citrate.formats import families, gguf_file, mlx_source
 from citrate.formats.families.family import Output
 from citrate.formats.gguf_file import GgufHeader
 from citrate.formats.licence import Licence, find_licence, spdx_of
-from citrate.formats.source import SourceModel, open_model
+from citrate.formats.source import open_model
 from citrate.formats.tokenizer_files import chat_template, chat_template_sha256, tokenizer_kind
 
 
@@ -74,14 +74,11 @@ def require_writes(found: Inspection, name: str) -> None:
 
 def _inspect_directory(root: Path) -> Inspection:
     model = open_model(root)
-    quantised = model.config.document.get("quantization")
-    template = chat_template(root)
-    architecture = model.architecture
-    mlx = isinstance(quantised, dict) and any(tensor.name.endswith(".scales") for tensor in model.tensors)
-    if mlx:
-        architecture = replace(architecture, parameters=_mlx_parameters(model))
+    template, packed = chat_template(root), mlx_source.described(model)
+    architecture = mlx_source.decoded(model).architecture
+    findings = (f"quantised for MLX ({packed}): as safetensors its weights are decoded",) if packed else ()
     return Inspection(
-        format="mlx" if mlx else "safetensors",
+        format="mlx" if mlx_source.is_mlx(model) else "safetensors",
         architecture=architecture,
         output=str(families.output_of(model.config)),
         parameters=architecture.parameters,
@@ -91,21 +88,8 @@ def _inspect_directory(root: Path) -> Inspection:
         chat_template=template,
         chat_template_sha256=chat_template_sha256(template),
         licence=find_licence(root),
-        findings=model.findings,
+        findings=(*model.findings, *findings),
     )
-
-
-def _mlx_parameters(model: SourceModel) -> int:
-    """Weights of a quantised MLX directory: eight codes of 4 bits (or four of 8) a uint32; scales do not count."""
-    quantization = model.config.document.get("quantization")
-    bits = quantization.get("bits") if isinstance(quantization, dict) else None
-    if bits not in (2, 3, 4, 5, 6, 8) or not isinstance(bits, int):
-        raise FormatError(f"config.json: quantization with {bits!r:.40} bits is not credible")
-    total = 0
-    for tensor in model.tensors:
-        if not tensor.name.endswith((".scales", ".biases")):
-            total += tensor.elements * 32 // bits if tensor.dtype == "U32" else tensor.elements
-    return total
 
 
 def _inspect_gguf(path: Path) -> Inspection:

@@ -7,12 +7,21 @@ from citrate.core.records import Format
 from citrate.formats import families
 from citrate.formats.dtypes import CONVERTIBLE
 from citrate.formats.families.family import Layout
+from citrate.formats.mlx_source import decoded, is_quantized
 from citrate.formats.safetensors_file import Tensor
 from citrate.formats.source import SourceModel
 
 
 def why_not(model: SourceModel, target: Format) -> str:
-    """Why the weights of ``model`` cannot be rewritten in the format ``target``; empty where they can."""
+    """Why the weights of ``model`` cannot be rewritten in the format ``target``; empty where they can.
+
+    Weights that MLX has quantised are decoded for SafeTensors and for nothing else: what is quantised twice is worse
+    than it says.
+    """
+    if target is Format.SAFETENSORS:
+        model = decoded(model)
+    elif is_quantized(model):
+        return "its weights are quantised already, and become safetensors only"
     family = families.find(model.config)
     if family is None:
         known = ", ".join(name for name, family in families.BY_CLASS.items() if family.layout)

@@ -30,7 +30,13 @@ LIMITS: Mapping[str, float] = {
     "Q5_1": 0.12,
     "Q5_0": 0.2,
     "Q4_K": 0.25,
+    # MLX rounds scales and biases to the weights' own type: half a step, and twice half a digit of bfloat16
+    "affine4-g32": 0.22,
     "affine4": 0.3,
+    "affine4-g128": 0.43,
+    "affine8-g32": 0.035,
+    "affine8": 0.05,
+    "affine8-g128": 0.07,
 }
 
 

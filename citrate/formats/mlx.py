@@ -1,4 +1,4 @@
-"""MLX: a directory of 4-bit affine weights for Apple's runtime, with the arrays that ``mlx_lm.convert`` writes.
+"""MLX: a directory for Apple's runtime, quantised or not, with the arrays that ``mlx_lm.convert`` writes.
 
 Written without MLX, which need not be installed.
 """
@@ -10,37 +10,32 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from citrate.core.canonical import Json
-from citrate.core.errors import BackendMissingError
-from citrate.core.records import Format
+from citrate.core.errors import FormatError
+from citrate.core.records import Check, Format
 from citrate.core.sink import SinkFile
 from citrate.formats.checks import tokens
-from citrate.formats.checks.reference import Outputs, Rows, evaluated, positions
+from citrate.formats.checks.reference import Outputs, evaluated, positions, source_rows
 from citrate.formats.configuration import canonical_config
 from citrate.formats.conversion import Conversion, Request, converter_version
 from citrate.formats.documents import parse_object, pretty
-from citrate.formats.dtypes import Raw, to_bfloat16, to_float32
+from citrate.formats.dtypes import Raw, all_finite, to_float32
 from citrate.formats.families.family import Output
 from citrate.formats.layout import convertible_tensors, why_not
 from citrate.formats.measure import BlockErrors, TensorErrors, compare
+from citrate.formats.mlx_affine import WRITTEN, Affine, encode, narrow
 from citrate.formats.safetensors import INDEX, shard_names, write_companions, write_file
 from citrate.formats.safetensors_file import Planned, Tensor, header_bytes
 from citrate.formats.source import SourceModel, open_model
 from citrate.formats.streaming import buffer, in_order, read_rows, row_ranges
 from citrate.formats.vocabulary_tokens import Deviation
 
-if TYPE_CHECKING:
-    import mlx.core as mx
-
 BARE = False
-GROUP, BITS = 64, 4
 _SHARD_BYTES = 5 << 30
-QUANTIZATIONS = ("4bit",)
+_CAST = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+_LIMITS = {"": "0.001", "4bit-g32": "0.15", "4bit": "0.2", "4bit-g128": "0.3"}
+"""Mean divergence in nats. Unquantised weights are the source's own unless config.json asks for another type."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +50,7 @@ class _Piece:
 
 def quantizations(model: SourceModel) -> tuple[str, ...]:
     """The quantizations of ``model`` that citrate writes; empty where it cannot be converted."""
-    return () if refusal(model) else QUANTIZATIONS
+    return () if refusal(model) else tuple(WRITTEN)
 
 
 def refusal(model: SourceModel) -> str:
@@ -70,23 +65,25 @@ def convert(requests: Sequence[Request]) -> tuple[Conversion, ...]:
 
 def _convert(request: Request) -> Conversion:
     model = request.model
-    shards = _shards(convertible_tensors(model))
+    plan = _Plan(WRITTEN[request.variant.quantization], _cast(model))
+    shards = _shards(convertible_tensors(model), plan)
     names = shard_names(len(shards))
     checks, done = TensorErrors(), 0
     weight_map: dict[str, Json] = {}
+    request.report(0)
     for name, tensors in zip(names, shards, strict=True):
-        done = _write_shard(request, name, tensors, checks, done)
-        weight_map |= {entry.name: name for tensor in tensors for entry in _planned(tensor)}
-    total = sum(entry.size_bytes for tensors in shards for tensor in tensors for entry in _planned(tensor))
+        done = _write_shard(request, plan, name, tensors, checks, done)
+        weight_map |= {entry.name: name for tensor in tensors for entry in plan.planned(tensor)}
+    total = sum(entry.size_bytes for tensors in shards for tensor in tensors for entry in plan.planned(tensor))
     metadata: dict[str, Json] = {"total_size": total, "total_parameters": model.architecture.parameters}
     write_file(request.sink, INDEX, pretty({"metadata": metadata, "weight_map": weight_map}))
-    write_companions(model, request.sink, _config(model))
+    write_companions(model, request.sink, _config(model, plan.affine))
     return Conversion(
         variant=request.variant,
-        checks=checks.checks(),
+        checks=checks.checks() or (Check("tensors", True, "0", "0"),),
         converter="citrate.formats.mlx",
         version=converter_version(),
-        arguments={"bits": str(BITS), "group_size": str(GROUP), "mode": "affine"},
+        arguments=plan.affine.arguments if plan.affine else {},
         source_dtype=model.source_dtype,
         bare=BARE,
     )
@@ -105,41 +102,63 @@ def deviation(model: SourceModel) -> Deviation | None:  # noqa: ARG001 - the tok
 def outputs(model: SourceModel, path: Path) -> Outputs:
     """Logits of the weights as MLX itself decodes them, by transformers: quantised MLX is too slow without a GPU."""
     written = open_model(path)
-    return evaluated(written.config, _decoded_rows(written), positions(model))
+    return evaluated(written.config, source_rows(written), positions(model))
 
 
-def limit(quantization: str, output: Output) -> str:  # noqa: ARG001 - there is one
+def limit(quantization: str, output: Output) -> str:  # noqa: ARG001 - MLX has decoders only
     """In nats."""
-    return "0.2"
+    return _LIMITS.get(quantization, "0.01")
 
 
-def is_quantized(tensor: Tensor) -> bool:
-    """Whether a tensor is encoded: matrices (embeddings too) whose rows divide into groups, as mlx-lm chooses."""
-    return len(tensor.shape) == 2 and tensor.shape[1] % GROUP == 0
+def _cast(model: SourceModel) -> str:
+    """The type that mlx-lm casts weights to, because config.json asks for it; empty where each keeps its own."""
+    wanted = model.config.document.get("torch_dtype")
+    return _CAST.get(wanted, "") if isinstance(wanted, str) else ""
 
 
-def _planned(tensor: Tensor) -> list[Planned]:
-    """What becomes of a tensor: itself, or codes, scales and biases."""
-    if not is_quantized(tensor):
-        return [Planned(tensor.name, tensor.dtype, tensor.shape)]
-    rows, columns = tensor.shape
-    base = tensor.name.removesuffix("weight")
-    return [
-        Planned(tensor.name, "U32", (rows, columns * BITS // 32)),
-        Planned(base + "scales", tensor.dtype, (rows, columns // GROUP)),
-        Planned(base + "biases", tensor.dtype, (rows, columns // GROUP)),
-    ]
+@dataclass(frozen=True)
+class _Plan:
+    """What becomes of each tensor."""
+
+    affine: Affine | None
+    cast: str
+    """The type of everything that is written; empty: each tensor keeps its own."""
+
+    def dtype(self, tensor: Tensor) -> str:
+        """The type of a tensor, or of its scales and biases."""
+        return self.cast or tensor.dtype
+
+    def is_quantized(self, tensor: Tensor) -> bool:
+        """Whether a tensor is encoded: matrices (embeddings too) whose rows divide into groups, as mlx-lm chooses."""
+        return self.affine is not None and len(tensor.shape) == 2 and tensor.shape[1] % self.affine.group == 0
+
+    def planned(self, tensor: Tensor) -> list[Planned]:
+        """A tensor as it is, or its codes, scales and biases."""
+        dtype = self.dtype(tensor)
+        if self.affine is None or not self.is_quantized(tensor):
+            return [Planned(tensor.name, dtype, tensor.shape)]
+        rows, columns = tensor.shape
+        base = tensor.name.removesuffix("weight")
+        return [
+            Planned(tensor.name, "U32", (rows, self.affine.words(columns))),
+            Planned(base + "scales", dtype, (rows, columns // self.affine.group)),
+            Planned(base + "biases", dtype, (rows, columns // self.affine.group)),
+        ]
+
+    def kind(self, tensor: Tensor) -> str:
+        """The type by which a tensor's errors are judged."""
+        return self.affine.kind if self.affine and self.is_quantized(tensor) else self.dtype(tensor)
 
 
-def _shards(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+def _shards(tensors: Sequence[Tensor], plan: _Plan) -> list[list[Tensor]]:
     """Tensors in order of their names, cut into files of at most 5 GiB, as mlx-lm cuts them.
 
     What would leave an odd offset behind comes last, so that every uint32 array is aligned for a memory map.
     """
     shards: list[list[Tensor]] = [[]]
     size = 0
-    for tensor in sorted(tensors, key=lambda t: (any(p.size_bytes % 4 for p in _planned(t)), t.name)):
-        needed = sum(entry.size_bytes for entry in _planned(tensor))
+    for tensor in sorted(tensors, key=lambda t: (any(p.size_bytes % 4 for p in plan.planned(t)), t.name)):
+        needed = sum(entry.size_bytes for entry in plan.planned(tensor))
         if shards[-1] and size + needed > _SHARD_BYTES:
             shards.append([])
             size = 0
@@ -148,21 +167,25 @@ def _shards(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     return shards
 
 
-def _write_shard(request: Request, name: str, tensors: Sequence[Tensor], checks: TensorErrors, done: int) -> int:
-    planned = [entry for tensor in tensors for entry in _planned(tensor)]
+def _write_shard(
+    request: Request, plan: _Plan, name: str, tensors: Sequence[Tensor], checks: TensorErrors, done: int
+) -> int:
+    planned = [entry for tensor in tensors for entry in plan.planned(tensor)]
     header = header_bytes(planned, {"format": "mlx"})
     file = request.sink.open(name, len(header) + sum(entry.size_bytes for entry in planned))
     file.write(header)
-    with closing(in_order(_pieces(tensors), request.threads)) as pieces:
+    with closing(in_order(_pieces(tensors, plan), request.threads)) as pieces:
         for tensor in tensors:
-            _write_tensor(tensor, pieces, file, checks)
+            errors = _write_tensor(tensor, pieces, file)
+            if errors:
+                checks.judge(tensor.name, plan.kind(tensor), errors)
             done += tensor.size_bytes
             request.report(done)
     file.close()
     return done
 
 
-def _write_tensor(tensor: Tensor, pieces: Iterator[_Piece], file: SinkFile, checks: TensorErrors) -> None:
+def _write_tensor(tensor: Tensor, pieces: Iterator[_Piece], file: SinkFile) -> list[BlockErrors]:
     """Codes as they come; scales and biases, an eighth of them, when the last code is out."""
     scales: list[Raw] = []
     biases: list[Raw] = []
@@ -170,81 +193,44 @@ def _write_tensor(tensor: Tensor, pieces: Iterator[_Piece], file: SinkFile, chec
     for _ in row_ranges(tensor):
         piece = next(pieces)
         file.write(buffer(piece.weights))
+        scales.append(piece.scales)
+        biases.append(piece.biases)
         if piece.errors:
-            scales.append(piece.scales)
-            biases.append(piece.biases)
             errors.append(piece.errors)
     for part in (*scales, *biases):
-        file.write(buffer(part))
-    if errors:
-        checks.judge(tensor.name, "affine4", errors)
+        if part.size:
+            file.write(buffer(part))
+    return errors
 
 
-def _pieces(tensors: Sequence[Tensor]) -> Iterator[Callable[[], _Piece]]:
+def _pieces(tensors: Sequence[Tensor], plan: _Plan) -> Iterator[Callable[[], _Piece]]:
     for tensor in tensors:
         for first, last in row_ranges(tensor):
-            yield partial(_encode, tensor, first, last)
+            yield partial(_encode, tensor, plan, first, last)
 
 
-def _encode(tensor: Tensor, first: int, last: int) -> _Piece:
+def _encode(tensor: Tensor, plan: _Plan, first: int, last: int) -> _Piece:
     values = read_rows(tensor, first, last)
-    if not is_quantized(tensor):
-        return _Piece(values, values[:0], values[:0], None)
-    try:
-        from citrate.formats.quantize.affine import decode_affine4, encode_affine4
-    except ModuleNotFoundError as error:
-        raise BackendMissingError(f"MLX needs {error.name}", hint="pip install 'citrate[mlx]'") from error
-    source: Raw = values if tensor.dtype == "BF16" else to_float32(values, tensor.dtype)
-    groups = source.size // GROUP
-    codes = np.empty(groups * GROUP * BITS // 32, np.uint32)
-    steps, edges = np.empty(groups, np.float32), np.empty(groups, np.float32)
-    encode_affine4(source, codes, steps, edges, 0, groups)
-    scales, biases = _narrow(steps, tensor.dtype), _narrow(edges, tensor.dtype)
-    decoded = np.empty(source.size, np.float32)
-    decode_affine4(codes, to_float32(scales, tensor.dtype), to_float32(biases, tensor.dtype), decoded)
-    return _Piece(codes, scales, biases, compare(source, decoded))
+    dtype, errors = plan.dtype(tensor), None
+    if dtype != tensor.dtype:
+        wide = to_float32(values, tensor.dtype)
+        values = narrow(wide, dtype)
+        if not all_finite(values, dtype):
+            raise FormatError(
+                f"tensor {tensor.name!r} holds a weight too large for {dtype}, which config.json asks for",
+                hint="correct torch_dtype in config.json",
+            )
+        errors = compare(wide, to_float32(values, dtype))
+    if plan.affine is None or not plan.is_quantized(tensor):
+        return _Piece(values, values[:0], values[:0], errors)
+    source: Raw = values if dtype == "BF16" else to_float32(values, dtype)
+    made = encode(source, dtype, plan.affine)
+    return _Piece(made.codes, made.scales, made.biases, compare(source, made.decoded))
 
 
-def _narrow(values: NDArray[np.float32], dtype: str) -> Raw:
-    """Round scales and biases to the weights' own type."""
-    if dtype == "BF16":
-        return to_bfloat16(values)
-    return values.astype(np.float16).view(np.uint16) if dtype == "F16" else values
-
-
-def _config(model: SourceModel) -> bytes:
+def _config(model: SourceModel, affine: Affine | None) -> bytes:
+    if affine is None:
+        return canonical_config(model.config)
     document = parse_object(canonical_config(model.config), "config.json")
-    quantization: dict[str, Json] = {"group_size": GROUP, "bits": BITS, "mode": "affine"}
+    quantization: dict[str, Json] = {"group_size": affine.group, "bits": affine.bits, "mode": "affine"}
     return pretty({**document, "quantization": quantization, "quantization_config": quantization})
-
-
-def _decoded_rows(written: SourceModel) -> Rows:
-    """The weights of an MLX directory, decoded by ``mx.dequantize`` a few rows at a time."""
-    for tensor in written.tensors:
-        if tensor.name.endswith((".scales", ".biases")):
-            continue
-        for first, last in row_ranges(tensor):
-            values = read_rows(tensor, first, last)
-            if tensor.dtype == "U32":
-                base = tensor.name.removesuffix("weight")
-                scales, biases = (_mlx_rows(written.tensor(base + part), first, last) for part in ("scales", "biases"))
-                yield tensor.name, first, _decoded(values.reshape(last - first, -1), scales, biases)
-            else:
-                yield tensor.name, first, to_float32(values, tensor.dtype)
-
-
-def _decoded(codes: Raw, scales: mx.array, biases: mx.array) -> NDArray[np.float32]:
-    import mlx.core as mx
-
-    weights = mx.dequantize(mx.array(codes), scales, biases, group_size=GROUP, bits=BITS)
-    return np.array(weights.astype(mx.float32)).reshape(-1)
-
-
-def _mlx_rows(tensor: Tensor, first: int, last: int) -> mx.array:
-    try:
-        import mlx.core as mx
-    except ModuleNotFoundError as error:
-        raise BackendMissingError("checking MLX needs mlx", hint="pip install 'citrate[mlx]'") from error
-    types = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}
-    values = mx.array(read_rows(tensor, first, last).reshape(last - first, -1))
-    return values.view(types[tensor.dtype])

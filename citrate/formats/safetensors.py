@@ -1,12 +1,13 @@
 """SafeTensors, cleaned: the weights byte for byte, without pickles, code, local paths or foreign metadata.
 
-Works for every architecture, with nothing installed but numpy.
+Works for every architecture, with nothing installed but numpy. Of a directory that MLX has quantised the decoded
+weights are written, and the manifest says so.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -21,14 +22,16 @@ from citrate.formats.conversion import Conversion, Request, converter_version
 from citrate.formats.documents import pretty
 from citrate.formats.dtypes import Raw, width
 from citrate.formats.families.family import Output
+from citrate.formats.mlx_source import Packed, decoded, described, packed
 from citrate.formats.safetensors_file import Planned, Tensor, header_bytes
 from citrate.formats.source import SourceModel, open_model
-from citrate.formats.streaming import PIECE_BYTES, buffer, in_order, read_bytes
+from citrate.formats.streaming import PIECE_BYTES, buffer, in_order, read_bytes, row_ranges
 from citrate.formats.vocabulary_tokens import Deviation
 
 BARE = False
 EXTRA = ""
 INDEX = "model.safetensors.index.json"
+_SHARD_BYTES = 5 << 30
 _NUMBER = re.compile(r"-\d{5}-of-\d{5}(?=\.safetensors)")
 
 
@@ -53,21 +56,24 @@ def convert(requests: Sequence[Request]) -> tuple[Conversion, ...]:
 
 def _convert(request: Request) -> Conversion:
     model, done = request.model, 0
-    names = _plain_names(model) if model.is_pipeline else shard_names(len(model.shards))
-    for source, target in zip(model.shards, names, strict=True):
-        tensors = [tensor for tensor in model.tensors if model.shard_of(tensor) == source]
-        done = _write_shard(request, target, tensors, done)
-    for index, data in _indexes(model, names):
+    whole = decoded(model)
+    matrices = {} if whole is model else packed(model)
+    files = _cut(whole.tensors) if matrices else _files(model)
+    for name, tensors in files:
+        for size in _write_shard(request, name, tensors, matrices):
+            done += size
+            request.report(done * model.size_bytes // whole.size_bytes)
+    for index, data in _indexes(files):
         write_file(request.sink, index, data)
-    config = pretty(strip_private(model.config.document)) if model.is_pipeline else canonical_config(model.config)
+    config = pretty(strip_private(model.config.document)) if model.is_pipeline else canonical_config(whole.config)
     write_companions(model, request.sink, config)
     return Conversion(
         variant=Variant(Format.SAFETENSORS),
-        checks=(Check("tensors", True, "0", "0"),),
+        checks=() if matrices else (Check("tensors", True, "0", "0"),),
         converter="citrate.formats.safetensors",
         version=converter_version(),
-        arguments={},
-        source_dtype=model.source_dtype,
+        arguments={"decoded": f"mlx {described(model)}"} if matrices else {},
+        source_dtype=whole.source_dtype,
         bare=BARE,
     )
 
@@ -107,24 +113,51 @@ def shard_names(count: int) -> list[str]:
     return [f"model-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
 
 
-def _write_shard(request: Request, name: str, tensors: Sequence[Tensor], done: int) -> int:
+def _write_shard(
+    request: Request, name: str, tensors: Sequence[Tensor], matrices: Mapping[str, Packed]
+) -> Iterator[int]:
+    """Write a file; yields the bytes of each piece."""
     header = header_bytes([Planned(t.name, t.dtype, t.shape) for t in tensors], {"format": "pt"})
     file = request.sink.open(name, len(header) + sum(tensor.size_bytes for tensor in tensors))
     file.write(header)
-    with closing(in_order(_pieces(tensors), request.threads)) as pieces:
+    with closing(in_order(_pieces(tensors, matrices), request.threads)) as pieces:
         for values in pieces:
             file.write(buffer(values))
-            done += values.nbytes
-            request.report(done)
+            yield values.nbytes
     file.close()
-    return done
 
 
-def _pieces(tensors: Sequence[Tensor]) -> Iterator[Callable[[], Raw]]:
+def _pieces(tensors: Sequence[Tensor], matrices: Mapping[str, Packed]) -> Iterator[Callable[[], Raw]]:
     for tensor in tensors:
+        if tensor.name in matrices:
+            for first, last in row_ranges(tensor):
+                yield partial(matrices[tensor.name].read, first, last)
+            continue
         step = PIECE_BYTES - PIECE_BYTES % width(tensor.dtype)
         for start in range(0, tensor.size_bytes, step):
             yield partial(read_bytes, tensor, start, min(step, tensor.size_bytes - start))
+
+
+def _files(model: SourceModel) -> list[tuple[str, Sequence[Tensor]]]:
+    """The files to write, each with its tensors: as the model is sharded, under the usual names."""
+    names = _plain_names(model) if model.is_pipeline else shard_names(len(model.shards))
+    shards: dict[str, list[Tensor]] = {shard: [] for shard in model.shards}
+    for tensor in model.tensors:
+        shards[model.shard_of(tensor)].append(tensor)
+    return list(zip(names, shards.values(), strict=True))
+
+
+def _cut(tensors: Sequence[Tensor]) -> list[tuple[str, Sequence[Tensor]]]:
+    """The files to write of weights that grow when they are decoded: at most 5 GiB each, unless one tensor is more."""
+    shards: list[list[Tensor]] = [[]]
+    size = 0
+    for tensor in tensors:
+        if shards[-1] and size + tensor.size_bytes > _SHARD_BYTES:
+            shards.append([])
+            size = 0
+        shards[-1].append(tensor)
+        size += tensor.size_bytes
+    return list(zip(shard_names(len(shards)), shards, strict=True))
 
 
 def _plain_names(model: SourceModel) -> list[str]:
@@ -132,19 +165,19 @@ def _plain_names(model: SourceModel) -> list[str]:
     return [name.replace(".fp16.safetensors", ".safetensors") for name in model.shards]
 
 
-def _indexes(model: SourceModel, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+def _indexes(files: Sequence[tuple[str, Sequence[Tensor]]]) -> Iterator[tuple[str, bytes]]:
     """The index of every folder that has more than one shard."""
-    target = dict(zip(model.shards, names, strict=True))
-    folders: dict[str, list[Tensor]] = {}
-    for tensor in model.tensors:
-        folders.setdefault(model.shard_of(tensor).rpartition("/")[0], []).append(tensor)
-    for folder, tensors in folders.items():
-        files = {tensor.name: target[model.shard_of(tensor)].rpartition("/")[2] for tensor in tensors}
-        if len(set(files.values())) > 1:
-            stem = _NUMBER.sub("", next(iter(files.values())))
-            metadata: dict[str, Json] = {"total_size": sum(tensor.size_bytes for tensor in tensors)}
+    folders: dict[str, list[tuple[str, Sequence[Tensor]]]] = {}
+    for path, tensors in files:
+        folder, _, name = path.rpartition("/")
+        folders.setdefault(folder, []).append((name, tensors))
+    for folder, shards in folders.items():
+        if len(shards) > 1:
+            stem = _NUMBER.sub("", shards[0][0])
+            size = sum(tensor.size_bytes for _, tensors in shards for tensor in tensors)
+            weight_map: dict[str, Json] = {tensor.name: name for name, tensors in shards for tensor in tensors}
             path = f"{folder}/{stem}.index.json".removeprefix("/")
-            yield path, pretty({"metadata": metadata, "weight_map": {**files}})
+            yield path, pretty({"metadata": {"total_size": size}, "weight_map": weight_map})
 
 
 def write_file(sink: Sink, path: str, data: bytes) -> None:

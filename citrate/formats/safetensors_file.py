@@ -69,7 +69,7 @@ def read_header(path: Path) -> tuple[Tensor, ...]:
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            start, entries = _header_object(file, path.name, size)
+            start, entries, _ = _header_object(file, path.name, size)
     except OSError as error:
         raise FormatError(f"{path.name} cannot be read: {error.strerror}") from error
     tensors = sorted((_tensor(path, start, name, entry) for name, entry in entries.items()), key=_by_offset)
@@ -87,6 +87,20 @@ def read_header(path: Path) -> tuple[Tensor, ...]:
     return tuple(tensors)
 
 
+def read_metadata(path: Path) -> Mapping[str, str]:
+    """What a safetensors file says of itself beside its tensors; texts only.
+
+    Raises:
+        FormatError: the header is malformed.
+    """
+    try:
+        with path.open("rb") as file:
+            _, _, metadata = _header_object(file, path.name, os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        raise FormatError(f"{path.name} cannot be read: {error.strerror}") from error
+    return {key: value for key, value in metadata.items() if isinstance(value, str)}
+
+
 def header_bytes(tensors: Sequence[Planned], metadata: Mapping[str, str]) -> bytes:
     """The start of a file that holds ``tensors`` in that order, up to the first byte of data (a multiple of 8)."""
     entries: dict[str, object] = {"__metadata__": dict(metadata)}
@@ -100,8 +114,8 @@ def header_bytes(tensors: Sequence[Planned], metadata: Mapping[str, str]) -> byt
     return struct.pack("<Q", len(text)) + text
 
 
-def _header_object(file: BinaryIO, name: str, size: int) -> tuple[int, dict[str, Json]]:
-    """Where the data starts, and the parsed header without ``__metadata__``."""
+def _header_object(file: BinaryIO, name: str, size: int) -> tuple[int, dict[str, Json], dict[str, Json]]:
+    """Where the data starts, the parsed header without ``__metadata__``, and that."""
     prefix = file.read(8)
     if len(prefix) < 8:
         raise FormatError(f"{name} is truncated: no safetensors header", hint="download the file again")
@@ -114,7 +128,7 @@ def _header_object(file: BinaryIO, name: str, size: int) -> tuple[int, dict[str,
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict):
         raise FormatError(f"{name}: malformed __metadata__")
-    return 8 + length, entries
+    return 8 + length, entries, metadata
 
 
 def _tensor(path: Path, start: int, name: str, entry: Json) -> Tensor:

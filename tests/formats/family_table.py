@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from citrate.core.records import Format
-from citrate.formats import mlx, tensorrt_llm
+from citrate.formats import tensorrt_llm
 from citrate.formats.families import FAMILIES
 from citrate.formats.families.family import Family
 from citrate.formats.mixtures import MIXTURES
+from citrate.formats.mlx_affine import WRITTEN
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
 START, END = "<!-- families: made by tests/formats/family_table.py -->\n", "<!-- end of families -->\n"
@@ -23,7 +24,8 @@ def table() -> str:
         cells = [_cell(family, format_, notes) for format_ in (Format.GGUF, Format.MLX, Format.TENSORRT_LLM)]
         lines.append(f"| {family.name} | {family.models} | {classes} | {' | '.join(cells)} |")
     gguf = ", ".join(f"`{name}`" for name in MIXTURES)
-    legend = [f"Yes: GGUF as {gguf}; MLX as {', '.join(f'`{name}`' for name in mlx.QUANTIZATIONS)}.", ""]
+    mlx = ", ".join(f"`{name}`" for name in WRITTEN if name)
+    legend = [f"Yes: GGUF as {gguf}; MLX as {mlx}, and unquantised as `mlx`.", ""]
     legend += ["No:", "", *(f"{number}. {note}" for number, note in enumerate(notes, 1))]
     return "\n".join([*lines, "", *legend, ""])
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from tiny_models import Convert, make_llama
 
-from citrate.formats import inspect, open_model
+from citrate.core.errors import FormatError, UnsupportedConversionError
+from citrate.core.records import Variant
+from citrate.formats import inspect, open_model, possible_variants, require_possible
 
 pytestmark = pytest.mark.models
 
@@ -86,3 +88,97 @@ def test_threads_do_not_change_a_byte(llama: Path, converted: Convert) -> None:
     second, _ = converted(open_model(llama), "mlx:4bit", threads=4)
     for path in first.iterdir():
         assert path.read_bytes() == (second / path.name).read_bytes()
+
+
+def mixed(root: Path) -> Path:
+    """Norms in float32 in a bfloat16 model, and a configuration that asks for one type."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(root / "model.safetensors")
+    save_file(
+        {name: tensor.float() if tensor.dim() == 1 else tensor for name, tensor in tensors.items()},
+        root / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    config = json.loads((root / "config.json").read_text())
+    (root / "config.json").write_text(json.dumps({**config, "torch_dtype": "float16"}))
+    return root
+
+
+def test_weights_get_the_type_that_the_configuration_asks_for_as_with_mlx_lm(
+    tmp_path: Path, converted: Convert
+) -> None:
+    import mlx.core as mx
+    from mlx_lm.convert import convert
+
+    root = mixed(make_llama(tmp_path / "mixed", layers=1))
+    for variant, settings in (("mlx", {}), ("mlx:4bit", {"quantize": True})):
+        artifact, conversion = converted(open_model(root), variant)
+        convert(str(root), mlx_path=str(tmp_path / f"theirs-{bool(settings)}"), **settings)
+        found = mx.load(str(artifact / "model.safetensors"))
+        theirs = mx.load(str(tmp_path / f"theirs-{bool(settings)}" / "model.safetensors"))
+        assert found.keys() == theirs.keys()
+        for name, array in theirs.items():
+            assert found[name].dtype == array.dtype and mx.array_equal(found[name], array).item(), name
+        assert "tensor error F16" in {check.name for check in conversion.checks}
+
+
+def test_a_weight_that_the_asked_type_cannot_hold_is_refused(tmp_path: Path, converted: Convert) -> None:
+    from safetensors.torch import load_file, save_file
+
+    root = mixed(make_llama(tmp_path / "mixed", layers=1))
+    tensors = load_file(root / "model.safetensors")
+    tensors["model.norm.weight"][0] = 1e6
+    save_file(tensors, root / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(FormatError, match=r"'model.norm.weight' holds a weight too large for F16"):
+        converted(open_model(root), "mlx")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"bits": 7}, "7 bits in groups of 64 are not credible"),
+        ({"bits": "4"}, "not credible"),
+        ({"group_size": 0}, "not credible"),
+        ({"mode": "mxfp4"}, "quantised as 'mxfp4'"),
+        ({"bits": 8}, "are not of 8 bits in groups of 64"),
+        ({"group_size": 32}, "are not of 4 bits in groups of 32"),
+        ({"model.layers.0.mlp.up_proj": {"bits": 8, "group_size": 64}}, "up_proj: codes"),
+    ],
+)
+def test_a_quantization_that_the_arrays_do_not_have_is_refused(
+    settings: dict[str, object], message: str, llama: Path, converted: Convert
+) -> None:
+    artifact, _ = converted(open_model(llama), "mlx:4bit")
+    config = json.loads((artifact / "config.json").read_text())
+    changed = {**config["quantization"], **settings}
+    (artifact / "config.json").write_text(json.dumps({**config, "quantization": changed}))
+    with pytest.raises(FormatError, match=message):
+        inspect(artifact)
+    with pytest.raises(FormatError, match=message):
+        converted(open_model(artifact), "safetensors")
+
+
+def test_a_directory_that_mlx_lm_mixed_of_several_widths_is_decoded(llama: Path, tmp_path: Path) -> None:
+    import mlx.core as mx
+    from mlx_lm.convert import convert as reference
+    from tiny_models import FolderSink
+
+    from citrate.formats import convert
+
+    reference(str(llama), mlx_path=str(tmp_path / "mixed"), quantize=True, quant_predicate="mixed_3_6")
+    reference(str(tmp_path / "mixed"), mlx_path=str(tmp_path / "theirs"), dequantize=True)
+    report = convert(open_model(tmp_path / "mixed"), Variant.parse("safetensors"), FolderSink(tmp_path / "ours"))
+    assert report.arguments == {"decoded": "mlx affine, 3 bits in groups of 64 and 6 bits in groups of 64"}
+    found, theirs = (mx.load(str(tmp_path / side / "model.safetensors")) for side in ("ours", "theirs"))
+    assert found.keys() == theirs.keys()
+    assert all(mx.array_equal(found[name], array).item() for name, array in theirs.items())
+    assert inspect(tmp_path / "mixed").findings[-1].startswith("quantised for MLX (affine, 3 bits")
+
+
+def test_what_is_quantised_becomes_nothing_else(llama: Path, converted: Convert) -> None:
+    artifact, _ = converted(open_model(llama), "mlx:8bit")
+    model = open_model(artifact)
+    assert [str(variant) for variant in possible_variants(model)] == ["safetensors"]
+    with pytest.raises(UnsupportedConversionError, match="quantised already"):
+        require_possible(model, Variant.parse("gguf:Q8_0"))

@@ -12,9 +12,11 @@ import pytest
 from ggml_oracle import quantize_chunk
 from numpy.typing import NDArray
 
+from citrate.formats import mlx_affine
 from citrate.formats.dtypes import to_bfloat16, to_float32
 from citrate.formats.encoding import encode
 from citrate.formats.gguf_file import NUMBERS, TYPES
+from citrate.formats.mlx_affine import Affine
 from citrate.formats.quantize.jit import _cache_folder
 from citrate.formats.safetensors_file import Tensor
 
@@ -77,20 +79,38 @@ def test_a_tile_that_is_not_full_gives_the_same_bytes(type_name: str) -> None:
     assert whole.size == weights.size // block * size
 
 
-def test_affine_groups_are_those_of_mlx() -> None:
+@pytest.mark.parametrize("group", [32, 64, 128])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_affine_groups_are_those_of_mlx(bits: int, group: int) -> None:
     import mlx.core as mx
-
-    from citrate.formats.quantize.affine import encode_affine4
 
     for seed in range(6):
         weights = hostile(seed, rows=512)
         weights[~np.isfinite(weights) | (np.abs(weights) > 1e30)] = 0
-        wanted = [np.array(part) for part in mx.quantize(mx.array(weights.reshape(-1, 64)), group_size=64, bits=4)]
-        groups = weights.size // 64
-        found = np.empty(groups * 8, np.uint32), np.empty(groups, np.float32), np.empty(groups, np.float32)
-        encode_affine4(weights, *found, 0, groups)
-        for ours, theirs in zip(found, wanted, strict=True):
+        rows = mx.array(weights.reshape(-1, group))
+        wanted = [np.array(part) for part in mx.quantize(rows, group_size=group, bits=bits)]
+        made = mlx_affine.encode(weights, "F32", Affine(bits, group))
+        for ours, theirs in zip((made.codes, made.scales, made.biases), wanted, strict=True):
             assert np.array_equal(ours, theirs.ravel())
+        assert np.array_equal(
+            made.decoded, mlx_affine.decode(*(made.codes, made.scales, made.biases), "F32", Affine(bits, group))
+        )
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16", "F32"])
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 8])
+def test_affine_groups_of_every_width_are_decoded_as_mlx_decodes_them(bits: int, dtype: str) -> None:
+    import mlx.core as mx
+
+    kind = {"BF16": mx.bfloat16, "F16": mx.float16, "F32": mx.float32}[dtype]
+    weights = mx.array(np.random.default_rng(bits).standard_normal((48, 256)).astype(np.float32)).astype(kind)
+    for group in (32, 64, 128):
+        parts = mx.quantize(weights, group_size=group, bits=bits)
+        wanted = mx.dequantize(*parts, group_size=group, bits=bits).view(mx.uint32 if dtype == "F32" else mx.uint16)
+        codes, *ends = (np.array(part.view(mx.uint32 if part.itemsize == 4 else mx.uint16)) for part in parts)
+        raw = [end.ravel().view(np.float32) if dtype == "F32" else end.ravel() for end in ends]
+        found = mlx_affine.decode(codes.ravel(), *raw, dtype, Affine(bits, group))
+        assert np.array_equal(found.view(np.array(wanted).dtype), np.array(wanted).ravel())
 
 
 def test_a_weight_too_large_for_half_precision_is_refused() -> None:

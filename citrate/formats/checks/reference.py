@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from citrate.core.errors import BackendMissingError, FormatError
 from citrate.formats import families
+from citrate.formats.checks import mlx
 from citrate.formats.checks.texts import CODE, ENGLISH, SENTENCES
 from citrate.formats.checks.tokens import has_tokenizer, tokenize
 from citrate.formats.configuration import Config, canonical_config
@@ -22,6 +23,7 @@ from citrate.formats.dtypes import to_float32
 from citrate.formats.families import pooling
 from citrate.formats.families.family import Output
 from citrate.formats.layout import convertible_tensors
+from citrate.formats.mlx_source import decoded, packed
 from citrate.formats.source import SourceModel
 from citrate.formats.streaming import read_rows, row_ranges
 
@@ -72,8 +74,14 @@ def pooling_of(model: SourceModel) -> str:
 
 
 def source_rows(model: SourceModel) -> Rows:
-    """The weights of a SafeTensors directory, a few rows at a time."""
-    for tensor in convertible_tensors(model):
+    """The weights of a directory, a few rows at a time; those that MLX has quantised as MLX itself decodes them."""
+    whole = decoded(model)
+    matrices = {} if whole is model else packed(model)
+    for tensor in convertible_tensors(whole):
+        if tensor.name in matrices:
+            for first, values in mlx.rows(matrices[tensor.name]):
+                yield tensor.name, first, values
+            continue
         for first, last in row_ranges(tensor):
             yield tensor.name, first, to_float32(read_rows(tensor, first, last), tensor.dtype)
 

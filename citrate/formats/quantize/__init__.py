@@ -8,7 +8,7 @@
     simple.py     F16, Q8_0, Q5_0, Q5_1: one scale a block, no search
     k_min.py      Q4_K, Q5_K: scale and minimum, searched; k_min_pack.py writes what it found
     k_sym.py      Q6_K: symmetric, searched
-    affine.py     MLX's 4-bit groups
+    affine.py     MLX's groups of 4 and 8 bits
     error.py      the error of decoded weights, a block at a time
 
 Importing this package costs nothing; its modules import numba.
