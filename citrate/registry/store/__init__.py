@@ -1,5 +1,6 @@
 """The embedded store: verified objects as plain files, usable in place and servable block by block."""
 
-from citrate.registry.store.store import Store, StoredObject
+from citrate.registry.store.inventory import StoredObject
+from citrate.registry.store.store import Damage, Store
 
-__all__ = ["Store", "StoredObject"]
+__all__ = ["Damage", "Store", "StoredObject"]

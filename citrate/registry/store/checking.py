@@ -23,15 +23,15 @@ class Checker:
         self._layout = layout
         self._index = index
 
-    def check(self, artifact: Artifact) -> None:
-        """Check an object, reading only the files whose receipts no longer fit.
+    def check(self, artifact: Artifact, *, trust_receipts: bool = True) -> None:
+        """Check an object, reading only the files whose receipts no longer fit, or all of them.
 
         Raises:
             IntegrityError: a file differs, is missing, or stands there in addition.
         """
         self._check_names(artifact)
         for file in self._index.files(artifact.cid):
-            self._check_file(file, trust_receipt=True)
+            self._check_file(file, trust_receipt=trust_receipts)
 
     def damages(self, artifact: Artifact) -> Iterator[CitrateError]:
         """Read and hash every byte of an object; yields what is wrong."""

@@ -17,6 +17,7 @@ from citrate.core.errors import CitrateError, IntegrityError
 from citrate.registry.cid import Cid
 from citrate.registry.store.index import Index
 from citrate.registry.store.layout import Layout
+from citrate.registry.store.pins import Pins
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,10 @@ class NewDag:
 class DagShelf:
     """The DAGs of one store."""
 
-    def __init__(self, layout: Layout, index: Index) -> None:
+    def __init__(self, layout: Layout, index: Index, pins: Pins) -> None:
         self._layout = layout
         self._index = index
+        self._pins = pins
 
     def ls(self) -> list[StoredDag]:
         """All DAGs, oldest first."""
@@ -123,7 +125,7 @@ class DagShelf:
                     (dag_id, dag.number),
                 )
                 if reason:
-                    connection.execute("INSERT OR IGNORE INTO pins(cid, reason) VALUES(?, ?)", (dag.cid, reason))
+                    self._pins.insert(connection, dag.cid, reason)
             connection.execute(_FORGET_PACKS)
 
     def delete(self, cid: str) -> None:
@@ -133,12 +135,16 @@ class DagShelf:
             connection.execute(_FORGET_PACKS)
         self.sweep()
 
+    def known_packs(self) -> frozenset[str]:
+        """The names of the packs that blocks lie in."""
+        return frozenset(name for (name,) in self._index.read("SELECT name FROM packs"))
+
     def sweep(self) -> None:
         """Delete every pack that the index does not know, but not what is being put in place."""
         if not self._layout.packs():
             return
         with self._layout.lock("packs"):
-            known = {name for (name,) in self._index.read("SELECT name FROM packs")}
+            known = self.known_packs()
             for name in self._layout.packs():
                 if name not in known:
                     self._layout.pack(name).unlink(missing_ok=True)

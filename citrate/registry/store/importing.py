@@ -14,8 +14,9 @@ from citrate.registry.carfile import CarFile
 from citrate.registry.cid import Cid
 from citrate.registry.store.dag_writer import DagWriter
 from citrate.registry.store.dags import NewDag
+from citrate.registry.store.inventory import StoredObject
 from citrate.registry.store.plain import Plain, plain
-from citrate.registry.store.store import Store, StoredObject
+from citrate.registry.store.store import Store
 
 _REPORT_EVERY_S = 0.05
 

@@ -6,13 +6,13 @@ which is after its files are in place and durable; a folder without a row is the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import threading
 import time
 from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from citrate.registry.leaves import Leaves
 from citrate.registry.store.layout import file_lock
 
 _VERSION = 3
+_PATIENCE_S = 60
 _SCHEMA_1 = """
 CREATE TABLE objects(
     id INTEGER PRIMARY KEY, cid TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, size_bytes INTEGER NOT NULL,
@@ -135,7 +136,7 @@ class Index:
         return connection
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=60, isolation_level=None)
+        connection = sqlite3.connect(self._path, timeout=_PATIENCE_S, isolation_level=None)
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -164,7 +165,7 @@ class Index:
         """Whether there is an index yet; reading an absent one must not create it."""
         return self._path.exists()
 
-    @contextmanager
+    @contextlib.contextmanager
     def writing(self, attached: Path | None = None) -> Iterator[sqlite3.Connection]:
         """One transaction; ``attached`` is another database that it may read, as ``scratch``."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -188,6 +189,18 @@ class Index:
         if not self.exists:
             return []
         return self._connection().execute(statement, values).fetchall()
+
+    def note(self, statement: str, *values: str | int) -> None:
+        """Write what may as well be lost, to objects and DAGs (``{}``): without waiting for another writer, and without
+        an error where nothing can be written."""
+        with contextlib.suppress(sqlite3.Error, OSError):
+            connection = self._connection()
+            connection.execute("PRAGMA busy_timeout = 0")
+            try:
+                for table in ("objects", "dags"):
+                    connection.execute(statement.format(table), values)
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_S * 1000}")
 
     def insert(self, artifact: Artifact, files: Iterable[StagedFile], nodes: Iterable[InnerNode]) -> None:
         """Record a complete object; from now on it exists. ``nodes``: the blocks of its folders."""
@@ -228,11 +241,6 @@ class Index:
 
     def has(self, cid: str) -> bool:
         return bool(self.read("SELECT 1 FROM objects WHERE cid = ?", cid))
-
-    def objects(self) -> list[Artifact]:
-        """All objects, oldest first, without their files."""
-        rows = self.read("SELECT cid, sha256, size_bytes, bare FROM objects ORDER BY id")
-        return [Artifact(cid, sha256, size, (), bool(bare)) for cid, sha256, size, bare in rows]
 
     def artifact(self, cid: str) -> Artifact | None:
         """An object with its files, or None."""
@@ -290,18 +298,3 @@ class Index:
         return self.read(
             "SELECT objects.cid, block FROM nodes JOIN objects ON objects.id = object_id WHERE digest = ?", digest
         )
-
-    def pin(self, cid: str, reason: str) -> None:
-        with self.writing() as connection:
-            connection.execute("INSERT OR IGNORE INTO pins(cid, reason) VALUES(?, ?)", (cid, reason))
-
-    def unpin(self, cid: str, reason: str) -> None:
-        with self.writing() as connection:
-            connection.execute("DELETE FROM pins WHERE cid = ? AND reason = ?", (cid, reason))
-
-    def pins(self, cid: str) -> list[str]:
-        return [reason for (reason,) in self.read("SELECT reason FROM pins WHERE cid = ? ORDER BY reason", cid)]
-
-    def pinned(self) -> set[str]:
-        """The CIDs that have a pin."""
-        return {cid for (cid,) in self.read("SELECT DISTINCT cid FROM pins")}

@@ -6,12 +6,11 @@ are plain and read-only, and what leaves the store was compared with its hash on
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from citrate.core.errors import CitrateError, FormatError, IntegrityError, NotFoundError, NotPermittedError
+from citrate.core.errors import CitrateError, FormatError, IntegrityError, NotFoundError
 from citrate.core.records import Artifact
 from citrate.core.sink import Progress
 from citrate.registry import car, reader, unixfs
@@ -21,47 +20,47 @@ from citrate.registry.dag import CHUNK_BYTES
 from citrate.registry.paths import Entity, find
 from citrate.registry.store.blocks import Blocks
 from citrate.registry.store.checking import Checker
+from citrate.registry.store.collecting import GB
 from citrate.registry.store.dag_writer import DagWriter
-from citrate.registry.store.dags import DagShelf, StoredDag
+from citrate.registry.store.dags import DagShelf
 from citrate.registry.store.index import Index, StagedFile
+from citrate.registry.store.inventory import Inventory, StoredObject
 from citrate.registry.store.layout import Layout, disk_errors, remove_tree, sync_directory, sync_tree
-from citrate.registry.store.writer import DiskFile, ObjectWriter
-from citrate.registry.stream import HashedFile
+from citrate.registry.store.pins import Pins
+from citrate.registry.store.removing import Remover
+from citrate.registry.store.writer import ObjectWriter
 
 
 @dataclass(frozen=True)
-class StoredObject:
-    """An object of the store, as ``store ls`` shows it.
-
-    Attributes:
-        sha256: of the plain file or folder; empty for a DAG that is kept as blocks.
-        size_bytes: of the files; of the blocks, where there are none.
-        path: the plain file or the directory; the pack that holds the blocks.
-        blocks: how many blocks a DAG has that is kept as blocks; 0 for plain files.
-        whole: whether every block is here; only an import that asked for it leaves some out.
-    """
+class Damage:
+    """What ``Store.damages`` found in an object."""
 
     cid: str
-    sha256: str
-    size_bytes: int
-    pinned: bool
-    path: Path
-    blocks: int = 0
-    whole: bool = True
+    error: CitrateError
 
 
 class Store:
     """A store under ``root``. Making one touches nothing; the first write creates the folders.
 
     Safe to use from several threads and several processes at once.
+
+    Args:
+        root: the store's folder.
+        max_bytes: what its objects may have together, by ``make_room``; 0: no limit.
+        notify: told what was deleted to make room.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, max_bytes: int = 0, notify: Callable[[str], None] | None = None) -> None:
+        self._max_bytes = max_bytes
+        self._notify = notify
         self._layout = Layout(root.absolute())
         self._index = Index(self._layout.index)
+        self._pins = Pins(self._layout, self._index)
         self._checker = Checker(self._layout, self._index)
-        self._shelf = DagShelf(self._layout, self._index)
-        self._blocks = Blocks(self._layout, self._index, self._shelf)
+        self._shelf = DagShelf(self._layout, self._index, self._pins)
+        self._inventory = Inventory(self._layout, self._index, self._shelf, self._pins)
+        self._blocks = Blocks(self._layout, self._index, self._shelf, self._inventory.note_damage)
+        self._remover = Remover(self._layout, self._index, self._shelf, self._inventory, self._pins)
 
     @property
     def root(self) -> Path:
@@ -100,19 +99,9 @@ class Store:
         """
         files, bare = unixfs.scan(path)
         counter = unixfs.Counter("add", sum(file.size_bytes for file in files), progress)
-        with self.writer(bare=bare) as sink:
-
-            def copy(file: unixfs.SourceFile) -> HashedFile:
-                disk = DiskFile.create(self.root, sink.folder / file.path, file.size_bytes)
-                try:
-                    hashed = unixfs.hash_file(file.source, write=disk.write, progress=counter.add, profile=profile)
-                except BaseException:
-                    disk.abandon()
-                    raise
-                sink.place(disk.seal(file.path, hashed))
-                return hashed
-
-            unixfs.each(files, copy)
+        self.make_room(sum(file.size_bytes for file in files))
+        with self.writer(bare=bare, profile=profile) as sink:
+            sink.copy(files, counter.add)
             return sink.commit()
 
     def put_block(self, data: bytes) -> str:
@@ -203,44 +192,45 @@ class Store:
         """
         artifact = self.artifact(cid)
         with disk_errors(self.root, cid):
-            self._checker.check(artifact)
-        return self._path(artifact)
-
-    def _path(self, artifact: Artifact) -> Path:
-        folder = self._layout.object(artifact.cid)
-        return folder / self._index.files(artifact.cid)[0].entry.path if artifact.bare else folder
+            suspect = self._inventory.is_suspect(cid)
+            try:
+                self._checker.check(artifact, trust_receipts=not suspect)
+            except IntegrityError:
+                self._inventory.note_damage(cid)
+                raise
+            if suspect:
+                self._inventory.note_soundness(cid)
+            self._inventory.note_use(cid)
+        folder = self._layout.object(cid)
+        return folder / artifact.files[0].path if artifact.bare else folder
 
     def verify(self, progress: Progress | None = None) -> list[CitrateError]:
-        """Read and hash every byte of every object.
+        """As ``damages``: one error a file or object; empty when all is well."""
+        return [damage.error for damage in self.damages(progress)]
 
-        Returns:
-            What is damaged, one error a file or object; empty when all is well.
-        """
+    def damages(self, progress: Progress | None = None) -> list[Damage]:
+        """Read and hash every byte of every object; an object that is damaged is not handed out until it is mended."""
         objects = self.ls()
         total, done = sum(stored.size_bytes for stored in objects), 0
-        damages: list[CitrateError] = []
+        damages: list[Damage] = []
         for stored in objects:
             with disk_errors(self.root, stored.cid):
-                found = self._shelf.damages(stored.cid) if stored.blocks else None
-                damages.extend(found or self._checker.damages(self.artifact(stored.cid)))
+                found = [Damage(stored.cid, error) for error in self._damages_of(stored)]
+                note = self._inventory.note_damage if found else self._inventory.note_soundness
+                note(stored.cid)
+            damages += found
             done += stored.size_bytes
             if progress is not None:
                 progress("verify", done, total)
         return damages
 
+    def _damages_of(self, stored: StoredObject) -> Iterator[CitrateError]:
+        return self._shelf.damages(stored.cid) if stored.blocks else self._checker.damages(self.artifact(stored.cid))
+
     def ls(self) -> list[StoredObject]:
         """All objects, oldest first; those that are kept as blocks after those that are plain files."""
         with disk_errors(self.root):
-            pinned = self._index.pinned()
-            files = [
-                StoredObject(found.cid, found.sha256, found.size_bytes, found.cid in pinned, self._path(found))
-                for found in self._index.objects()
-            ]
-            return files + [self._stored_dag(found, found.cid in pinned) for found in self._shelf.ls()]
-
-    @staticmethod
-    def _stored_dag(found: StoredDag, pinned: bool) -> StoredObject:
-        return StoredObject(found.cid, "", found.size_bytes, pinned, found.path, found.blocks, found.whole)
+            return self._inventory.all()
 
     def stored(self, cid: str) -> StoredObject:
         """One object, of either kind, as ``ls`` shows it.
@@ -249,11 +239,7 @@ class Store:
             NotFoundError: it is not in the store.
         """
         with disk_errors(self.root, cid):
-            pinned = bool(self._index.pins(cid))
-            if (dag := self._shelf.get(cid)) is not None:
-                return self._stored_dag(dag, pinned)
-            found = self.artifact(cid)
-            return StoredObject(found.cid, found.sha256, found.size_bytes, pinned, self._path(found))
+            return self._inventory.one(cid)
 
     def has_whole_dag(self, cid: str) -> bool:
         """Whether a DAG of this root is kept as blocks, whole and sound; every block is read."""
@@ -269,66 +255,73 @@ class Store:
         """
         with disk_errors(self.root, cid), self._layout.lock(cid):
             self.stored(cid)
-            self._index.pin(cid, reason)
+            self._pins.add(cid, reason)
 
     def unpin(self, cid: str, reason: str) -> None:
         """Take one reason to keep the object away; others stay."""
         with disk_errors(self.root, cid):
-            self._index.unpin(cid, reason)
+            self._pins.remove(cid, reason)
 
     def pins(self, cid: str) -> list[str]:
         """The reasons to keep the object."""
         with disk_errors(self.root, cid):
-            return self._index.pins(cid)
+            return [pin.reason for pin in self._pins.of(cid)]
 
-    def remove(self, cid: str) -> None:
+    def remove(self, cid: str, *, pulled: bool = False) -> None:
         """Delete an object.
+
+        Args:
+            cid: its name.
+            pulled: delete it although pulls pinned it.
 
         Raises:
             NotFoundError: it is not in the store.
             NotPermittedError: it is pinned.
         """
-        kept_as_blocks = bool(self.stored(cid).blocks)
-        with disk_errors(self.root, cid), self._layout.lock(cid):
-            if reasons := self._index.pins(cid):
-                raise NotPermittedError(f"{cid} is pinned: {', '.join(reasons)}", hint="unpin it first")
-            if kept_as_blocks:
-                self._shelf.delete(cid)
-            else:
-                self._index.delete(cid)
-                remove_tree(self._layout.object(cid))
+        with disk_errors(self.root, cid):
+            self._remover.remove(cid, pulled=pulled)
 
     def set_aside(self, cid: str) -> None:
         """Move a damaged object out of the store, to ``damaged/`` beside it, so that a sound one can take its place.
         Its pins stay."""
-        with disk_errors(self.root, cid), self._layout.lock(cid):
-            self._index.delete(cid)
-            target = self._layout.damaged(cid)
-            target.parent.mkdir(exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                self._layout.object(cid).rename(target)
+        with disk_errors(self.root, cid):
+            self._remover.set_aside(cid)
 
-    def gc(self, *, dry_run: bool = False) -> list[StoredObject]:
-        """Delete every object without a pin, and what interrupted fetches and killed writers left; returns the objects.
+    def gc(
+        self, *, older_than_s: float | None = None, max_bytes: int | None = None, dry_run: bool = False
+    ) -> list[StoredObject]:
+        """Delete every object without a pin, and what interrupted fetches and killed writers left; returns the objects,
+        least recently used first.
 
         Args:
+            older_than_s: also what was merely pulled and not used for so long.
+            max_bytes: also what was merely pulled, until all objects together have no more than this.
             dry_run: delete nothing, only say what would go.
+
+        Raises:
+            NotPermittedError: what is pinned for other reasons has more than ``max_bytes``.
         """
-        going = [stored for stored in self.ls() if not stored.pinned]
-        if dry_run:
-            return going
-        for stored in going:
-            with contextlib.suppress(NotPermittedError, NotFoundError):  # pinned or deleted meanwhile
-                self.remove(stored.cid)
         with disk_errors(self.root):
-            self._layout.sweep_partial()
-            self._layout.sweep_staging()
-            self._shelf.sweep()
-            for folder in self._layout.objects():
-                with self._layout.lock(folder.name):
-                    if not self._index.has(folder.name):  # of a process that was killed before its row was written
-                        remove_tree(folder)
-        return going
+            return self._remover.collect(older_than_s=older_than_s, max_bytes=max_bytes, dry_run=dry_run)
+
+    def leftover_bytes(self) -> int:
+        """What lies beside the objects: of interrupted fetches, killed writers, damaged objects that were replaced."""
+        with disk_errors(self.root):
+            return self._remover.leftover_bytes()
+
+    def make_room(self, size_bytes: int) -> None:
+        """Delete what was used least recently, so that ``size_bytes`` more fit under the store's limit, if it has one.
+
+        Raises:
+            NotPermittedError: they do not, whatever may be deleted is deleted.
+        """
+        if not self._max_bytes:
+            return
+        with disk_errors(self.root):
+            gone = self._remover.make_room(self._max_bytes, size_bytes)
+        if gone and self._notify is not None:
+            freed = sum(stored.size_bytes for stored in gone) / GB
+            self._notify(f"made room: deleted {len(gone)} objects, {freed:.3f} GB, the least recently used first")
 
     def block(self, cid: str) -> bytes:
         """One block of any object, compared with its CID; see ``blocks``.

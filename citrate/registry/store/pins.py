@@ -1,0 +1,131 @@
+"""Who needs an object, and since when.
+
+An object with a pin stays until the pin is taken away, with one exception: what was merely pulled can be pulled again,
+so it makes way where somebody asked for room (``collecting``). The pins of an object also stand in a small file of its
+own, written before the index is, so that they outlive a damaged index.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from citrate.core.errors import ConfigError
+from citrate.registry.store.index import Index
+from citrate.registry.store.layout import Layout, sync_directory
+
+PULLED = "pulled "
+"""What the reason of a pull begins with."""
+REASON_MAX_LENGTH = 200
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A reason to keep an object. ``since_s``: unix seconds; None where an older citrate did not note it."""
+
+    reason: str
+    since_s: int | None
+
+    @property
+    def is_of_a_pull(self) -> bool:
+        """Whether the object can be had again as it was had the first time."""
+        return self.reason.startswith(PULLED)
+
+
+def check_reason(reason: str) -> str:
+    """A reason as a person may give it.
+
+    Raises:
+        ConfigError: empty, too long, with control characters, or one that only a pull has.
+    """
+    if not reason.strip() or len(reason) > REASON_MAX_LENGTH or not reason.isprintable():
+        raise ConfigError(
+            f"a reason has 1 to {REASON_MAX_LENGTH} printable characters",
+            hint="--reason demo, the name of who needs it",
+        )
+    if reason.startswith(PULLED):
+        raise ConfigError(f"a reason that begins with {PULLED!r} is one of pull's own", hint="say who needs it")
+    return reason
+
+
+class Pins:
+    """The pins of one store."""
+
+    def __init__(self, layout: Layout, index: Index) -> None:
+        self._folder = layout.root / "pins"
+        self._index = index
+
+    def of(self, cid: str) -> tuple[Pin, ...]:
+        """The pins of one object."""
+        return tuple(
+            Pin(reason, since) for reason, since in self._index.read(
+                "SELECT reason, since_s FROM pins WHERE cid = ? ORDER BY reason", cid
+            )
+        )  # fmt: skip
+
+    def all(self) -> dict[str, tuple[Pin, ...]]:
+        """The pins of every object that has one."""
+        found: dict[str, tuple[Pin, ...]] = {}
+        for cid, reason, since in self._index.read("SELECT cid, reason, since_s FROM pins ORDER BY cid, reason"):
+            found[cid] = (*found.get(cid, ()), Pin(reason, since))
+        return found
+
+    def add(self, cid: str, reason: str) -> None:
+        """Add a pin; one that stands keeps its time."""
+        with self._index.writing() as connection:
+            self.insert(connection, cid, reason)
+
+    def insert(self, connection: sqlite3.Connection, cid: str, reason: str, since_s: int | None = None) -> None:
+        """The same within a transaction that does more."""
+        since_s = int(time.time()) if since_s is None else since_s
+        connection.execute("INSERT OR IGNORE INTO pins(cid, reason, since_s) VALUES(?, ?, ?)", (cid, reason, since_s))
+        rows = connection.execute("SELECT reason, since_s FROM pins WHERE cid = ? ORDER BY reason", (cid,))
+        self._note(cid, [Pin(reason, since) for reason, since in rows])
+
+    def remove(self, cid: str, reason: str) -> None:
+        """Take a pin away, if it is there."""
+        with self._index.writing() as connection:
+            connection.execute("DELETE FROM pins WHERE cid = ? AND reason = ?", (cid, reason))
+        self._note(cid, self.of(cid))
+
+    def noted(self) -> dict[str, tuple[Pin, ...]]:
+        """What the small files say, for an index that has to be built anew."""
+        if not self._folder.exists():
+            return {}
+        files = [path for path in self._folder.iterdir() if not path.name.startswith(".")]
+        return {path.name: tuple(_parse(path.read_text(errors="replace"))) for path in files}
+
+    def _note(self, cid: str, pins: Iterable[Pin]) -> None:
+        path = self._folder / cid
+        text = "".join(f"{'-' if pin.since_s is None else pin.since_s} {pin.reason}\n" for pin in pins)
+        if text:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            _replace(path, text.encode())
+        elif path.exists():
+            path.unlink()
+            sync_directory(self._folder)
+
+
+def _parse(text: str) -> Iterable[Pin]:
+    for line in text.splitlines():
+        since, _, reason = line.partition(" ")
+        if reason:
+            yield Pin(reason, int(since) if since.isdecimal() else None)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with new.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
