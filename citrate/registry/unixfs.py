@@ -30,11 +30,17 @@ _BATCH_FILES = 128
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file to be hashed, and its relative path in the artifact."""
+    """A file to be hashed, and its relative path in the artifact. ``has_holes``: it takes less room than its size."""
 
     path: str
     source: Path
     size_bytes: int
+    has_holes: bool = False
+
+    @classmethod
+    def of(cls, path: str, source: Path, status: os.stat_result) -> SourceFile:
+        """The file with that ``lstat``."""
+        return cls(check_path(path), source, status.st_size, status.st_blocks * 512 < status.st_size)
 
 
 def scan(path: Path) -> tuple[list[SourceFile], bool]:
@@ -50,7 +56,7 @@ def scan(path: Path) -> tuple[list[SourceFile], bool]:
     try:
         status = path.lstat()
         if stat.S_ISREG(status.st_mode):
-            return [SourceFile(check_path(path.name), path, status.st_size)], True
+            return [SourceFile.of(path.name, path, status)], True
         if not stat.S_ISDIR(status.st_mode):
             raise FormatError(f"{path} is neither a file nor a directory", hint=_hint(status.st_mode))
         found = list(_scan_directory(path, ""))
@@ -69,12 +75,13 @@ def _scan_directory(directory: Path, prefix: str) -> Iterable[SourceFile]:
     if prefix.count("/") > dag.DEPTH_MAX:
         raise FormatError(f"{directory} is nested more than {dag.DEPTH_MAX} folders deep")
     for child in children:
-        name = check_path(f"{prefix}{child.name}")
+        name = f"{prefix}{child.name}"
         if child.is_dir(follow_symlinks=False):
             yield from _scan_directory(Path(child.path), name + "/")
         elif child.is_file(follow_symlinks=False):
-            yield SourceFile(name, Path(child.path), child.stat(follow_symlinks=False).st_size)
+            yield SourceFile.of(name, Path(child.path), child.stat(follow_symlinks=False))
         else:
+            check_path(name)
             mode = child.stat(follow_symlinks=False).st_mode
             raise FormatError(f"{child.path} is not a regular file", hint=_hint(mode))
 

@@ -14,15 +14,22 @@ from citrate.core.records import Artifact, FileEntry
 from citrate.core.sink import Buffer
 from citrate.registry import unixfs
 from citrate.registry.cutting import Cutter, cutter
-from citrate.registry.dag import PROFILE
+from citrate.registry.dag import CHUNK_BYTES, PROFILE
 from citrate.registry.doublehash import double_hash
+from citrate.registry.store.durability import whole_sync
 from citrate.registry.store.index import Receipt, StagedFile
 from citrate.registry.store.layout import Layout, disk_errors, start_write_back
 from citrate.registry.stream import Feeder, HashedFile, Stream
+from citrate.registry.unixfs import SourceFile
 
 FILE_MODE = 0o444
 _PREALLOCATE_FROM_BYTES = 1 << 20
 _WRITE_BACK_BYTES = 32 << 20
+_WRITE_BYTES = 256 << 10
+"""Never more at once: a write of 1 MiB makes the kernel look for that much memory in one piece, and where memory is
+fragmented it spends ten times longer on moving pages than on the write."""
+_TOGETHER_FROM_FILES = 32
+_ZEROS = bytes(_WRITE_BYTES)
 
 
 class DiskFile:
@@ -33,20 +40,26 @@ class DiskFile:
         self._root = root
         self._descriptor = descriptor
         self._unsent = 0
+        self._holes = False
 
     @classmethod
-    def create(cls, root: Path, path: Path, size_bytes: int | None = None) -> DiskFile:
-        """A new file; ``size_bytes`` is preallocated.
+    def create(cls, root: Path, path: Path, size_bytes: int | None = None, *, holes: bool = False) -> DiskFile:
+        """A new file; ``size_bytes`` is preallocated, except where ``holes`` are wanted for what is zero.
 
         Raises:
             StoreError: no room, or no permission.
         """
         with disk_errors(root):
-            path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            disk = cls(root, path, os.open(path, flags, 0o644))
+            try:
+                descriptor = os.open(path, flags, 0o644)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(path, flags, 0o644)
+            disk = cls(root, path, descriptor)
+        disk._holes = holes
         try:
-            disk.preallocate(size_bytes or 0)
+            disk.preallocate(0 if holes else size_bytes or 0)
         except BaseException:
             disk.abandon()
             raise
@@ -85,21 +98,27 @@ class DiskFile:
         """Append ``data``."""
         with disk_errors(self._root):
             while len(data):
-                count = os.write(self._descriptor, data)
+                piece = data[:_WRITE_BYTES]
+                if self._holes and bytes(piece) == _ZEROS:
+                    os.lseek(self._descriptor, _WRITE_BYTES, os.SEEK_CUR)
+                    count = _WRITE_BYTES
+                else:
+                    count = os.write(self._descriptor, piece)
+                    self._unsent += count
                 data = data[count:]
-                self._unsent += count
         if self._unsent >= _WRITE_BACK_BYTES:
             end = os.lseek(self._descriptor, 0, os.SEEK_CUR)
             start_write_back(self._descriptor, end - self._unsent, self._unsent)
             self._unsent = 0
 
-    def seal(self, path: str, hashed: HashedFile) -> StagedFile:
-        """Make the bytes durable and read-only, and describe the file."""
+    def seal(self, path: str, hashed: HashedFile, *, durable: bool = True) -> StagedFile:
+        """Make the bytes read-only and durable (else the caller does, before anybody sees them); describe the file."""
         with disk_errors(self._root):
             try:
-                os.ftruncate(self._descriptor, hashed.size_bytes)  # what was preallocated and not used
+                os.ftruncate(self._descriptor, hashed.size_bytes)  # what was preallocated in vain; a last hole
                 os.fchmod(self._descriptor, FILE_MODE)
-                os.fsync(self._descriptor)
+                if durable:
+                    os.fsync(self._descriptor)
                 receipt = Receipt.of(os.fstat(self._descriptor))
             finally:
                 os.close(self._descriptor)
@@ -225,14 +244,34 @@ class ObjectWriter:
         self._open[path] = SinkFile(disk, path, size_bytes, cuts or cutter(self._profile), self._staged.append)
         return self._open[path]
 
-    def place(self, staged: StagedFile) -> None:
-        """Take a file that another way has written and sealed under ``folder``."""
-        self._staged.append(staged)
+    def copy(self, files: list[SourceFile], progress: Callable[[int], None]) -> None:
+        """Take files from elsewhere, each read once; ``progress`` gets the count of each piece.
 
-    @property
-    def folder(self) -> Path:
-        """Where the object's files are being written."""
-        return self._folder
+        Many small ones are made durable together, where the file system can.
+
+        Raises:
+            StoreError: one cannot be read, changed meanwhile, or the store cannot be written.
+        """
+        small = sum(file.size_bytes <= CHUNK_BYTES for file in files)
+        with disk_errors(self._layout.root), contextlib.ExitStack() as stack:
+            together = stack.enter_context(whole_sync(self._folder)) if small >= _TOGETHER_FROM_FILES else None
+
+            def one(file: SourceFile) -> HashedFile:
+                return self._copy(file, progress, durable=together is None or file.size_bytes > CHUNK_BYTES)
+
+            unixfs.each(files, one)
+            if together is not None:
+                together()
+
+    def _copy(self, file: SourceFile, progress: Callable[[int], None], *, durable: bool) -> HashedFile:
+        disk = DiskFile.create(self._layout.root, self._folder / file.path, file.size_bytes, holes=file.has_holes)
+        try:
+            hashed = unixfs.hash_file(file.source, write=disk.write, progress=progress, profile=self._profile)
+        except BaseException:
+            disk.abandon()
+            raise
+        self._staged.append(disk.seal(file.path, hashed, durable=durable))
+        return hashed
 
     def commit(self, expected: str = "") -> Artifact:
         """Make the object visible, or return the equal one that stands already.
