@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from citrate.registry.chain import AliasChange, Receipt
     from citrate.registry.changes import ChangeCursor, Proved
     from citrate.registry.lora_publishing import Registered
+    from citrate.registry.manifest import VariantEntry
     from citrate.registry.publishing import Published
     from citrate.registry.queries import ModelSummary
+    from citrate.registry.reconversion import Reconversion
     from citrate.registry.retrieve import FileVerdict, Pulled
     from citrate.registry.views import AliasTarget, RecordItem
     from citrate.training.dataset import Card
@@ -183,6 +185,35 @@ class Registry(Session):
                 variant = retrieve.likely_variant(Path(path), manifest)
             return retrieve.verify_path(Path(path), manifest.entry(variant).artifact())
         return retrieve.verify_stored(record, manifest, named.variant, self.store)
+
+    def verify_conversion(
+        self,
+        ref: str | Reference,
+        *,
+        source: Path | str | None = None,
+        gateways: Iterable[str] = (),
+        allow: frozenset[str] = frozenset(),
+        progress: Progress | None = None,
+        begin: Callable[[VariantEntry, str], None] = lambda *_: None,
+    ) -> Reconversion:
+        """Convert a published variant again, from ``source`` or the version's safetensors variant, and compare.
+
+        Raises:
+            ConfigError: ``ref`` names no variant, or ``source`` is not what the version was made from.
+            NotFoundError: no such variant, or none to convert from.
+            IntegrityError: a byte of the source is not what the chain says.
+        """
+        from citrate.registry import reconversion
+
+        return reconversion.verify_conversion(
+            self,
+            self.reference(ref),
+            source=Path(source) if source else None,
+            gateways=gateways,
+            allow=allow,
+            progress=progress or _unwatched,
+            begin=begin,
+        )
 
     def locate(
         self,

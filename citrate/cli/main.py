@@ -46,6 +46,7 @@ COMMANDS = {
     "select": ("select", "the variant for a device and task, and why"),
     "pull": ("pull", "fetch and verify; the last line is the path"),
     "verify": ("verify", "re-hash files against the chain's record"),
+    "verify-conversion": ("verify_conversion", "make a variant again from its source and compare"),
     "run": ("run", "generate text with a verified model"),
     "add": ("add", "content-address a file or folder into the store"),
     "cat": ("cat", "print a file of the store, verified"),
