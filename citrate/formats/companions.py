@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +65,10 @@ def companion(root: Path, name: str) -> Companion | None:
     return Companion(name, inside(root, name), clean) if clean or _VERBATIM.fullmatch(name) else None
 
 
-def companions(root: Path) -> tuple[tuple[Companion, ...], tuple[str, ...]]:
+def companions(root: Path, weights: Collection[str] = ()) -> tuple[tuple[Companion, ...], tuple[str, ...]]:
     """The files to publish in byte order of their names, and findings about the rest.
+
+    ``weights``: names of weight files that need no mention.
 
     Raises:
         FormatError: a file to publish leads outside the directory, is too large or is not valid JSON.
@@ -78,7 +81,7 @@ def companions(root: Path) -> tuple[tuple[Companion, ...], tuple[str, ...]]:
         if found is not None:
             findings += _findings(found)
             published.append(found)
-        elif not _EXPECTED.fullmatch(name):
+        elif name not in weights and not _EXPECTED.fullmatch(name):
             dropped.append(name)
     code = [name for name in dropped if name.endswith(".py")]
     others = [name for name in dropped if not name.endswith(".py")]

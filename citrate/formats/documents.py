@@ -13,6 +13,8 @@ from citrate.core.errors import FormatError, NotFoundError
 CONFIG_MAX_BYTES = 1 << 20
 INDEX_MAX_BYTES = 32 << 20
 TOKENIZER_MAX_BYTES = 64 << 20
+_VALUES_MAX = 8 << 20
+"""Values of one document: each takes some 64 bytes of memory, however short it is written."""
 
 
 def inside(root: Path, name: str) -> Path:
@@ -107,8 +109,10 @@ def encoded(text: str) -> bytes:
 
 
 def _parse(data: bytes, name: str) -> Json:
-    try:
-        document: Json = json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    if sum(map(data.count, (b",", b"[", b"{"))) > _VALUES_MAX:
+        raise FormatError(f"{name} has more than {_VALUES_MAX} values, which no model's has")
+    try:  # decoded here: of bytes, json would guess UTF-16 and UTF-32 too
+        document: Json = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{name} is not valid JSON: {error}") from error
     return document

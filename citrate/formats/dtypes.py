@@ -17,6 +17,11 @@ STORAGE: dict[str, type[np.generic]] = {
     "F8_E4M3": np.uint8,
     "F8_E5M2": np.uint8,
     "F8_E8M0": np.uint8,
+    "F8_E4M3FNUZ": np.uint8,
+    "F8_E5M2FNUZ": np.uint8,
+    "F4": np.uint8,
+    "F6_E2M3": np.uint8,
+    "F6_E3M2": np.uint8,
     "I16": np.int16,
     "U16": np.uint16,
     "F16": np.uint16,
@@ -27,7 +32,11 @@ STORAGE: dict[str, type[np.generic]] = {
     "F64": np.float64,
     "I64": np.int64,
     "U64": np.uint64,
+    "C64": np.uint64,
 }
+
+_PACKED_BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
+"""Types whose elements are no whole bytes; their storage is the bytes."""
 
 CONVERTIBLE = ("BF16", "F16", "F32")
 """The types our converters read."""
@@ -46,8 +55,13 @@ _NOT_FINITE: dict[str, tuple[type[np.unsignedinteger], int, int]] = {
 
 
 def width(dtype: str) -> int:
-    """Bytes of one element; ``dtype`` is a key of ``STORAGE``."""
+    """Bytes of one item of a type's storage: one element, but for types that pack several into bytes."""
     return np.dtype(STORAGE[dtype]).itemsize
+
+
+def bits(dtype: str) -> int:
+    """Bits of one element; ``dtype`` is a key of ``STORAGE``."""
+    return _PACKED_BITS.get(dtype) or 8 * width(dtype)
 
 
 def all_finite(values: Raw, dtype: str) -> bool:

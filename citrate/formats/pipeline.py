@@ -16,13 +16,13 @@ from citrate.formats.companions import Companion, named, part_companion, root_co
 from citrate.formats.configuration import Config
 from citrate.formats.documents import read_object
 from citrate.formats.safetensors_file import Tensor
-from citrate.formats.weights import read_weights
+from citrate.formats.weights import PICKLED, PICKLES, Weights, read_weights
 
 PIPELINE_CONFIG = "model_index.json"
 _PART = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _PARTS_MAX = 32
 _STEMS = ("diffusion_pytorch_model", "model", "diffusion_pytorch_model.fp16", "model.fp16")
-_PICKLED = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+_PICKLED_STEMS = ("diffusion_pytorch_model", "pytorch_model")
 
 
 @dataclass(frozen=True)
@@ -44,23 +44,26 @@ def read_pipeline(root: Path) -> Pipeline:
     config = _config(root)
     published, dropped = root_companions(root)
     tensors: list[Tensor] = []
+    findings: list[str] = []
     parts = _parts(config)
     for part in parts:
         names = _names(root, part)
         found = _weights(root, part, names)
-        tensors += found
-        used = {tensor.path.name for tensor in found}
+        tensors += found.tensors
+        findings += found.findings
+        used = {tensor.path.name for tensor in found.tensors}
         for name in names:
             companion = part_companion(root, f"{part}/{name}")
             if companion:
                 published.append(companion)
-            elif name not in used and not name.endswith(".safetensors.index.json"):
+            elif name not in used and not name.endswith((".safetensors.index.json", ".bin.index.json")):
                 dropped.append(f"{part}/{name}")
     if not tensors:
         raise FormatError(f"{root} is a pipeline without weights", hint="download its folders too")
     left = sorted(set(dropped) - set(parts))
-    findings = (f"not published: {named(left)}",) if left else ()
-    return Pipeline(config, tuple(sorted(published, key=lambda c: c.name)), findings, tuple(tensors))
+    if left:
+        findings.append(f"not published: {named(left)}")
+    return Pipeline(config, tuple(sorted(published, key=lambda c: c.name)), tuple(findings), tuple(tensors))
 
 
 def _config(root: Path) -> Config:
@@ -91,17 +94,18 @@ def _names(root: Path, part: str) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
 
-def _weights(root: Path, part: str, names: Sequence[str]) -> tuple[Tensor, ...]:
-    """The tensors of a part; those of half precision where there are no others."""
+def _weights(root: Path, part: str, names: Sequence[str]) -> Weights:
+    """The tensors of a part; those of half precision where there are no others, and pickled ones last."""
     for stem in _STEMS:
         if any(name.startswith(f"{stem}.safetensors") for name in names):
             return read_weights(root, f"{part}/", stem)
-    pickled = [name for name in names if name.endswith(_PICKLED)]
-    others = [name for name in names if name.endswith(".safetensors")]
-    if pickled or others:
-        what = "weights under names that no loader knows" if others else "only pickled weights, which run code"
+    for stem in _PICKLED_STEMS:
+        if any(name in (f"{stem}.bin", f"{stem}.bin.index.json") for name in names):
+            return read_weights(root, f"{part}/", stem, PICKLED)
+    others = [name for name in names if name.endswith((".safetensors", *PICKLES))]
+    if others:
         raise FormatError(
-            f"the pipeline's part {part!r} holds {what} ({(others or pickled)[0]})",
+            f"the pipeline's part {part!r} holds weights under names that no loader knows ({others[0]})",
             hint="download its diffusion_pytorch_model.safetensors or model.safetensors",
         )
-    return ()
+    return Weights(())

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from citrate.core.canonical import Json
 from citrate.core.errors import FormatError
 from citrate.formats.documents import parse_object
-from citrate.formats.dtypes import STORAGE, width
+from citrate.formats.dtypes import STORAGE, bits
 
 HEADER_MAX_BYTES = 32 << 20
 _DIMENSIONS_MAX = 8
@@ -38,7 +38,7 @@ class Tensor:
     @property
     def elements(self) -> int:
         """The number of elements."""
-        return self.size_bytes // width(self.dtype)
+        return self.size_bytes * 8 // bits(self.dtype)
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,17 @@ class Planned:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of its elements."""
-        size = width(self.dtype)
+        """Bytes of its elements.
+
+        Raises:
+            FormatError: elements of less than a byte that fill no whole number of bytes.
+        """
+        size = bits(self.dtype)
         for n in self.shape:
             size *= n
-        return size
+        if size % 8:
+            raise FormatError(f"tensor {self.name[:80]!r} of type {self.dtype} ends within a byte")
+        return size // 8
 
 
 def read_header(path: Path) -> tuple[Tensor, ...]:
@@ -126,28 +132,40 @@ def _header_object(file: BinaryIO, name: str, size: int) -> tuple[int, dict[str,
         raise FormatError(f"{name} is truncated inside its header", hint="download the file again")
     entries = parse_object(file.read(length), f"the header of {name}")
     metadata = entries.pop("__metadata__", {})
-    if not isinstance(metadata, dict):
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise FormatError(f"{name}: malformed __metadata__")
     return 8 + length, entries, metadata
 
 
-def _tensor(path: Path, start: int, name: str, entry: Json) -> Tensor:
+def checked_tensor(path: Path, name: str, dtype: Json, shape: Json, offset: int) -> Tensor:
+    """A tensor of whom an untrusted file tells name, type and shape; whether its data is there is the caller's to say.
+
+    Raises:
+        FormatError: a name that cannot be used, an unknown type, or a shape that no tensor has.
+    """
     where = f"{path.name}: tensor {name[:80]!r}"
     if not name or len(name) > _NAME_MAX or not name.isprintable():
         raise FormatError(f"{where} has a name that cannot be used")
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise FormatError(f"{where} is malformed")
-    dtype = entry["dtype"]
     if not isinstance(dtype, str) or dtype not in STORAGE:
         raise FormatError(f"{where} has the unknown type {str(dtype)[:40]!r}")
-    shape, offsets = _sizes(entry["shape"], where), _sizes(entry["data_offsets"], where)
-    if len(shape) > _DIMENSIONS_MAX or len(offsets) != 2:
+    sizes = _sizes(shape, where)
+    if len(sizes) > _DIMENSIONS_MAX:
+        raise FormatError(f"{where} has {len(sizes)} dimensions")
+    return Tensor(name, dtype, sizes, path, offset, Planned(name, dtype, sizes).size_bytes)
+
+
+def _tensor(path: Path, start: int, name: str, entry: Json) -> Tensor:
+    where = f"{path.name}: tensor {name[:80]!r}"
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise FormatError(f"{where} is malformed")
+    offsets = _sizes(entry["data_offsets"], where)
+    if len(offsets) != 2:
         raise FormatError(f"{where} is malformed")
     begin, end = offsets
-    expected = Planned(name, dtype, shape).size_bytes
-    if end - begin != expected:
-        raise FormatError(f"{where} has {end - begin} bytes of data, its shape needs {expected}")
-    return Tensor(name, dtype, shape, path, start + begin, expected)
+    tensor = checked_tensor(path, name, entry["dtype"], entry["shape"], start + begin)
+    if end - begin != tensor.size_bytes:
+        raise FormatError(f"{where} has {end - begin} bytes of data, its shape needs {tensor.size_bytes}")
+    return tensor
 
 
 def _sizes(value: Json, where: str) -> tuple[int, ...]:

@@ -13,9 +13,9 @@ from citrate.formats.companions import Companion, companions
 from citrate.formats.configuration import Config, read_config
 from citrate.formats.pipeline import PIPELINE_CONFIG, read_pipeline
 from citrate.formats.safetensors_file import Tensor
-from citrate.formats.weights import read_weights
+from citrate.formats.weights import PICKLED, PICKLES, SAFETENSORS, Container, read_weights
 
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+_OUTPUT = "lm_head.weight"
 
 
 @dataclass(frozen=True, eq=False)  # one object is one opened folder
@@ -78,13 +78,13 @@ def open_model(path: Path | str) -> SourceModel:
     """Open the model directory ``path`` and validate everything but the values of the weights.
 
     Args:
-        path: a folder with config.json (or a pipeline's model_index.json) and safetensors weights, as
-            ``save_pretrained`` writes it.
+        path: a folder with config.json (or a pipeline's model_index.json) and weights as ``save_pretrained`` writes
+            them: safetensors, or pytorch_model.bin, which is read in place and never unpickled.
 
     Raises:
         NotFoundError: no such folder.
-        FormatError: not a model, pickled weights only, a missing or truncated shard, a configuration that no model
-            has, or a file that leads outside the folder.
+        FormatError: not a model, a pickle that is more than weights, a missing or truncated shard, a configuration
+            that no model has, or a file that leads outside the folder.
     """
     root = Path(path)
     if not root.exists():
@@ -95,9 +95,14 @@ def open_model(path: Path | str) -> SourceModel:
     if PIPELINE_CONFIG in names:
         whole = read_pipeline(root)
         return _model(root, whole.config, whole.tensors, whole.companions, whole.findings, PIPELINE_CONFIG)
-    _require_model(root, names)
-    published, findings = companions(root)
-    return _model(root, read_config(root), read_weights(root), published, findings, "config.json")
+    container = _container(root, names)
+    config = read_config(root)
+    stem = "pytorch_model" if container is PICKLED else "model"
+    weights = read_weights(root, stem=stem, container=container)
+    tensors = _without_tied(config, weights.tensors)
+    used = {*(tensor.path.name for tensor in weights.tensors), f"{stem}{container.suffix}.index.json"}
+    published, findings = companions(root, used)
+    return _model(root, config, tensors, published, (*weights.findings, *findings), "config.json")
 
 
 def _model(
@@ -121,21 +126,35 @@ def _names(root: Path) -> list[str]:
         raise FormatError(f"{root} cannot be read: {error.strerror}") from error
 
 
-def _require_model(root: Path, names: Sequence[str]) -> None:
+def _container(root: Path, names: Sequence[str]) -> Container:
+    """Of what kind the weights are: safetensors wherever there are any."""
     if "adapter_config.json" in names and "config.json" not in names:
         raise FormatError(f"{root} is a LoRA adapter, not a model", hint="citrate register-lora --help")
-    weights = [name for name in names if name.endswith(".safetensors")]
-    pickles = [name for name in names if name.endswith(PICKLES)]
-    if not weights and pickles:
+    weights = any(name.endswith(".safetensors") for name in names)
+    pickled = "pytorch_model.bin" in names or "pytorch_model.bin.index.json" in names
+    others = [name for name in names if name.endswith(PICKLES) and name != "training_args.bin"]
+    if not weights and not pickled and others:
         raise FormatError(
-            f"{root} holds only pickled weights ({pickles[0]}), which run code when they are loaded",
-            hint="convert them to safetensors first, on a machine you can lose",
+            f"{root} holds only pickled weights under a name that no loader knows ({others[0]})",
+            hint="citrate reads model.safetensors and pytorch_model.bin, as save_pretrained() writes them",
         )
-    if not weights or "config.json" not in names:
-        missing = "config.json" if weights else "safetensors weights"
+    if not (weights or pickled) or "config.json" not in names:
+        missing = "config.json" if weights or pickled else "safetensors weights"
         raise FormatError(
             f"{root} is not a model directory: no {missing}", hint="name a folder as save_pretrained() writes it"
         )
+    return SAFETENSORS if weights else PICKLED
+
+
+def _without_tied(config: Config, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Leave the output matrix out where it is the embedding, byte for byte the same place of a pickled checkpoint.
+
+    Other tensors that share their bytes are kept under each of their names: every loader takes that.
+    """
+    places = {(t.path, t.offset, t.dtype, t.shape) for t in tensors if t.name != _OUTPUT}
+    return tuple(
+        t for t in tensors if t.name != _OUTPUT or not config.tied or (t.path, t.offset, t.dtype, t.shape) not in places
+    )
 
 
 def _architecture(config: Config, tensors: Sequence[Tensor]) -> Architecture:

@@ -43,7 +43,7 @@ def main() -> int:
     send = partial(_send, answers)
     try:
         if request.sandbox:
-            sandbox.restrict_files(Path(request.path), Path(os.environ["TMPDIR"]))
+            sandbox.restrict_files([Path(request.path)], Path(os.environ["TMPDIR"]))
         threading.Thread(target=_end_with_stdin, daemon=True).start()
         load = loader(request.format)
         if request.sandbox:

@@ -137,7 +137,7 @@ def _nameless(root: Path) -> None:
     [
         (_missing, "part 'vae' is missing"),
         (_outside, "part 'vae' is missing"),
-        (_pickled, "only pickled weights"),
+        (_pickled, "is a pickle that is not used"),
         (_index, "not a plain file name"),
         (_part, "parts that no pipeline has"),
         (_nameless, "does not say _class_name"),

@@ -37,11 +37,11 @@ def test_a_file_instead_of_a_folder(llama: Path) -> None:
     refused(llama / "config.json", "is not a folder")
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pth", "model.pkl"])
-def test_pickled_weights_are_refused(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["consolidated.00.pth", "model.pt", "weights.bin", "model.pkl"])
+def test_pickles_under_names_that_no_loader_knows_are_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / name).write_bytes(b"\x80\x04.")
-    assert "convert them to safetensors first" in refused(tmp_path, "pickled weights").hint
+    assert "pytorch_model.bin" in refused(tmp_path, "pickled weights under a name").hint
 
 
 def test_a_lora_adapter_is_not_a_model(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,14 +38,14 @@ class Limits:
 
 
 def ask(
-    module: str, request: Mapping[str, Json], reads: Path | None, limits: Limits, *, what: str, memory_hint: str = ""
+    module: str, request: Mapping[str, Json], reads: Sequence[Path], limits: Limits, *, what: str, memory_hint: str = ""
 ) -> bytearray:
     """Have ``python -m module`` (which calls ``serving.serve``) answer ``request`` behind walls.
 
     Args:
         module: of this package; it is the program, nothing of the request reaches a command line.
         request: what ``serve`` hands to the module's function.
-        reads: absolute path of the one file or folder that the child may read beside libraries; None for none.
+        reads: absolute paths of the files and folders that the child may read beside libraries.
         limits: what it may take.
         what: the file, as messages call it.
         memory_hint: what to do where it wants more memory.
@@ -59,7 +59,7 @@ def ask(
         UnavailableError: no sandbox here, or not enough memory.
     """
     envelope: dict[str, object] = {
-        "parent_pid": os.getpid(), "reads": str(reads) if reads else "", "memory_bytes": limits.memory_bytes,
+        "parent_pid": os.getpid(), "reads": [str(path) for path in reads], "memory_bytes": limits.memory_bytes,
         "request": dict(request),
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="citrate-child-", ignore_cleanup_errors=True) as scratch:

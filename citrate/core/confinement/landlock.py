@@ -13,7 +13,7 @@ import platform
 import struct
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same numbers on every architecture
@@ -33,8 +33,8 @@ _SYSTEM = (
 _DEVICES = "/dev"
 
 
-def restrict_to(model: Path, scratch: Path) -> bool:
-    """Let this thread and its children read ``model``, Python and the system, and write to ``scratch`` and devices.
+def restrict_to(models: Sequence[Path], scratch: Path) -> bool:
+    """Let this thread and its children read ``models``, Python and the system, and write to ``scratch`` and devices.
 
     Returns:
         Whether the kernel has Landlock; without it nothing is changed, and seccomp stands alone.
@@ -48,7 +48,7 @@ def restrict_to(model: Path, scratch: Path) -> bool:
     if ruleset < 0:
         return False
     try:
-        for path in _readable(model):
+        for path in _readable(models):
             _allow(libc, ruleset, path, _READ_FILE | _READ_DIR)
         _allow(libc, ruleset, Path(_DEVICES), _READ_FILE | _READ_DIR | _WRITE_FILE)
         _allow(libc, ruleset, scratch, _EVERYTHING & ~_EXECUTE)
@@ -59,13 +59,14 @@ def restrict_to(model: Path, scratch: Path) -> bool:
     return True
 
 
-def _readable(model: Path) -> Iterable[Path]:
-    """The model, and where the interpreter and its libraries are."""
+def _readable(models: Sequence[Path]) -> Iterable[Path]:
+    """The models, and where the interpreter and its libraries are."""
     python = {sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values(), *sys.path}
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     package = Path(__file__).parents[2]
-    linked = [entry for entry in model.iterdir() if entry.is_symlink()] if model.is_dir() else []  # as in hf's cache
-    for path in {model, package, *linked, *map(Path, (*python, *libraries, *_SYSTEM))}:
+    folders = [model for model in models if model.is_dir()]
+    linked = [entry for folder in folders for entry in folder.iterdir() if entry.is_symlink()]  # as in hf's cache
+    for path in {*models, package, *linked, *map(Path, (*python, *libraries, *_SYSTEM))}:
         if path.is_absolute() and path != Path("/") and path.exists():
             yield path.resolve()
 

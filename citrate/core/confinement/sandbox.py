@@ -44,13 +44,13 @@ def wrap(command: Sequence[str], scratch: Path) -> list[str]:
     raise UnavailableError(f"no sandbox for a model process on {platform.system()}", hint=NO_SANDBOX_HINT)
 
 
-def restrict_files(model: Path, scratch: Path) -> None:
+def restrict_files(models: Sequence[Path], scratch: Path) -> None:
     """Leave this process the files it needs and no others, where the kernel can do that (Landlock).
 
     Called once, in the model process, before it starts a thread or loads a library.
 
     Args:
-        model: absolute path of the file or folder that it will open.
+        models: absolute paths of the files and folders that it will open.
         scratch: a folder for libraries that want a temporary one while they load.
 
     Raises:
@@ -58,7 +58,7 @@ def restrict_files(model: Path, scratch: Path) -> None:
     """
     if platform.system() == "Linux":
         try:
-            landlock.restrict_to(model, scratch)
+            landlock.restrict_to(models, scratch)
         except OSError as error:
             raise UnavailableError(
                 f"the model process cannot be shut in: {error.strerror}", hint=NO_SANDBOX_HINT

@@ -33,7 +33,7 @@ def serve(answer: Callable[[Request], bytes], prepare: Callable[[], None] | None
     envelope = json.loads(sys.stdin.buffer.readline())
     sandbox.die_with_parent(int(envelope["parent_pid"]))
     try:
-        sandbox.restrict_files(Path(envelope["reads"] or sys.prefix), Path(os.environ["TMPDIR"]))
+        sandbox.restrict_files([Path(path) for path in envelope["reads"]], Path(os.environ["TMPDIR"]))
         threading.Thread(target=_end_with_stdin, daemon=True).start()
         if prepare is not None:
             prepare()

@@ -73,7 +73,7 @@ def _ask(request: Mapping[str, Json], path: Path, answer_bytes: int) -> bytearra
     return ask(
         "citrate.formats.checks.llama_process",
         {**request, "path": str(path.absolute())},
-        path.absolute(),
+        [path.absolute()],
         Limits(memory, _TIMEOUT_S, answer_bytes),
         what=f"{path.name}, given to llama.cpp,",
         memory_hint="check it on a machine with more memory, or with --checks tensors",

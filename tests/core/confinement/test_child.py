@@ -23,7 +23,7 @@ Ask = Callable[..., bytearray]
 def answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     """Run the body of a child's ``answer(request)``."""
 
-    def run(body: str, reads: Path | None = None, limits: Limits = LIMITS, **request: str) -> bytearray:
+    def run(body: str, reads: tuple[Path, ...] = (), limits: Limits = LIMITS, **request: str) -> bytearray:
         indented = "".join(f"    {line}\n" for line in body.splitlines())
         (tmp_path / "answering.py").write_text(
             "import os, signal, socket, sys, time\n"
@@ -74,7 +74,7 @@ def test_it_knows_no_secret_and_reads_one_file(answered: Ask, tmp_path: Path, mo
     monkeypatch.setenv("CITRATE_PRIVATE_KEY", "secret")
     (tmp_path / "weights").write_text("bytes")
     body = "return (open(request['path']).read() + str('CITRATE_PRIVATE_KEY' in os.environ)).encode()"
-    assert answered(body, tmp_path / "weights", path=str(tmp_path / "weights")) == b"bytesFalse"
+    assert answered(body, (tmp_path / "weights",), path=str(tmp_path / "weights")) == b"bytesFalse"
 
 
 def test_nonsense_instead_of_a_head_is_refused() -> None:

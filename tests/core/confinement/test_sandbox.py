@@ -25,7 +25,7 @@ def call(*arguments):
     return os.strerror(ctypes.get_errno())
 target = sys.argv[1]
 if len(sys.argv) < 3:
-    sandbox.restrict_files(Path(target or sys.prefix), Path(os.environ["TMPDIR"]))
+    sandbox.restrict_files([Path(target or sys.prefix)], Path(os.environ["TMPDIR"]))
 early = []
 go = threading.Event()
 def wait():
