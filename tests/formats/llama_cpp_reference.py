@@ -20,7 +20,7 @@ from types import TracebackType
 from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
-_WANTED = ("convert_hf_to_gguf.py", "conversion/", "gguf-py/gguf/")
+_WANTED = ("convert_hf_to_gguf.py", "convert_lora_to_gguf.py", "conversion/", "gguf-py/gguf/")
 _PINNED = re.compile(r"llama-cpp-python==(\S+) \\\n\s+--hash=sha256:([0-9a-f]{64})")
 
 
@@ -29,7 +29,8 @@ def fetched() -> Path:
     pinned = _PINNED.search((ROOT / "requirements.lock").read_text())
     assert pinned, "requirements.lock pins one source package of llama-cpp-python"
     version, sha256 = pinned.groups()
-    folder = ROOT / ".setup" / f"llama.cpp-{version}"
+    kept = hashlib.sha256(" ".join(_WANTED).encode()).hexdigest()[:8]
+    folder = ROOT / ".setup" / f"llama.cpp-{version}-{kept}"
     folder.parent.mkdir(exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
