@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from citrate.registry.lora_publishing import Registered
     from citrate.registry.manifest import VariantEntry
     from citrate.registry.publishing import Published
+    from citrate.registry.pushing import Item, Pushed
     from citrate.registry.queries import ModelSummary
     from citrate.registry.reconversion import Reconversion
     from citrate.registry.retrieve import FileVerdict, Pulled
@@ -285,19 +286,61 @@ class Registry(Session):
             on_text=on_text,
         )
 
-    def push(self, ref: str | Reference, api: str, *, progress: Progress | None = None) -> tuple[tuple[str, str], ...]:
-        """Copy a version (or one variant of it) and its manifest to a Kubo node and pin them there.
+    def push(
+        self,
+        target: str | Reference,
+        to: str,
+        *,
+        wait: bool = True,
+        timeout_s: float = 3600.0,
+        progress: Progress | None = None,
+    ) -> tuple[Pushed, ...]:
+        """Copy a version (or one variant of it) with its manifest, an adapter, or any object of the store to a Kubo
+        node and pin it there; and have a pinning service fetch it from that node, where ``to`` names one.
+
+        Args:
+            target: a reference, or a CID.
+            to: ``kubo`` for the one of the settings, a node's address, or the name of a service that ``kubo`` knows.
+            wait: whether to wait until the service has everything.
+            timeout_s: how long nothing may change there.
+            progress: called with the stages ``push`` (bytes) and ``pin (objects)``.
 
         Returns:
-            (what, CID) of each object that the node confirmed.
+            How each object stands there.
 
         Raises:
-            NotFoundError: a variant is not in the store.
+            NotFoundError: a variant is not in the store, or the node does not know the service.
             IntegrityError: the node reports another CID than ours.
+            NotPermittedError: the service refuses.
+            StoreError: the node or the service does not answer, or did not pin.
         """
-        from citrate.registry.pushing import push
+        from citrate.registry import pushing
 
-        return push(self, self.reference(ref), api, progress)
+        destination = pushing.Destination.parse(to, self.settings)
+        items = self._items(target)
+        return pushing.push(self, items, destination, wait=wait, timeout_s=timeout_s, progress=progress)
+
+    def pushed(self, target: str | Reference, to: str, *, remove: bool = False) -> tuple[Pushed, ...]:
+        """How what ``push`` copied stands there; with ``remove``, take its pins there away.
+
+        Raises:
+            NotFoundError: no such release, or the node does not know the service.
+            NotPermittedError: the service refuses.
+            StoreError: the node or the service does not answer.
+        """
+        from citrate.registry import pushing
+
+        destination = pushing.Destination.parse(to, self.settings)
+        items = self._items(target)
+        return pushing.remove(items, destination) if remove else pushing.standing(items, destination)
+
+    def _items(self, target: str | Reference) -> tuple[Item, ...]:
+        from citrate.registry.cid import Cid
+        from citrate.registry.pushing import Item, items_of
+
+        if isinstance(target, str) and "/" not in target:
+            return (Item("object", str(Cid.parse(target))),)
+        return items_of(self, self.reference(target))
 
     # ------------------------------------------------------------------ writing
 

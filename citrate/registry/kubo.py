@@ -10,7 +10,7 @@ import contextlib
 import urllib.parse
 import uuid
 import warnings
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,10 @@ IMPORT_TIMEOUT_S = 600.0
 
 _HINT = "start it (ipfs daemon), or set kubo_api to its address, for example /ip4/127.0.0.1/tcp/5001"
 _ADDRESS_HINT = "for example /ip4/127.0.0.1/tcp/5001 or http://127.0.0.1:5001"
+_NOT_ITS_SHAPE = (AssertionError, AttributeError, KeyError, TypeError, ValueError)
+"""What the client library, and reading what it returns, end with where an answer is JSON of another kind."""
+_LOG_HINT = "see the node's log"
+_IMPORT_OPTIONS = {"pin-roots": "true", "stats": "true"}
 _ABSENT = ("could not find", "not found", "no link named")
 
 
@@ -48,36 +52,46 @@ class Kubo:
         with self._errors():
             return str(self._client().version()["Version"])
 
-    def push(self, store: Store, cid: str, progress: Progress | None = None) -> None:
+    def push(self, store: Store, cid: str, progress: Progress | None = None) -> int:
         """Copy an object of the store to the node, block by block as it is, and pin it there.
+
+        What the node has pinned already is not sent again. A push that was cut off leaves blocks that nobody refers to,
+        which the next one completes or the node's ``repo gc`` deletes.
+
+        Args:
+            store: has the object, as plain files or as blocks.
+            cid: the object's, or that of any DAG inside one.
+            progress: called with the stage ``push`` and bytes.
+
+        Returns:
+            How many bytes of blocks were sent; 0 where the node had pinned it already.
 
         Raises:
             NotFoundError: it is not in the store.
             IntegrityError: a block of ours is damaged, or the node reports another root.
-            StoreError: the node does not answer, or did not pin it.
+            StoreError: the node does not answer, took less than was sent, or did not pin it.
         """
-        total = store.artifact(cid).size_bytes
-        boundary = uuid.uuid4().hex
-        body = _multipart(_counted(store.export_car(cid), total, progress), boundary)
+        total = store.stored(cid).size_bytes
+        if self.is_pinned(cid):
+            return 0
+        sent = _Sent(store.export_car(cid), total, progress)
+        answers = self.call("dag/import", about=cid, body=sent, timeout_s=IMPORT_TIMEOUT_S, options=_IMPORT_OPTIONS)
         with self._errors(cid):
-            answers = self._client()._client.request(
-                "/dag/import",
-                opts={"pin-roots": "true"},
-                decoder="json",
-                data=body,
-                headers={"Content-Type": f'multipart/form-data; boundary="{boundary}"'},
-                timeout=IMPORT_TIMEOUT_S,
-            )
-        roots = [answer["Root"] for answer in answers if "Root" in answer]
-        reported = ", ".join(str(root["Cid"]["/"]) for root in roots)
+            roots = [answer["Root"] for answer in answers if "Root" in answer]
+            reported = ", ".join(str(root["Cid"]["/"]) for root in roots)
+            failure = "".join(str(root.get("PinErrorMsg", "")) for root in roots)
+            taken = sum(int(answer["Stats"]["BlockCount"]) for answer in answers if "Stats" in answer)
         if reported != cid:
             raise IntegrityError(
                 f"{self.name} reports another root than was sent", path=cid, expected=cid, actual=reported or "none"
             )
-        if failure := roots[0].get("PinErrorMsg"):
-            raise StoreError(f"{self.name} did not pin {cid}: {failure}", hint="see its free space and log", cid=cid)
+        if failure:
+            raise StoreError(f"{self.name} did not pin {cid}: {failure}", hint=_hint_for(failure), cid=cid)
+        if taken != sent.blocks:
+            raise StoreError(f"{self.name} took {taken} of {sent.blocks} blocks of {cid}", hint=_LOG_HINT, cid=cid)
         if not self.is_pinned(cid):
             raise StoreError(f"{self.name} took {cid} but does not list its pin", cid=cid)
+        return sent.size_bytes
 
     def pin(self, cid: str) -> None:
         """Pin a DAG; the node fetches what it lacks.
@@ -87,6 +101,17 @@ class Kubo:
         """
         with self._errors(cid):
             self._client().pin.add(cid, timeout=IMPORT_TIMEOUT_S)
+
+    def unpin(self, cid: str) -> bool:
+        """Take the node's pin away, so that its ``repo gc`` may delete the DAG; False if there was none.
+
+        Raises:
+            StoreError: it does not answer.
+        """
+        if not self.is_pinned(cid):
+            return False
+        self.call("pin/rm", cid, about=cid)
+        return True
 
     def is_pinned(self, cid: str) -> bool:
         """Whether the node has pinned the DAG with this root.
@@ -103,6 +128,60 @@ class Kubo:
                 if "is not pinned" in str(error):
                     return False
                 raise
+
+    def call(
+        self,
+        path: str,
+        *arguments: str,
+        options: Mapping[str, str | Sequence[str]] | None = None,
+        about: str = "",
+        body: Iterable[bytes] | None = None,
+        timeout_s: float | None = None,
+    ) -> list[Any]:
+        """Call what the client library has no name for.
+
+        Args:
+            path: such as ``dag/import``.
+            arguments: the positional ones.
+            options: those by name; a list is sent as repeated values.
+            about: the CID that errors name.
+            body: the pieces of the one file to send.
+            timeout_s: how long the node may be silent; None: ``TIMEOUT_S``.
+
+        Returns:
+            The JSON values of the answer, as they came: compare before you believe.
+
+        Raises:
+            NotFoundError: the node does not have it.
+            StoreError: it does not answer, refused, or is no Kubo.
+        """
+        boundary, data, headers = uuid.uuid4().hex, None, None
+        if body is not None:
+            data = _multipart(body, boundary)
+            headers = {"Content-Type": f'multipart/form-data; boundary="{boundary}"'}
+        with self._errors(about):
+            return list(
+                self._client()._client.request(
+                    f"/{path}",
+                    arguments,
+                    opts=dict(options or {}),
+                    decoder="json",
+                    data=data,
+                    headers=headers,
+                    timeout=timeout_s,
+                )
+            )
+
+    def dag(self, cid: str) -> Generator[bytes, None, None]:
+        """A whole DAG as a CAR, unverified.
+
+        Raises:
+            NotFoundError: the node does not have it.
+            StoreError: it does not answer, or broke off.
+        """
+        with self._errors(cid):
+            pieces = self._client()._client.request("/dag/export", (cid,), opts={"progress": "false"}, stream=True)
+        return self._pieces(cid, pieces)
 
     def stat(self, cid: str) -> int:
         """Bytes of all blocks of a DAG, as the node counts them.
@@ -124,15 +203,15 @@ class Kubo:
         with self._errors(cid):
             return bytes(self._client().block.get(cid))
 
-    def cat(self, cid: str, offset: int = 0) -> Generator[bytes, None, None]:
-        """A file's bytes from ``offset`` on, unverified.
+    def cat(self, cid: str, offset: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
+        """A file's bytes from ``offset`` on, to the end or ``length`` of them, unverified.
 
         Raises:
             NotFoundError: the node does not have it.
             StoreError: it does not answer, or broke off.
         """
         with self._errors(cid):
-            pieces = self._client().cat(cid, offset=offset, stream=True)
+            pieces = self._client().cat(cid, offset=offset, length=length, stream=True)
         return self._pieces(cid, pieces)
 
     def _pieces(self, cid: str, pieces: Any) -> Generator[bytes, None, None]:
@@ -181,13 +260,22 @@ class Kubo:
             text = str(error)
             if any(words in text for words in _ABSENT):
                 raise NotFoundError(f"{self.name} does not have {cid}") from error
-            raise StoreError(f"{self.name} refused: {text}", cid=cid) from error
-        except exceptions.StatusError as error:
-            raise StoreError(f"{self.name} is no Kubo RPC: {error}", hint=_HINT, cid=cid) from error
+            raise StoreError(f"{self.name} refused: {text}", hint=_hint_for(text), cid=cid) from error
+        except (exceptions.StatusError, exceptions.DecodingError, *_NOT_ITS_SHAPE) as error:
+            raise StoreError(
+                f"what answers at {self.name} is no Kubo RPC: {str(error)[:200]}", hint=_HINT, cid=cid
+            ) from error
         except exceptions.TimeoutError as error:
             raise StoreError(f"Kubo at {self.name} timed out", hint=_HINT, cid=cid) from error
         except (exceptions.Error, requests.RequestException) as error:
             raise StoreError(f"Kubo at {self.name} does not answer", hint=_HINT, cid=cid) from error
+
+
+def _hint_for(refusal: str) -> str:
+    """The next step after what a node said."""
+    if "no space left" in refusal:
+        return "the node's disk is full: make room there (ipfs repo gc), then run it again"
+    return _LOG_HINT
 
 
 def _multiaddr(api: str) -> str:
@@ -220,10 +308,20 @@ def _multipart(car: Iterable[bytes], boundary: str) -> Iterator[bytes]:
     yield f"\r\n--{boundary}--\r\n".encode()
 
 
-def _counted(pieces: Iterable[bytes], total: int, progress: Progress | None) -> Iterator[bytes]:
-    done = 0
-    for piece in pieces:
-        yield piece
-        done = min(total, done + len(piece))  # the CAR's own bytes come on top
-        if progress is not None:
-            progress("push", done, total)
+class _Sent:
+    """A CAR on its way, counted: its pieces are a header, and then one block each."""
+
+    def __init__(self, pieces: Iterable[bytes], total: int, progress: Progress | None) -> None:
+        self._pieces = pieces
+        self._total = total
+        self._progress = progress
+        self.blocks = -1
+        self.size_bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            yield piece
+            self.blocks += 1
+            self.size_bytes += len(piece) if self.blocks else 0
+            if self._progress is not None:
+                self._progress("push", min(self._total, self.size_bytes), self._total)

@@ -10,10 +10,10 @@ import pytest
 
 from citrate.registry import gateway
 from citrate.registry.store import Store
-from tests.fixtures_kubo import kubo
+from tests.fixtures_kubo import kubo, kubos
 from tests.registry.storage.cars import Dag
 
-__all__ = ["kubo"]
+__all__ = ["kubo", "kubos"]
 
 CHUNK = 1 << 20
 

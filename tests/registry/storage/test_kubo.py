@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,37 +14,50 @@ from typing import Any
 import pytest
 
 from citrate.core.errors import ConfigError, IntegrityError, NotFoundError, StoreError
+from citrate.registry import cid as cids
+from citrate.registry.cid import Cid
 from citrate.registry.kubo import Kubo
 from citrate.registry.store import Store
 from tests.fixtures_kubo import KuboNode
+from tests.registry.storage.cars import Dag, take
 from tests.registry.storage.conftest import CHUNK, pattern
 
 ABSENT = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
 
 
+NOT_PINNED = b'{"Message":"path \'x\' is not pinned","Code":0,"Type":"error"}\n'
+
+
 @contextmanager
-def answering(status: int, body: bytes) -> Iterator[str]:
-    """A server that answers every request the same."""
+def answering(status: int, body: bytes, *, pins: bytes = NOT_PINNED) -> Iterator[str]:
+    """A server that answers every request the same, but for the question what is pinned."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            while self.rfile.readline() not in (b"0\r\n", b""):  # the end of a chunked body
-                pass
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
+            asked = "/pin/ls" in self.path
+            if not asked:
+                while self.rfile.readline() not in (b"0\r\n", b""):  # the end of a chunked body
+                    pass
+            answer = pins if asked else body
+            self.send_response((500 if pins == NOT_PINNED else 200) if asked else status)
+            self.send_header("Content-Length", str(len(answer)))
+            self.send_header("Content-Type", "application/json")
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(answer)
 
         def log_message(self, *_: Any) -> None:
             return
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.mark.servers
@@ -57,7 +72,47 @@ def test_push_copies_pins_and_reports(store: Store, model: Path, kubo: KuboNode)
     assert b"".join(node.cat(artifact.files[2].cid, 3 * CHUNK)) == pattern(3 * CHUNK + 17)[3 * CHUNK :]
     assert node.block(artifact.files[1].cid) == b'{"a": 1}'
     assert node.stat(artifact.cid) > artifact.size_bytes
-    node.push(store, artifact.cid)  # again
+    assert node.push(store, artifact.cid) == 0  # it has it
+    assert node.unpin(artifact.cid)
+    assert node.push(store, artifact.cid) > artifact.size_bytes  # again
+    assert node.unpin(artifact.cid)
+    assert not node.unpin(artifact.cid)
+
+
+@pytest.mark.servers
+def test_a_dag_that_is_kept_as_blocks_is_pushed_as_it_is(store: Store, dag: Dag, kubo: KuboNode) -> None:
+    inline = Cid(1, cids.RAW, cids.IDENTITY, b"inside its own name")
+    leaf = dag.raw(b"leaf")
+    root = dag.folder(file=dag.file(b"one ", b"two"), link=dag.symlink(b"file"), doc=dag.json({"a": {"/": str(leaf)}}))
+    top = dag.json({"folder": {"/": str(root)}, "inline": {"/": str(inline)}, "twice": {"/": str(leaf)}})
+    take(store, dag.car(top))
+    node = Kubo(kubo.api)
+    assert node.push(store, str(top)) > 0
+    assert node.is_pinned(str(top))
+    assert kubo.ipfs("cat", f"{root}/file") == "one two"
+    assert b"".join(node.dag(str(top))) == b"".join(store.export_car(str(top)))
+    with pytest.raises(NotFoundError):
+        list(node.dag(ABSENT))
+
+
+@pytest.mark.servers
+def test_a_push_that_was_cut_off_is_repeated_and_complete(
+    store: Store, tmp_path: Path, kubo: KuboNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "big").write_bytes(pattern(5 * CHUNK, seed=77))
+    cid, export = store.add(tmp_path / "big").cid, store.export_car
+
+    def cut(wanted: str) -> Iterator[bytes]:
+        yield from itertools.islice(export(wanted), 3)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "export_car", cut)
+    with pytest.raises(KeyboardInterrupt):
+        Kubo(kubo.api).push(store, cid)
+    monkeypatch.undo()
+    assert not Kubo(kubo.api).is_pinned(cid)
+    assert Kubo(kubo.api).push(store, cid) > 5 * CHUNK
+    assert hashlib.sha256(kubo.ipfs_bytes("cat", cid)).digest() == hashlib.sha256(pattern(5 * CHUNK, seed=77)).digest()
 
 
 @pytest.mark.servers
@@ -122,11 +177,35 @@ def test_a_pin_that_failed_is_a_failure(store: Store, model: Path) -> None:
         Kubo(api).push(store, cid)
 
 
-def test_a_server_that_is_no_kubo_is_refused(store: Store, model: Path) -> None:
+def test_a_node_that_took_fewer_blocks_than_were_sent_fails(store: Store, model: Path) -> None:
     cid = store.add(model).cid
-    for status, body in ((404, b"<html>"), (200, b"<html>"), (403, b"")):
-        with answering(status, body) as api, pytest.raises(StoreError):
-            Kubo(api).push(store, cid)
+    body = b'{"Root":{"Cid":{"/":"%s"},"PinErrorMsg":""}}\n{"Stats":{"BlockCount":2}}\n' % cid.encode()
+    with answering(200, body) as api, pytest.raises(StoreError, match="took 2 of 9 blocks"):
+        Kubo(api).push(store, cid)
+
+
+def test_a_full_disk_at_the_node_says_so_and_what_to_do(store: Store, model: Path) -> None:
+    cid = store.add(model).cid
+    body = b'{"Message":"import failed at block: write x.data: no space left on device","Code":0,"Type":"error"}\n'
+    with answering(500, body) as api, pytest.raises(StoreError, match="no space left") as caught:
+        Kubo(api).push(store, cid)
+    assert "ipfs repo gc" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, b"<html>"), (200, b"<html>"), (403, b""), (200, b'[{"Root": 5}]\n'), (200, b'{"Root": {"Cid": 5}}\n'),
+        (200, b'{"Stats": {"BlockCount": "x"}}\n'), (301, b""), (500, b"oops"),
+    ],
+)  # fmt: skip
+def test_a_server_that_is_no_kubo_is_refused(store: Store, model: Path, status: int, body: bytes) -> None:
+    cid = store.add(model).cid
+    with answering(status, body) as api, pytest.raises((StoreError, IntegrityError)) as caught:
+        Kubo(api).push(store, cid)
+    assert len(caught.value.message) < 400
+    with answering(status, body, pins=body) as api, pytest.raises(StoreError, match="no Kubo RPC"):
+        Kubo(api).is_pinned(cid)
 
 
 @pytest.mark.parametrize("api", ["", "localhost", "ftp://x", "/ip4/999/tcp/1", "/bla", "http://h:99999"])
