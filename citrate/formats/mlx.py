@@ -25,8 +25,9 @@ from citrate.formats.families.family import Output
 from citrate.formats.layout import convertible_tensors, why_not
 from citrate.formats.measure import BlockErrors, TensorErrors, compare
 from citrate.formats.mlx_affine import WRITTEN, Affine, encode, narrow
-from citrate.formats.safetensors import INDEX, shard_names, write_companions, write_file
+from citrate.formats.safetensors import INDEX, write_companions, write_file
 from citrate.formats.safetensors_file import Planned, Tensor, header_bytes
+from citrate.formats.sharding import shard_names
 from citrate.formats.source import SourceModel, open_model
 from citrate.formats.streaming import buffer, in_order, read_rows, row_ranges
 from citrate.formats.vocabulary_tokens import Deviation

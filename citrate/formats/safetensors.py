@@ -24,6 +24,7 @@ from citrate.formats.dtypes import Raw, width
 from citrate.formats.families.family import Output
 from citrate.formats.mlx_source import Packed, decoded, described, packed
 from citrate.formats.safetensors_file import Planned, Tensor, header_bytes
+from citrate.formats.sharding import sharded
 from citrate.formats.source import SourceModel, open_model
 from citrate.formats.streaming import PIECE_BYTES, buffer, in_order, read_bytes, row_ranges
 from citrate.formats.vocabulary_tokens import Deviation
@@ -31,7 +32,7 @@ from citrate.formats.vocabulary_tokens import Deviation
 BARE = False
 EXTRA = ""
 INDEX = "model.safetensors.index.json"
-_SHARD_BYTES = 5 << 30
+_PICKLED = re.compile(r"(^|/)pytorch_model(-\d+-of-\d+)?\.bin$")
 _NUMBER = re.compile(r"-\d{5}-of-\d{5}(?=\.safetensors)")
 
 
@@ -58,7 +59,7 @@ def _convert(request: Request) -> Conversion:
     model, done = request.model, 0
     whole = decoded(model)
     matrices = {} if whole is model else packed(model)
-    files = _cut(whole.tensors) if matrices else _files(model)
+    files = _files(model) if model.is_pipeline else sharded(whole.tensors)
     for name, tensors in files:
         for size in _write_shard(request, name, tensors, matrices):
             done += size
@@ -106,13 +107,6 @@ def write_companions(model: SourceModel, sink: Sink, config: bytes) -> None:
         write_file(sink, companion.name, companion.read())
 
 
-def shard_names(count: int) -> list[str]:
-    """The usual names of ``count`` weight files."""
-    if count == 1:
-        return ["model.safetensors"]
-    return [f"model-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
-
-
 def _write_shard(
     request: Request, name: str, tensors: Sequence[Tensor], matrices: Mapping[str, Packed]
 ) -> Iterator[int]:
@@ -138,36 +132,24 @@ def _pieces(tensors: Sequence[Tensor], matrices: Mapping[str, Packed]) -> Iterat
             yield partial(read_bytes, tensor, start, min(step, tensor.size_bytes - start))
 
 
-def _files(model: SourceModel) -> list[tuple[str, Sequence[Tensor]]]:
-    """The files to write, each with its tensors: as the model is sharded, under the usual names."""
-    names = _plain_names(model) if model.is_pipeline else shard_names(len(model.shards))
+def _files(model: SourceModel) -> list[tuple[str, tuple[Tensor, ...]]]:
+    """The files of a pipeline, each with its tensors: as it is cut, under the usual names."""
     shards: dict[str, list[Tensor]] = {shard: [] for shard in model.shards}
     for tensor in model.tensors:
         shards[model.shard_of(tensor)].append(tensor)
-    return list(zip(names, shards.values(), strict=True))
-
-
-def _cut(tensors: Sequence[Tensor]) -> list[tuple[str, Sequence[Tensor]]]:
-    """The files to write of weights that grow when they are decoded: at most 5 GiB each, unless one tensor is more."""
-    shards: list[list[Tensor]] = [[]]
-    size = 0
-    for tensor in tensors:
-        if shards[-1] and size + tensor.size_bytes > _SHARD_BYTES:
-            shards.append([])
-            size = 0
-        shards[-1].append(tensor)
-        size += tensor.size_bytes
-    return list(zip(shard_names(len(shards)), shards, strict=True))
+    return list(zip(_plain_names(model), map(tuple, shards.values()), strict=True))
 
 
 def _plain_names(model: SourceModel) -> list[str]:
-    """A pipeline's weight files keep their names, but for the mark of half precision, which the loader must be told."""
-    return [name.replace(".fp16.safetensors", ".safetensors") for name in model.shards]
+    """A pipeline's weight files keep their names, but for the mark of half precision, which the loader must be told,
+    and for what pickled ones are called."""
+    plain = [name.replace(".fp16.safetensors", ".safetensors") for name in model.shards]
+    return [_PICKLED.sub(r"\1model\2.safetensors", name).replace(".bin", ".safetensors") for name in plain]
 
 
-def _indexes(files: Sequence[tuple[str, Sequence[Tensor]]]) -> Iterator[tuple[str, bytes]]:
+def _indexes(files: Sequence[tuple[str, tuple[Tensor, ...]]]) -> Iterator[tuple[str, bytes]]:
     """The index of every folder that has more than one shard."""
-    folders: dict[str, list[tuple[str, Sequence[Tensor]]]] = {}
+    folders: dict[str, list[tuple[str, tuple[Tensor, ...]]]] = {}
     for path, tensors in files:
         folder, _, name = path.rpartition("/")
         folders.setdefault(folder, []).append((name, tensors))

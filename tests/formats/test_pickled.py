@@ -64,7 +64,7 @@ def test_every_type_that_torch_saves_is_read_where_it_lies(tmp_path: Path) -> No
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("variant", ["gguf:Q8_0"])
+@pytest.mark.parametrize("variant", ["gguf:Q8_0", "safetensors"])
 def test_a_pickled_model_converts_to_the_same_bytes(
     variant: str, llama: Path, tmp_path: Path, converted: Convert
 ) -> None:
