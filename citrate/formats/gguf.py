@@ -9,13 +9,14 @@ from pathlib import Path
 from citrate.core.errors import UnsupportedConversionError
 from citrate.core.records import Format
 from citrate.formats import vocabulary
-from citrate.formats.checks import llama
+from citrate.formats.checks import llama, metadata
 from citrate.formats.checks.reference import Outputs, pooling_of, positions
+from citrate.formats.checks.tokens import Tokenized
 from citrate.formats.conversion import Conversion, Request, converter_version
 from citrate.formats.families.family import Layout, Output
 from citrate.formats.families.pooling import POOLING
-from citrate.formats.gguf_file import GgufValue, Kind, typed
-from citrate.formats.gguf_writing import File, write
+from citrate.formats.gguf_file import GgufValue, Kind, read_header, typed
+from citrate.formats.gguf_writing import ROPE_FACTORS, File, write
 from citrate.formats.layout import layout_of, why_not
 from citrate.formats.licence import find_licence
 from citrate.formats.mixtures import MIXTURES
@@ -60,19 +61,26 @@ def convert(requests: Sequence[Request]) -> tuple[Conversion, ...]:
     Raises as ``citrate.formats.convert`` does; then no file is whole.
     """
     layout = layout_of(requests[0].model)
-    files = [File(request, MIXTURES[request.variant.quantization], _metadata(request, layout)) for request in requests]
+    files = [File(request, MIXTURES[request.variant.quantization], _keys(request, layout)) for request in requests]
     write(requests[0].model, layout, files)
     return tuple(_report(file) for file in files)
 
 
-def tokenize(path: Path, texts: tuple[str, ...]) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids by llama.cpp."""
+def tokenize(path: Path, texts: Sequence[str]) -> Tokenized:
+    """By llama.cpp."""
     return llama.tokenize(path, texts)
 
 
 def deviation(model: SourceModel) -> Deviation | None:
     """Where llama.cpp's tokenizer differs from the source's."""
     return vocabulary.deviation(model.root)
+
+
+def faults(model: SourceModel, quantization: str, path: Path) -> list[str]:
+    """What the file lacks of what its family asks for, or says otherwise than the source."""
+    layout = layout_of(model)
+    wanted = _metadata(model, layout, "", quantization)
+    return metadata.of_gguf(read_header(path), wanted, _tensors(model, layout))
 
 
 def outputs(model: SourceModel, path: Path) -> Outputs:
@@ -102,20 +110,24 @@ def _report(file: File) -> Conversion:
     )
 
 
+def _keys(request: Request, layout: Layout) -> dict[str, GgufValue]:
+    return _metadata(request.model, layout, request.name, request.variant.quantization)
+
+
 @lru_cache(maxsize=2)
 def _vocabulary(model: SourceModel) -> Vocabulary:
     """The model's tokenizer, parsed once: it is asked for before and while converting."""
     return read_vocabulary(model.root, model.config)
 
 
-def _metadata(request: Request, layout: Layout) -> dict[str, GgufValue]:
+def _metadata(model: SourceModel, layout: Layout, name: str, quantization: str) -> dict[str, GgufValue]:
     """The keys of a file, in the order in which llama.cpp's converter and quantizer leave them."""
-    model, architecture = request.model, layout.gguf_architecture
+    architecture = layout.gguf_architecture
     licence = find_licence(model.root)
     keys = {
         "general.architecture": GgufValue(Kind.STRING, architecture),
         "general.type": GgufValue(Kind.STRING, "model"),
-        "general.name": GgufValue(Kind.STRING, request.name),
+        "general.name": GgufValue(Kind.STRING, name),
     }
     if licence:
         keys["general.license"] = GgufValue(Kind.STRING, licence.spdx)
@@ -123,5 +135,13 @@ def _metadata(request: Request, layout: Layout) -> dict[str, GgufValue]:
         keys[f"{architecture}.{key}"] = typed(value)
     keys |= _vocabulary(model).metadata()
     keys["general.quantization_version"] = GgufValue(Kind.UINT32, 2)
-    keys["general.file_type"] = GgufValue(Kind.UINT32, MIXTURES[request.variant.quantization].file_type)
+    keys["general.file_type"] = GgufValue(Kind.UINT32, MIXTURES[quantization].file_type)
     return keys
+
+
+def _tensors(model: SourceModel, layout: Layout) -> dict[str, tuple[int, ...]]:
+    """The tensors of a file and their shapes in ggml's order, which is the reverse of everybody else's."""
+    slots = layout.slots(model.config).values()
+    shapes = {slot.gguf_name: (slot.shape[0] - slot.rows_cut, *slot.shape[1:])[::-1] for slot in slots}
+    factors = layout.rope_factors(model.config)
+    return {**shapes, ROPE_FACTORS: (len(factors),)} if factors else shapes

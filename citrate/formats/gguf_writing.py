@@ -24,7 +24,7 @@ from citrate.formats.safetensors_file import Tensor
 from citrate.formats.source import SourceModel
 from citrate.formats.streaming import buffer, in_order, read_rows, row_ranges
 
-_ROPE = "rope_freqs.weight"
+ROPE_FACTORS = "rope_freqs.weight"
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _jobs(model: SourceModel, layout: Layout, mixtures: Sequence[Mixture], facto
         slots[tensor.name].gguf_name: (tensor, slots[tensor.name]) for tensor in convertible_tensors(model)
     }
     if factors.size:
-        sources[_ROPE] = (None, Slot(factors.shape, _ROPE))
+        sources[ROPE_FACTORS] = (None, Slot(factors.shape, ROPE_FACTORS))
     names = sorted(sources, key=_writing_order)
     shapes = {name: _shape(sources[name][1]) for name in names}
     planned = [plan([_planned(mixture, model.config, *item) for item in shapes.items()]) for mixture in mixtures]

@@ -15,8 +15,9 @@ from citrate.core.canonical import Json
 from citrate.core.errors import FormatError
 from citrate.core.records import Check, Format
 from citrate.core.sink import SinkFile
-from citrate.formats.checks import tokens
-from citrate.formats.checks.reference import Outputs, evaluated, positions, source_rows
+from citrate.formats.checks import metadata, tokens
+from citrate.formats.checks.reference import Outputs, evaluated, positions, source_weights
+from citrate.formats.checks.tokens import Tokenized
 from citrate.formats.configuration import canonical_config
 from citrate.formats.conversion import Conversion, Request, converter_version
 from citrate.formats.documents import parse_object, pretty
@@ -90,9 +91,9 @@ def _convert(request: Request) -> Conversion:
     )
 
 
-def tokenize(path: Path, texts: tuple[str, ...]) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids by the artifact's tokenizer.json."""
-    return tokens.tokenize(path, texts, special=False), tokens.tokenize(path, texts, special=True)
+def tokenize(path: Path, texts: Sequence[str]) -> Tokenized:
+    """By the artifact's tokenizer.json."""
+    return tokens.tokenized(path, texts)
 
 
 def deviation(model: SourceModel) -> Deviation | None:  # noqa: ARG001 - the tokenizer is the source's own file
@@ -100,10 +101,15 @@ def deviation(model: SourceModel) -> Deviation | None:  # noqa: ARG001 - the tok
     return None
 
 
+def faults(model: SourceModel, quantization: str, path: Path) -> list[str]:  # noqa: ARG001 - the same for all
+    """What the directory lacks of its source, or says otherwise."""
+    return metadata.of_folder(model, path, ("quantization", "quantization_config"))
+
+
 def outputs(model: SourceModel, path: Path) -> Outputs:
     """Logits of the weights as MLX itself decodes them, by transformers: quantised MLX is too slow without a GPU."""
     written = open_model(path)
-    return evaluated(written.config, source_rows(written), positions(model))
+    return evaluated(written.config, source_weights(written), positions(model))
 
 
 def limit(quantization: str, output: Output) -> str:  # noqa: ARG001 - MLX has decoders only

@@ -15,8 +15,9 @@ from pathlib import Path
 from citrate.core.canonical import Json
 from citrate.core.records import Check, Format, Variant
 from citrate.core.sink import Sink
-from citrate.formats.checks import tokens
-from citrate.formats.checks.reference import Outputs, evaluated, pooling_of, positions, source_rows
+from citrate.formats.checks import metadata, tokens
+from citrate.formats.checks.reference import Outputs, evaluated, pooling_of, positions, source_weights
+from citrate.formats.checks.tokens import Tokenized
 from citrate.formats.configuration import canonical_config, strip_private
 from citrate.formats.conversion import Conversion, Request, converter_version
 from citrate.formats.documents import pretty
@@ -79,9 +80,9 @@ def _convert(request: Request) -> Conversion:
     )
 
 
-def tokenize(path: Path, texts: tuple[str, ...]) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids by the artifact's tokenizer.json."""
-    return tokens.tokenize(path, texts, special=False), tokens.tokenize(path, texts, special=True)
+def tokenize(path: Path, texts: Sequence[str]) -> Tokenized:
+    """By the artifact's tokenizer.json."""
+    return tokens.tokenized(path, texts)
 
 
 def deviation(model: SourceModel) -> Deviation | None:  # noqa: ARG001 - the tokenizer is the source's own file
@@ -89,10 +90,15 @@ def deviation(model: SourceModel) -> Deviation | None:  # noqa: ARG001 - the tok
     return None
 
 
+def faults(model: SourceModel, quantization: str, path: Path) -> list[str]:  # noqa: ARG001 - the same for all
+    """What the directory lacks of its source, or says otherwise."""
+    return metadata.of_folder(model, path)
+
+
 def outputs(model: SourceModel, path: Path) -> Outputs:
     """Logits or vectors of the written directory, by transformers."""
     written = open_model(path)
-    return evaluated(written.config, source_rows(written), positions(model), pooling_of(model))
+    return evaluated(written.config, source_weights(written), positions(model), pooling_of(model))
 
 
 def limit(quantization: str, output: Output) -> str:  # noqa: ARG001 - one for all

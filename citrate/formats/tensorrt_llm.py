@@ -10,6 +10,7 @@ from citrate.core.errors import UnsupportedConversionError
 from citrate.core.records import Format
 from citrate.formats import families
 from citrate.formats.checks.reference import Outputs
+from citrate.formats.checks.tokens import Tokenized
 from citrate.formats.conversion import Conversion, Request
 from citrate.formats.families.family import Output
 from citrate.formats.source import SourceModel
@@ -35,7 +36,7 @@ def convert(requests: Sequence[Request]) -> tuple[Conversion, ...]:
     raise UnsupportedConversionError(REASON)
 
 
-def tokenize(path: Path, texts: tuple[str, ...]) -> tuple[list[list[int]], list[list[int]]]:
+def tokenize(path: Path, texts: Sequence[str]) -> Tokenized:
     """Refuse."""
     raise UnsupportedConversionError(REASON)
 
@@ -43,6 +44,11 @@ def tokenize(path: Path, texts: tuple[str, ...]) -> tuple[list[list[int]], list[
 def deviation(model: SourceModel) -> Deviation | None:
     """None: the tokenizer is passed on as it is."""
     return None
+
+
+def faults(model: SourceModel, quantization: str, path: Path) -> list[str]:
+    """Refuse."""
+    raise UnsupportedConversionError(REASON)
 
 
 def outputs(model: SourceModel, path: Path) -> Outputs:

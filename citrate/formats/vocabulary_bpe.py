@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from citrate.core.canonical import Json
 from citrate.core.errors import FormatError, UnsupportedConversionError
 from citrate.formats.configuration import Config
-from citrate.formats.vocabulary_tokens import Lexicon, TokenizerSource, TokenTable, added_tokens
+from citrate.formats.vocabulary_tokens import Deviation, Lexicon, TokenizerSource, TokenTable, added_tokens
 
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -40,6 +40,11 @@ def read(source: TokenizerSource, config: Config) -> Lexicon:
     table.require_distinct()
     cut = pre_tokenizer(document, model)
     return Lexicon("gpt2", tuple(table.tokens), tuple(table.kinds), cut, merges_of(model))
+
+
+def deviation(document: Mapping[str, Json]) -> Deviation | None:
+    """llama.cpp normalises nothing: letters written in parts (NFD) stay in parts."""
+    return Deviation("letters in parts", {**document, "normalizer": None}) if document.get("normalizer") else None
 
 
 def merges_of(model: Mapping[str, Json]) -> tuple[str, ...]:

@@ -11,9 +11,21 @@ from citrate.core.errors import FormatError, UnsupportedConversionError
 from citrate.formats.configuration import Config
 from citrate.formats.families.encoder import segments
 from citrate.formats.gguf_file import GgufValue, Kind, array
-from citrate.formats.vocabulary_tokens import Lexicon, TokenizerSource, TokenKind, TokenTable, added_tokens, token_id
+from citrate.formats.vocabulary_tokens import (
+    Deviation,
+    Lexicon,
+    TokenizerSource,
+    TokenKind,
+    TokenTable,
+    added_tokens,
+    token_id,
+)
 
 _SPACE = "\u2581"
+_MERGED_SPACES: list[Json] = [
+    {"type": "Replace", "pattern": {"Regex": "^ +| +$"}, "content": ""},
+    {"type": "Replace", "pattern": {"Regex": " +"}, "content": " "},
+]
 _UNUSED_SCORE = -10000.0  # what llama.cpp's converter gives them
 
 
@@ -42,6 +54,22 @@ def read(source: TokenizerSource, config: Config) -> Lexicon:
     if charsmap:
         after["tokenizer.ggml.precompiled_charsmap"] = array(Kind.UINT8, tuple(charsmap))
     return Lexicon("t5", tuple(table.tokens), tuple(table.kinds), scores=tuple(scores), after=after)
+
+
+def deviation(document: Mapping[str, Json]) -> Deviation | None:
+    """Where llama.cpp does what SentencePiece does, and tokenizer.json only nearly so.
+
+    SentencePiece looks up the longest run of characters in its table of normalised ones; the tokenizers library only
+    whole graphemes of up to five bytes, so that it leaves most letters in parts that the table would compose: NFC first
+    comes to the same. And it ends words at every white space, where SentencePiece knows those of its table.
+    """
+    normalizer, cutter = document.get("normalizer"), document["pre_tokenizer"]
+    assert isinstance(cutter, dict) and isinstance(cutter["pretokenizers"], list)
+    if not isinstance(normalizer, dict):
+        return None
+    composed: Json = {"type": "Sequence", "normalizers": [{"type": "NFC"}, normalizer, *_MERGED_SPACES]}
+    changed = {**document, "normalizer": composed, "pre_tokenizer": cutter["pretokenizers"][-1]}
+    return Deviation("letters in parts and rare spaces", changed)
 
 
 def _pieces(model: Mapping[str, Json]) -> list[tuple[str, float]]:

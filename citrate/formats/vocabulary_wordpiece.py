@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from citrate.core.canonical import Json
 from citrate.core.errors import UnsupportedConversionError
@@ -13,6 +13,8 @@ from citrate.formats.vocabulary_tokens import Deviation, Lexicon, TokenizerSourc
 
 _LIMIT, _TEXT_MAX = "max_input_chars_per_word", 1 << 20
 _SPACE, _INSIDE = "\u2581", "##"
+_ENDS_WORDS = "[\u000b\u000c\u0085]"
+_SYLLABLES, _JAMO, _CONSONANTS, _WITH_EACH = 0xAC00, 0x1100, 19, 588
 
 
 def read(source: TokenizerSource, config: Config) -> Lexicon:
@@ -44,11 +46,37 @@ def read(source: TokenizerSource, config: Config) -> Lexicon:
 
 
 def deviation(document: Mapping[str, Json]) -> Deviation | None:
-    """A word longer than a limit is unknown to BERT's tokenizer; llama.cpp cuts it like any other."""
-    model = document["model"]
-    assert isinstance(model, dict)
-    limit = model.get(_LIMIT, 100)
-    return Deviation(f"words of over {limit} characters", {**document, "model": {**model, _LIMIT: _TEXT_MAX}})
+    """Where llama.cpp normalises and cuts otherwise than BERT's tokenizer.
+
+    It cuts a word of any length, which BERT's calls unknown from a limit on. It ends words at three control characters
+    that BERT's drops. And where accents go, all marks go, vowel signs too, and of a Korean syllable all but the first
+    consonant: it keeps the first letter of a decomposition.
+    """
+    model, normalizer = document["model"], document["normalizer"]
+    assert isinstance(model, dict) and isinstance(normalizer, dict)
+    steps = [_replace(_ENDS_WORDS, " ")]
+    strips = normalizer.get("strip_accents")
+    if strips or (strips is None and normalizer.get("lowercase", True)):
+        steps += [_replace(r"\p{M}", ""), *(_replace(*pair) for pair in _first_consonants())]
+    return Deviation(
+        f"vowel signs, Korean syllables and words of over {model.get(_LIMIT, 100)} characters",
+        {
+            **document,
+            "model": {**model, _LIMIT: _TEXT_MAX},
+            "normalizer": {"type": "Sequence", "normalizers": [*steps, normalizer]},
+        },
+    )
+
+
+def _replace(expression: str, content: str) -> Json:
+    return {"type": "Replace", "pattern": {"Regex": expression}, "content": content}
+
+
+def _first_consonants() -> Iterator[tuple[str, str]]:
+    """Hangul's syllables are ordered by their first consonant (Unicode 16, section 3.12)."""
+    for index in range(_CONSONANTS):
+        first = _SYLLABLES + index * _WITH_EACH
+        yield f"[{chr(first)}-{chr(first + _WITH_EACH - 1)}]", chr(_JAMO + index)
 
 
 def _spaced(token: str) -> str:

@@ -12,7 +12,7 @@ from tiny_models import Convert, make_llama
 
 from citrate.core.errors import ConfigError, FormatError
 from citrate.core.records import Variant
-from citrate.formats import check, default_check_level, gguf_writing, open_model, possible_variants
+from citrate.formats import check, default_check_level, gguf, gguf_writing, open_model, possible_variants
 from citrate.formats.gguf_file import read_header
 from citrate.formats.measure import BlockErrors, TensorErrors, compare, rounded_up
 
@@ -100,7 +100,9 @@ def test_another_tokenizer_fails(sharp: Path, converted: Convert, tmp_path: Path
     document = json.loads((other / "tokenizer.json").read_text())
     document["model"]["merges"].remove(["o", "r"])
     (other / "tokenizer.json").write_text(json.dumps(document))
-    with pytest.raises(FormatError, match=r"check 'tokens' failed: \d+ of \d+ strings, limit 0"):
+    with pytest.raises(
+        FormatError, match=r"'tokens' failed for gguf:Q8_0: \d+ of \d+ lines, limit 0; the first is line"
+    ):
         check(open_model(other), Variant.parse("gguf:Q8_0"), path, level="tensors")
 
 
@@ -110,13 +112,13 @@ def test_a_file_that_llama_cpp_cannot_load_is_an_error_and_not_an_abort(sharp: P
     data = path.read_bytes()
     path.write_bytes(data.replace(b"llama.block_count\x04\0\0\0\x03", b"llama.block_count\x04\0\0\0\xff"))
     with pytest.raises(FormatError, match=r"llama\.cpp cannot use what was written"):
-        check(model, Variant.parse("gguf:Q8_0"), path)
+        gguf.outputs(model, path)
 
 
 def test_the_level_tensors_says_that_logits_were_not_run(llama: Path, converted: Convert) -> None:
     model = open_model(llama)
     path, _ = converted(model, "gguf:Q4_K_M")
-    tokens, logits = check(model, Variant.parse("gguf:Q4_K_M"), path, level="tensors")
+    tokens, *_, logits = check(model, Variant.parse("gguf:Q4_K_M"), path, level="tensors")
     assert (tokens.value, logits.name, logits.value) == ("0", "logits", "not run")
     with pytest.raises(ConfigError, match="unknown check level"):
         check(model, Variant.parse("gguf:Q4_K_M"), path, level="none")

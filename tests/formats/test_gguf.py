@@ -119,10 +119,10 @@ def test_a_space_that_llama_cpp_cannot_leave_out_is_told(
 ) -> None:
     model = open_model(make_sentencepiece(edited(llama, tmp_path / "m"), scheme=scheme))
     path, _ = converted(model, "gguf:Q8_0")
-    tokens, spaces, _ = check(model, Variant.parse("gguf:Q8_0"), path, level="tensors")
+    tokens, spaces, *_ = check(model, Variant.parse("gguf:Q8_0"), path, level="tensors")
     assert (tokens.name, tokens.value) == ("tokens", "0")
     assert spaces.name == "tokens: spaces in front"
-    assert 5 <= int(spaces.value) <= 12
+    assert int(spaces.value) >= 20
 
 
 def test_spaces_that_stand_for_themselves_are_refused(llama: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from citrate.core.canonical import Json
 from citrate.core.confinement.child import Limits, ask
 from citrate.core.errors import BackendMissingError, FormatError
+from citrate.formats.checks.tokens import Tokenized
 from citrate.formats.streaming import default_threads
 
 _TIMEOUT_S = 3600.0
@@ -23,13 +24,10 @@ _WORKING_BYTES = 4 << 30
 _TOKENS_MAX_BYTES = 64 << 20
 
 
-def tokenize(path: Path, texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids of ``texts`` by the tokenizer inside a GGUF file, without and with what it puts around them.
-
-    Raises as ``logits`` does.
-    """
-    plain, special = json.loads(_ask({"texts": list(texts)}, path, _TOKENS_MAX_BYTES))
-    return plain, special
+def tokenize(path: Path, texts: Sequence[str]) -> Tokenized:
+    """What the tokenizer inside a GGUF file makes of ``texts``; raises as ``logits`` does."""
+    plain, special, decoded = json.loads(_ask({"texts": list(texts)}, path, _TOKENS_MAX_BYTES))
+    return Tokenized(plain, special, decoded)
 
 
 def logits(path: Path, sequences: Sequence[Sequence[int]], vocabulary: int) -> NDArray[np.float32]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sys
 from typing import Any
 
 from citrate.core.confinement.serving import serve
 from citrate.core.errors import FormatError
+
+_PIECE_MAX = 1 << 16
+"""Bytes; a longer token would read as nothing, and fail the gate."""
 
 
 def prepare() -> None:
@@ -33,14 +37,24 @@ def answer(request: Any) -> bytes:
 
 
 def tokens(path: str, texts: list[str]) -> bytes:
-    """Token ids of each text, without and with what the tokenizer puts around it, as JSON."""
+    """Token ids of each text, without and with what the tokenizer puts around it, and the former as text, as JSON."""
     from llama_cpp import Llama
 
-    llama = Llama(path, vocab_only=True, verbose=True)
+    llama = Llama(path, vocab_only=True, verbose=False)
     found = [
         [llama.tokenize(text.encode(), add_bos=around, special=True) for text in texts] for around in (False, True)
     ]
-    return json.dumps(found).encode()
+    return json.dumps([*found, [spelled(llama, ids) for ids in found[0]]]).encode()
+
+
+def spelled(llama: Any, ids: list[int]) -> str:
+    """The text that ``ids`` add up to, special tokens spelled out; llama.cpp's own detokenizer would tidy it up."""
+    import llama_cpp
+
+    vocabulary = llama_cpp.llama_model_get_vocab(llama.model)
+    buffer = ctypes.create_string_buffer(_PIECE_MAX)
+    sizes = (llama_cpp.llama_token_to_piece(vocabulary, token, buffer, _PIECE_MAX, 0, True) for token in ids)
+    return b"".join(buffer.raw[:size] for size in sizes).decode(errors="replace")
 
 
 def logits(path: str, sequences: list[list[int]], threads: int) -> bytes:

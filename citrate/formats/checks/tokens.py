@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, cast
 
 from citrate.core.canonical import Json
 from citrate.core.errors import BackendMissingError, FormatError
-from citrate.formats.checks.texts import HOSTILE
 from citrate.formats.documents import TOKENIZER_MAX_BYTES, inside, read_bounded
-from citrate.formats.tokenizer_files import tokenizer_document
 
 
 class _Encoding(Protocol):
@@ -21,6 +20,20 @@ class _Encoding(Protocol):
 
 class _Tokenizer(Protocol):
     def encode(self, text: str, *, add_special_tokens: bool) -> _Encoding: ...
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str: ...
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """What a tokenizer makes of some texts, one entry a text."""
+
+    plain: list[list[int]]
+    """Token ids of the text alone."""
+    special: list[list[int]]
+    """With what the tokenizer puts around a text."""
+    decoded: list[str]
+    """The text that ``plain`` reads as again, special tokens spelled out."""
 
 
 def has_tokenizer(root: Path) -> bool:
@@ -35,13 +48,30 @@ def tokenize(root: Path, texts: Sequence[str], *, special: bool = False) -> list
         FormatError: tokenizer.json is malformed.
         BackendMissingError: the package tokenizers is not installed.
     """
-    tokenizer = _load(root, inside(root, "tokenizer.json").stat().st_mtime_ns)
-    return [tokenizer.encode(text, add_special_tokens=special).ids for text in texts]
+    return _ids(_of(root), texts, special)
 
 
-def tokenize_as(document: Mapping[str, Json], texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
-    """Token ids of ``texts`` by another tokenizer.json; raises as ``tokenize`` does."""
-    tokenizer = _parsed(json.dumps(document))
+def tokenized(root: Path, texts: Sequence[str]) -> Tokenized:
+    """All that the tokenizer of a model directory makes of ``texts``; raises as ``tokenize`` does."""
+    return _tokenized(_of(root), texts)
+
+
+def tokenized_as(document: Mapping[str, Json], texts: Sequence[str]) -> Tokenized:
+    """As ``tokenized``, by another tokenizer.json."""
+    return _tokenized(_parsed(json.dumps(document)), texts)
+
+
+def _of(root: Path) -> _Tokenizer:
+    return _load(root, inside(root, "tokenizer.json").stat().st_mtime_ns)
+
+
+def _tokenized(tokenizer: _Tokenizer, texts: Sequence[str]) -> Tokenized:
+    plain = _ids(tokenizer, texts, special=False)
+    decoded = [tokenizer.decode(ids, skip_special_tokens=False) for ids in plain]
+    return Tokenized(plain, _ids(tokenizer, texts, special=True), decoded)
+
+
+def _ids(tokenizer: _Tokenizer, texts: Sequence[str], special: bool) -> list[list[int]]:
     return [tokenizer.encode(text, add_special_tokens=special).ids for text in texts]
 
 
@@ -59,15 +89,3 @@ def _parsed(text: str) -> _Tokenizer:
         return cast(_Tokenizer, Tokenizer.from_str(text))
     except Exception as error:
         raise FormatError(f"tokenizer.json cannot be loaded: {error!s:.200}") from error
-
-
-def corpus(root: Path) -> tuple[str, ...]:
-    """The strings that both tokenizers get: hostile ones, and each of the first added tokens within a sentence."""
-    document = tokenizer_document(root) or {}
-    added = document.get("added_tokens")
-    contents = [
-        entry["content"]
-        for entry in (added if isinstance(added, list) else [])[:64]
-        if isinstance(entry, dict) and isinstance(entry.get("content"), str)
-    ]
-    return HOSTILE + tuple(f"before {content} after" for content in contents)
