@@ -16,7 +16,7 @@ from pathlib import Path
 
 from citrate.core.confinement import sandbox
 from citrate.core.errors import CitrateError, ConfigError, FormatError, UnavailableError
-from citrate.inference.chat import render
+from citrate.formats.chat import render
 from citrate.inference.engines import Engine, Load, Sampling, loader
 from citrate.inference.protocol import (
     MAX_LINE_BYTES,

@@ -1,4 +1,8 @@
-"""A prompt as the model was taught to read it: its own chat template, rendered with bounds."""
+"""A prompt as the model was taught to read it: its own chat template, rendered with bounds.
+
+A template is a program that comes with a model. It runs in Jinja's immutable sandbox, with limits on processor time and
+on what it writes; memory is limited by the process that it runs in, which is always a child behind walls.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,15 @@ from types import FrameType
 from citrate.core.errors import BackendMissingError, FormatError
 
 MAX_TEMPLATE_CHARS = 1 << 18
-MAX_SECONDS = 5
+MAX_OUTPUT_CHARS = 1 << 20
+"""Written beside the prompt."""
+MAX_SECONDS = 2.0
+"""Of processor time; published templates take milliseconds."""
 _RAW_HINT = "complete the raw text instead: --raw"
 
 
 def render(template: str, prompt: str, special_tokens: Mapping[str, str]) -> str:
-    """The text of one user message, ready for the answer.
-
-    The template comes with the model, so it is hostile: it runs in Jinja's immutable sandbox, in the model process with
-    its memory limit, and for ``MAX_SECONDS`` at most. Call it from the main thread.
+    """The text of one user message, ready for the answer. Call it from the main thread.
 
     Args:
         template: Jinja source, as in ``chat_template.jinja`` or ``tokenizer.chat_template`` of a GGUF file.
@@ -28,7 +32,7 @@ def render(template: str, prompt: str, special_tokens: Mapping[str, str]) -> str
         special_tokens: ``bos_token``, ``eos_token`` and others that templates name.
 
     Raises:
-        FormatError: too long, not a template, fails, or does not end.
+        FormatError: too long, not a template, fails, does not end, or writes or takes too much.
         BackendMissingError: jinja2 is not installed.
     """
     try:
@@ -51,12 +55,29 @@ def render(template: str, prompt: str, special_tokens: Mapping[str, str]) -> str
     messages = [{"role": "user", "content": prompt}]
     try:
         with _time_limit(MAX_SECONDS):
-            compiled = environment.from_string(template)
-            return compiled.render(messages=messages, add_generation_prompt=True, tools=None, **special_tokens)
-    except (TemplateError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError) as error:
-        raise FormatError(f"the model's chat template fails: {error}", hint=_RAW_HINT) from error
+            pieces = environment.from_string(template).generate(
+                messages=messages, add_generation_prompt=True, tools=None, **special_tokens
+            )
+            return _joined(pieces, MAX_OUTPUT_CHARS + 4 * len(prompt))
     except (TimeoutError, RecursionError) as error:
         raise FormatError("the model's chat template does not end", hint=_RAW_HINT) from error
+    except MemoryError as error:
+        raise FormatError("the model's chat template takes more memory than it may", hint=_RAW_HINT) from error
+    except FormatError:
+        raise
+    except Exception as error:  # a hostile template can make the engine raise anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise FormatError(f"the model's chat template fails: {reason}", hint=_RAW_HINT) from error
+
+
+def _joined(pieces: Iterator[str], limit: int) -> str:
+    text: list[str] = []
+    for piece in pieces:
+        limit -= len(piece)
+        if limit < 0:
+            raise FormatError("the model's chat template writes more text than any conversation has", hint=_RAW_HINT)
+        text.append(piece)
+    return "".join(text)
 
 
 def _to_json(value: object, indent: int | None = None) -> str:
@@ -66,13 +87,18 @@ def _to_json(value: object, indent: int | None = None) -> str:
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in this thread after ``seconds`` of processor time: a busy machine is not the template's."""
+
     def expire(_signal: int, _frame: FrameType | None) -> None:
         raise TimeoutError
 
-    previous = signal.signal(signal.SIGALRM, expire)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    previous = signal.signal(signal.SIGPROF, expire)
+    signal.setitimer(signal.ITIMER_PROF, seconds, 0.1)  # again: an exception inside a destructor is lost
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        try:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        except TimeoutError:  # freeing what the template had built took until the next one
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, previous)
