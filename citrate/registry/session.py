@@ -62,8 +62,10 @@ class Session:
     def store(self) -> Store:
         """The embedded store of the home."""
         from citrate.registry.store import Store
+        from citrate.registry.store.collecting import GB
 
-        return Store(self.settings.home / "store")
+        limit = round(self.settings.cache_max_gb * GB)
+        return Store(self.settings.home / "store", max_bytes=limit, notify=self.notify)
 
     @cached_property
     def chain(self) -> Chain:

@@ -30,6 +30,7 @@ from citrate.registry.permission import warn_ungoverned
 from citrate.registry.record_chain import Cursor
 from citrate.registry.retrieve import pull
 from citrate.registry.session import Session
+from citrate.registry.store.pins import PULLED
 from citrate.registry.sync_cases import Watch, refused_since
 from citrate.registry.sync_policy import Policy
 
@@ -201,7 +202,7 @@ class Mirror:
         else:
             kept = [(v.cid, str(v.variant)) for v in record.variants] + [(cid_of(record.manifest_sha256), "")]
         for cid, name in kept:
-            for reason in {_reason(record), f"pulled {record.ref}"} & set(store.pins(cid)):
+            for reason in {_reason(record), PULLED + record.ref} & set(store.pins(cid)):
                 store.unpin(cid, reason)
                 dropped.append(name)
         if not dropped and not known:

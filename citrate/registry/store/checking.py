@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from citrate.core.errors import CitrateError, IntegrityError
-from citrate.core.records import Artifact
+from citrate.core.records import PROFILE, TENSOR_PROFILE, Artifact
 from citrate.registry import unixfs
-from citrate.registry.store.index import Index, IndexedFile, Receipt
+from citrate.registry.store.index import REINDEX_HINT, Index, IndexedFile, Receipt
 from citrate.registry.store.layout import Layout
+from citrate.registry.store.pins import Pins
 
 VERIFY_HINT = "see all that is damaged: citrate store verify"
 
@@ -45,6 +47,16 @@ class Checker:
                 self._check_file(file, trust_receipt=False)
             except CitrateError as error:
                 yield error
+        yield from self._damaged_rows(artifact)
+
+    def _damaged_rows(self, artifact: Artifact) -> Iterator[CitrateError]:
+        """What the index has of the object's trees and names, against the object's CID."""
+        entries = unixfs.artifact(artifact.files, bare=artifact.bare)
+        if entries != artifact:
+            yield _index_error(f"the index has other names, sizes or hashes of {artifact.cid}", artifact.cid)
+        for digest, block in self._index.nodes_of(artifact.cid):
+            if hashlib.sha256(block).digest() != digest:
+                yield _index_error(f"a block of {artifact.cid} is damaged in the index", artifact.cid)
 
     def _check_names(self, artifact: Artifact) -> None:
         folder = self._layout.object(artifact.cid)
@@ -78,7 +90,9 @@ class Checker:
         receipt = Receipt.of(status)
         if trust_receipt and receipt == file.receipt:
             return
-        hashed = unixfs.hash_file(path)
+        leaves = None if trust_receipt else self._index.leaves(file)
+        cut = leaves is not None and leaves.ends is not None
+        hashed = unixfs.hash_file(path, profile=TENSOR_PROFILE if cut else PROFILE)
         if hashed.sha256 != file.entry.sha256:
             raise IntegrityError(
                 f"{path} was changed after it was stored",
@@ -87,5 +101,21 @@ class Checker:
                 actual=hashed.sha256,
                 hint=VERIFY_HINT,
             )
+        if leaves is not None and leaves != hashed.cut:
+            raise _index_error(f"the index has other blocks of {path} than there are", file.entry.cid)
         if receipt != file.receipt:
             self._index.set_receipt(file.id, receipt)
+
+
+def index_damages(layout: Layout, index: Index, pins: Pins) -> Iterator[CitrateError]:
+    """What is wrong with the index itself: its structure, and pinned objects that it does not know."""
+    for fault in index.faults():
+        yield _index_error(f"the index is damaged: {fault}", "")
+    here = {folder.name for folder in layout.objects()}
+    for cid in sorted(here & pins.noted().keys()):
+        if not index.has(cid):
+            yield _index_error(f"{cid} is pinned and here, but the index does not know it", cid)
+
+
+def _index_error(message: str, cid: str) -> IntegrityError:
+    return IntegrityError(message, path="index.sqlite", expected=cid, actual="another", hint=REINDEX_HINT)

@@ -8,15 +8,16 @@ of a killed process. Blocks are found by their hash, whatever the codec they are
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from citrate.core.errors import CitrateError, IntegrityError
 from citrate.registry.cid import Cid
 from citrate.registry.store.index import Index
-from citrate.registry.store.layout import Layout
+from citrate.registry.store.layout import Layout, sync_directory
 from citrate.registry.store.pins import Pins
 
 
@@ -40,6 +41,32 @@ class NewDag:
     size_bytes: int
     blocks: int
     whole: bool
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a block should lie."""
+
+    block: Cid
+    pack: Path
+    offset: int
+    length: int
+
+    def holds(self, data: bytes) -> bool:
+        """Whether these bytes are the block."""
+        return len(data) == self.length and self.block.matches(data)
+
+    def write(self, data: bytes) -> None:
+        """Put the block there, durably."""
+        if self.pack.exists():
+            self.pack.chmod(0o644)
+        descriptor = os.open(self.pack, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            os.pwrite(descriptor, data, self.offset)
+            os.fchmod(descriptor, 0o444)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 class DagShelf:
@@ -86,21 +113,27 @@ class DagShelf:
 
     def damages(self, cid: str) -> Iterator[CitrateError]:
         """Read and hash every block of a DAG; yields what is wrong."""
+        for place in self._places(cid):
+            data = read_piece(place.pack, place.offset, place.length)
+            if not place.holds(data):
+                block = place.block
+                yield IntegrityError(
+                    f"a block of {cid} is damaged in {place.pack}",
+                    path=str(block), expected=block.digest.hex(), actual=block.hash(data)[: len(block.digest)].hex(),
+                    hint="citrate store verify --repair, or import its CAR again: citrate store import CAR",
+                )  # fmt: skip
+
+    def _places(self, cid: str) -> list[_Place]:
         rows = self._index.read(
             "SELECT hash, name, offset, blocks.length FROM blocks JOIN dags ON dags.id = dag_id "
             "JOIN packs ON packs.id = pack_id WHERE dags.cid = ? ORDER BY offset",
             cid,
         )
-        for multihash, name, offset, length in rows:
-            # the codec plays no part in hashing; the raw one names any multihash
-            block = Cid.decode(b"\x01\x55" + multihash)
-            data = read_piece(self._layout.pack(name), offset, length)
-            if not block.matches(data):
-                yield IntegrityError(
-                    f"a block of {cid} is damaged in {self._layout.pack(name)}",
-                    path=str(block), expected=block.digest.hex(), actual=block.hash(data)[: len(block.digest)].hex(),
-                    hint="import its CAR again, which replaces it: citrate store import CAR",
-                )  # fmt: skip
+        # the codec plays no part in hashing; the raw one names any multihash
+        return [
+            _Place(Cid.decode(b"\x01\x55" + multihash), self._layout.pack(name), offset, length)
+            for multihash, name, offset, length in rows
+        ]
 
     def insert(self, pack: str, dags: list[NewDag], scratch: Path, reason: str) -> None:
         """Record DAGs whose pack is in place; from now on they exist, pinned for ``reason`` (if it is not empty).
@@ -127,6 +160,34 @@ class DagShelf:
                 if reason:
                     self._pins.insert(connection, dag.cid, reason)
             connection.execute(_FORGET_PACKS)
+            self._write_list(pack, connection)
+
+    def _write_list(self, pack: str, connection: sqlite3.Connection) -> None:
+        """Note beside the index which blocks the pack has, and under which roots."""
+        path = self._layout.list_of(pack)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        roots = connection.execute("SELECT cid FROM dags JOIN packs ON packs.id = pack_id WHERE name = ?", (pack,))
+        with path.open("w") as file:
+            file.writelines(f"root {cid}\n" for (cid,) in roots)
+            rows = connection.execute("SELECT hash, offset, length FROM scratch.blocks ORDER BY offset")
+            file.writelines(f"{bytes(name).hex()} {offset} {length}\n" for name, offset, length in rows)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_directory(path.parent)
+
+    def mend(self, cid: str, fetch: Callable[[str], bytes]) -> None:
+        """Write what ``fetch`` gives over the damaged blocks of a DAG; a pack that is gone begins anew."""
+        with self._layout.lock("packs"):
+            for place in self._places(cid):
+                if place.holds(read_piece(place.pack, place.offset, place.length)):
+                    continue
+                block = fetch(str(place.block))
+                if not place.holds(block):
+                    raise IntegrityError(
+                        f"another block came for {place.block}",
+                        path=str(place.block), expected=place.block.digest.hex(), actual="another",
+                    )  # fmt: skip
+                place.write(block)
 
     def delete(self, cid: str) -> None:
         """Forget a DAG, and delete the packs that nobody needs any more. Its pins stay."""
@@ -148,6 +209,7 @@ class DagShelf:
             for name in self._layout.packs():
                 if name not in known:
                     self._layout.pack(name).unlink(missing_ok=True)
+                    self._layout.list_of(name).unlink(missing_ok=True)
 
 
 _FORGET_PACKS = "DELETE FROM packs WHERE id NOT IN (SELECT pack_id FROM dags)"

@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 import time
+import urllib.parse
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from citrate.registry.store.layout import file_lock
 
 _VERSION = 3
 _PATIENCE_S = 60
+REINDEX_HINT = "citrate store reindex builds it anew from the objects' files"
 _SCHEMA_1 = """
 CREATE TABLE objects(
     id INTEGER PRIMARY KEY, cid TEXT NOT NULL UNIQUE, sha256 TEXT NOT NULL, size_bytes INTEGER NOT NULL,
@@ -85,7 +87,11 @@ class Receipt:
 
     @classmethod
     def parse(cls, text: str) -> Receipt:
-        return cls(*map(int, text.split()))
+        """Read a receipt; one that is none fits no file."""
+        try:
+            return cls(*map(int, text.split()))
+        except (TypeError, ValueError, AttributeError):
+            return cls(0, 0, 0, 0, 0)
 
     def __str__(self) -> str:
         return f"{self.device} {self.inode} {self.size_bytes} {self.mtime_ns} {self.ctime_ns}"
@@ -129,16 +135,35 @@ class Index:
         self._local = threading.local()
 
     def _connection(self) -> sqlite3.Connection:
+        """This thread's connection; a new one where another file took the index's place (``rebuilding``)."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._open()
-            self._local.connection = connection
+        there = self._identity()
+        if connection is None or self._local.identity != there:
+            if connection is not None:
+                connection.close()
+                self._local.connection = None
+            if there is None:
+                self._require_nothing_lost()
+            self._local.connection = connection = self._open()
+            self._local.identity = self._identity()
         return connection
 
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _require_nothing_lost(self) -> None:
+        """Refuse to begin anew where there are objects: without their rows they would count as traces of a kill."""
+        for name in ("objects", "packs"):
+            folder = self._path.with_name(name)
+            if folder.exists() and any(folder.iterdir()):
+                raise StoreError(f"the index of the store at {self._path.parent} is gone", hint=REINDEX_HINT)
+
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_PATIENCE_S, isolation_level=None)
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")
+        connection = self._connect()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version < _VERSION:
             with file_lock(self._path.with_name("index.lock")):  # switching to WAL does not wait for others by itself
@@ -147,6 +172,23 @@ class Index:
             raise StoreError(
                 f"the store's index has format {version}, this citrate knows {_VERSION}", hint="use a newer citrate"
             )
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        """Open the file; where it can only be read, and nobody is writing to it, without the files that a reader would
+        otherwise have to make beside it."""
+        connection = sqlite3.connect(self._path, timeout=_PATIENCE_S, isolation_level=None)
+        try:
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except sqlite3.OperationalError:
+            connection.close()
+            log = self._path.with_name(f"{self._path.name}-wal")
+            if os.access(self._path.parent, os.W_OK) or (log.exists() and log.stat().st_size):
+                raise
+            uri = f"file:{urllib.parse.quote(str(self._path))}?immutable=1"
+            connection = sqlite3.connect(uri, uri=True, isolation_level=None)
         return connection
 
     @staticmethod
@@ -160,10 +202,26 @@ class Index:
         connection.execute(f"PRAGMA user_version = {_VERSION}")
         connection.execute("COMMIT")
 
-    @property
-    def exists(self) -> bool:
-        """Whether there is an index yet; reading an absent one must not create it."""
-        return self._path.exists()
+    def create(self, *, anew: bool = False) -> None:
+        """See that there is an index. It comes before the first object: a store with objects and no index lost it;
+        ``anew``: it is being built anew."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if anew:
+            self._open().close()
+        self._connection()
+
+    def close(self) -> None:
+        """Close this thread's connection; the last one to close leaves all in one file."""
+        if getattr(self._local, "connection", None) is not None:
+            self._local.connection.close()
+            self._local.connection = None
+
+    def faults(self) -> list[str]:
+        """What SQLite finds wrong with the file's structure; empty when nothing is."""
+        if self._identity() is None:
+            self._require_nothing_lost()
+            return []
+        return [text for (text,) in self.read("PRAGMA integrity_check(5)") if text != "ok"]
 
     @contextlib.contextmanager
     def writing(self, attached: Path | None = None) -> Iterator[sqlite3.Connection]:
@@ -186,7 +244,8 @@ class Index:
 
     def read(self, statement: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
         """The rows of a query; none while there is no index."""
-        if not self.exists:
+        if self._identity() is None:  # reading must not create it
+            self._require_nothing_lost()
             return []
         return self._connection().execute(statement, values).fetchall()
 
@@ -292,6 +351,12 @@ class Index:
             CHUNK_BYTES, CHUNK_BYTES, CHUNK_BYTES, digest,
         )  # fmt: skip
         return [LeafPlace(owner, path, offset, length) for owner, path, offset, length, _ in rows]
+
+    def nodes_of(self, cid: str) -> list[tuple[bytes, bytes]]:
+        """The dag-pb blocks of an object, each with its digest."""
+        return self.read(
+            "SELECT digest, block FROM nodes JOIN objects ON objects.id = object_id WHERE objects.cid = ?", cid
+        )
 
     def nodes(self, digest: bytes) -> list[tuple[str, bytes]]:
         """The dag-pb blocks with this digest, each with the object it belongs to."""

@@ -9,6 +9,8 @@
     damaged/CID.RANDOM/... an object that was found damaged and replaced; for whoever wants to know why
     locks/CID.lock         who may create or remove this object
     index.sqlite           what is in objects/ (a folder that is not in the index is not an object)
+    pins/CID               who needs it, a line each; beside the index's own list, which may get lost
+    lists/NAME             which blocks are in the pack of this name, for the same reason
 """
 
 from __future__ import annotations
@@ -31,6 +33,18 @@ from citrate.core.errors import StoreError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_INDEX_IS_SOUND = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_BUSY: None,
+    sqlite3.SQLITE_LOCKED: None,
+    sqlite3.SQLITE_NOMEM: None,
+    sqlite3.SQLITE_INTERRUPT: None,
+}
+"""What SQLite complains of although the index is as it should be, and the system's number for it."""
 _DAY_S = 86400
 _SYNC_FILE_RANGE_WRITE = 2
 
@@ -57,6 +71,10 @@ class Layout:
     def pack(self, name: str) -> Path:
         """The file that holds the blocks of imported DAGs."""
         return self.root / "packs" / name
+
+    def list_of(self, name: str) -> Path:
+        """The file that says which blocks are in a pack."""
+        return self.root / "lists" / name
 
     def packs(self) -> list[str]:
         """The names of all packs, and of such as a killed process left."""
@@ -207,8 +225,13 @@ def disk_errors(root: Path, cid: str = "") -> Iterator[None]:
         raise _store_error(root, cid, error.errno, error.strerror or str(error)) from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        number = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}.get(code)
-        raise _store_error(root, cid, number, f"index: {error}") from error
+        if code not in _INDEX_IS_SOUND:
+            raise StoreError(
+                f"the index of the store at {root} is damaged: {error}",
+                hint="citrate store reindex builds it anew from the objects' files",
+                cid=cid,
+            ) from error
+        raise _store_error(root, cid, _INDEX_IS_SOUND[code], f"index: {error}") from error
 
 
 def _store_error(root: Path, cid: str, number: int | None, text: str) -> StoreError:

@@ -1,8 +1,8 @@
 """Who needs an object, and since when.
 
 An object with a pin stays until the pin is taken away, with one exception: what was merely pulled can be pulled again,
-so it makes way where somebody asked for room (``collecting``). The pins of an object also stand in a small file of its
-own, written before the index is, so that they outlive a damaged index.
+so it makes way where somebody asked for room (``collecting``). The pins of an object stand in the index and in a small
+file of its own, and one of the two is enough: no object is lost because its index is.
 """
 
 from __future__ import annotations
@@ -61,18 +61,16 @@ class Pins:
 
     def of(self, cid: str) -> tuple[Pin, ...]:
         """The pins of one object."""
-        return tuple(
-            Pin(reason, since) for reason, since in self._index.read(
-                "SELECT reason, since_s FROM pins WHERE cid = ? ORDER BY reason", cid
-            )
-        )  # fmt: skip
+        rows = self._index.read("SELECT reason, since_s FROM pins WHERE cid = ?", cid)
+        return _together([Pin(reason, since) for reason, since in rows], self._noted(cid))
 
     def all(self) -> dict[str, tuple[Pin, ...]]:
         """The pins of every object that has one."""
-        found: dict[str, tuple[Pin, ...]] = {}
-        for cid, reason, since in self._index.read("SELECT cid, reason, since_s FROM pins ORDER BY cid, reason"):
-            found[cid] = (*found.get(cid, ()), Pin(reason, since))
-        return found
+        found: dict[str, list[Pin]] = {}
+        for cid, reason, since in self._index.read("SELECT cid, reason, since_s FROM pins"):
+            found.setdefault(cid, []).append(Pin(reason, since))
+        noted = self.noted()
+        return {cid: _together(found.get(cid, ()), noted.get(cid, ())) for cid in {*found, *noted}}
 
     def add(self, cid: str, reason: str) -> None:
         """Add a pin; one that stands keeps its time."""
@@ -83,21 +81,28 @@ class Pins:
         """The same within a transaction that does more."""
         since_s = int(time.time()) if since_s is None else since_s
         connection.execute("INSERT OR IGNORE INTO pins(cid, reason, since_s) VALUES(?, ?, ?)", (cid, reason, since_s))
-        rows = connection.execute("SELECT reason, since_s FROM pins WHERE cid = ? ORDER BY reason", (cid,))
-        self._note(cid, [Pin(reason, since) for reason, since in rows])
+        self._note(cid, _together(self.of(cid), [Pin(reason, since_s)]))
 
     def remove(self, cid: str, reason: str) -> None:
         """Take a pin away, if it is there."""
         with self._index.writing() as connection:
+            left = [pin for pin in self.of(cid) if pin.reason != reason]
             connection.execute("DELETE FROM pins WHERE cid = ? AND reason = ?", (cid, reason))
-        self._note(cid, self.of(cid))
+            self._note(cid, left)
 
     def noted(self) -> dict[str, tuple[Pin, ...]]:
-        """What the small files say, for an index that has to be built anew."""
-        if not self._folder.exists():
-            return {}
-        files = [path for path in self._folder.iterdir() if not path.name.startswith(".")]
-        return {path.name: tuple(_parse(path.read_text(errors="replace"))) for path in files}
+        """What the small files say."""
+        names = [path.name for path in self._folder.iterdir()] if self._folder.exists() else []
+        return {name: self._noted(name) for name in names if not name.startswith(".")}
+
+    def _noted(self, cid: str) -> tuple[Pin, ...]:
+        if not cid.isalnum():  # no CID of ours, and perhaps a path
+            return ()
+        try:
+            text = (self._folder / cid).read_text(errors="replace")
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        return tuple(_parse(text))
 
     def _note(self, cid: str, pins: Iterable[Pin]) -> None:
         path = self._folder / cid
@@ -108,6 +113,14 @@ class Pins:
         elif path.exists():
             path.unlink()
             sync_directory(self._folder)
+
+
+def _together(*lists: Iterable[Pin]) -> tuple[Pin, ...]:
+    """Pins of several lists, each reason once, by name; what came first is believed."""
+    found: dict[str, Pin] = {}
+    for pin in (pin for pins in lists for pin in pins):
+        found.setdefault(pin.reason, pin)
+    return tuple(found[reason] for reason in sorted(found))
 
 
 def _parse(text: str) -> Iterable[Pin]:

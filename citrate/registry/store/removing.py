@@ -92,7 +92,10 @@ class Remover:
         self._layout.sweep_partial()
         self._layout.sweep_staging()
         self._shelf.sweep()
+        needed = self._pins.noted()
         for folder in self._layout.objects():
+            if folder.name in needed:  # an index that lost its row is no reason to lose the object: ``rebuilding``
+                continue
             with self._layout.lock(folder.name):
                 if not self._index.has(folder.name):  # of a process that was killed before its row was written
                     remove_tree(folder)

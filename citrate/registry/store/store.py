@@ -19,7 +19,7 @@ from citrate.registry import dag as dags
 from citrate.registry.dag import CHUNK_BYTES
 from citrate.registry.paths import Entity, find
 from citrate.registry.store.blocks import Blocks
-from citrate.registry.store.checking import Checker
+from citrate.registry.store.checking import Checker, index_damages
 from citrate.registry.store.collecting import GB
 from citrate.registry.store.dag_writer import DagWriter
 from citrate.registry.store.dags import DagShelf
@@ -68,6 +68,11 @@ class Store:
         return self._layout.root
 
     @property
+    def max_bytes(self) -> int:
+        """What its objects may have together; 0: no limit."""
+        return self._max_bytes
+
+    @property
     def layout(self) -> Layout:
         """Where things lie, for the parts of the registry that write into the store themselves."""
         return self._layout
@@ -87,6 +92,8 @@ class Store:
 
     def dag_writer(self) -> DagWriter:
         """Write DAGs block by block; see ``importing`` for what is done with them."""
+        with disk_errors(self.root):
+            self._index.create()
         return DagWriter(self._layout, self._shelf, self.block)
 
     def add(self, path: Path, progress: Progress | None = None, profile: str = dags.PROFILE) -> Artifact:
@@ -143,6 +150,7 @@ class Store:
         with disk_errors(self.root, cid), self._layout.lock(cid):
             if (standing := self._index.artifact(cid)) is not None:
                 return standing
+            self._index.create()
             target = self._layout.object(cid)
             remove_tree(target)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -210,9 +218,10 @@ class Store:
 
     def damages(self, progress: Progress | None = None) -> list[Damage]:
         """Read and hash every byte of every object; an object that is damaged is not handed out until it is mended."""
+        with disk_errors(self.root):
+            damages = [Damage("", error) for error in index_damages(self._layout, self._index, self._pins)]
         objects = self.ls()
         total, done = sum(stored.size_bytes for stored in objects), 0
-        damages: list[Damage] = []
         for stored in objects:
             with disk_errors(self.root, stored.cid):
                 found = [Damage(stored.cid, error) for error in self._damages_of(stored)]
@@ -247,12 +256,28 @@ class Store:
             dag = self._shelf.get(cid)
             return dag is not None and dag.whole and not any(self._shelf.damages(cid))
 
+    def mend_blocks(self, cid: str, fetch: Callable[[str], bytes]) -> None:
+        """Put right the damaged blocks of a DAG that is kept as blocks.
+
+        Args:
+            cid: its root.
+            fetch: gives a block by its CID.
+
+        Raises:
+            IntegrityError: another block came.
+        """
+        with disk_errors(self.root, cid):
+            self._shelf.mend(cid, fetch)
+            if not any(self._shelf.damages(cid)):
+                self._inventory.note_soundness(cid)
+
     def pin(self, cid: str, reason: str) -> None:
         """Keep the object, for ``reason`` (who needs it).
 
         Raises:
             NotFoundError: it is not in the store.
         """
+        self.stored(cid)  # before its lock: not everything that is asked for is a name
         with disk_errors(self.root, cid), self._layout.lock(cid):
             self.stored(cid)
             self._pins.add(cid, reason)

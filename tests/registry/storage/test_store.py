@@ -199,7 +199,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(store: Store, tmp_path:
 def test_an_untouched_object_is_not_read_again(store: Store, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cid = store.add(model).cid
 
-    def refuse(path: Path) -> None:
+    def refuse(path: Path, **_: object) -> None:
         raise AssertionError(path)
 
     monkeypatch.setattr(unixfs, "hash_file", refuse)

@@ -61,7 +61,6 @@ def assert_whole(store: Store, source: Path) -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "after"),
     [
-        ("os", "fchmod", False),
         ("os", "fsync", True),
         ("module", "sync_tree", False),
         ("Path", "rename", False),

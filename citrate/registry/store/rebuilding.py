@@ -1,0 +1,227 @@
+"""An index that is damaged or lost is built anew: objects are named by what is in them, so hashing them tells all.
+
+The new index is complete before it takes the old one's place, which goes to ``damaged/``. Pins come from their own
+files, and from the old index as far as it can be read; what lies in packs from the lists beside them. What is not what
+its name says goes to ``damaged/``: nothing is deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from citrate.core.errors import CitrateError, FormatError
+from citrate.core.records import PROFILE, TENSOR_PROFILE, Artifact
+from citrate.core.sink import Progress
+from citrate.registry import ipld, unixfs
+from citrate.registry.cid import Cid
+from citrate.registry.dag import directory
+from citrate.registry.store.dags import read_piece
+from citrate.registry.store.index import Index, Receipt, StagedFile
+from citrate.registry.store.layout import Layout, disk_errors, sync_directory
+from citrate.registry.store.pins import Pin, Pins
+
+_NEW = "index.new.sqlite"
+_Places: TypeAlias = dict[bytes, tuple[int, int]]
+"""By multihash, where a block begins in its pack, and its length."""
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What stands after it. ``lost``: CIDs, and packs, that were set aside."""
+
+    objects: int
+    pins: int
+    lost: tuple[str, ...]
+
+
+def rebuild(layout: Layout, progress: Progress | None = None) -> Rebuilt:
+    """Build the index of a store anew; every byte of every object is read and hashed.
+
+    Args:
+        layout: the store's. Nothing else may write to it meanwhile.
+        progress: called with the stage ``reindex`` and bytes.
+
+    Raises:
+        StoreError: the disk failed, or the store may not be written; the old index stands unchanged.
+    """
+    with disk_errors(layout.root):
+        if not layout.root.exists():
+            return Rebuilt(0, 0, ())
+        new = layout.root / _NEW
+        _remove_database(new)
+        try:
+            done = _build(layout, Index(new), progress)
+            _replace(layout, new)
+        finally:
+            _remove_database(new)
+        return done
+
+
+def _build(layout: Layout, index: Index, progress: Progress | None) -> Rebuilt:
+    pins = Pins(layout, index)
+    index.create(anew=True)
+    lost = _take_files(layout, index, progress)
+    for name in layout.packs():
+        if not _take_pack(layout, index, name):
+            lost.append(f"packs/{name}")
+            _set_aside(layout, layout.pack(name))
+    noted = [(cid, pin) for cid, of_one in pins.noted().items() for pin in of_one]
+    with index.writing() as connection:
+        for cid, pin in [*noted, *_old_pins(layout)]:
+            pins.insert(connection, cid, pin.reason, pin.since_s)
+    objects = len(index.read("SELECT cid FROM objects UNION SELECT cid FROM dags"))
+    done = Rebuilt(objects, sum(map(len, pins.all().values())), tuple(lost))
+    index.close()
+    return done
+
+
+# ---------------------------------------------------------------- plain files
+
+
+def _take_files(layout: Layout, index: Index, progress: Progress | None) -> list[str]:
+    """Record every object that is what its folder's name says; returns the names of the others, set aside."""
+    lost = []
+    folders = sorted(layout.objects(), key=lambda folder: folder.lstat().st_mtime)
+    counter = unixfs.Counter("reindex", sum(_bytes_of(folder) for folder in folders), progress)
+    for folder in folders:
+        try:
+            artifact, files = _identify(folder, counter)
+        except CitrateError:
+            lost.append(folder.name)
+            _set_aside(layout, folder)
+            continue
+        nodes = () if artifact.bare else directory(artifact.files).root.nodes
+        index.insert(artifact, files, nodes)
+    return lost
+
+
+def _identify(folder: Path, counter: unixfs.Counter) -> tuple[Artifact, list[StagedFile]]:
+    """Hash a folder's files in the ways that give an object its name, until one gives the folder's.
+
+    Raises:
+        FormatError: none does.
+    """
+    sources, _ = unixfs.scan(folder)
+    ways = [PROFILE, TENSOR_PROFILE] if any(_may_be_cut(source.path) for source in sources) else [PROFILE]
+    for profile in ways:
+        files = [_staged(folder, source.path, profile, counter) for source in sources]
+        for bare in (True, False) if len(files) == 1 and "/" not in files[0].entry.path else (False,):
+            artifact = unixfs.artifact((file.entry for file in files), bare=bare)
+            if artifact.cid == folder.name:
+                return artifact, files
+    raise FormatError(f"{folder} does not hold what its name says")
+
+
+def _may_be_cut(path: str) -> bool:
+    return path.endswith((".safetensors", ".gguf"))
+
+
+def _staged(folder: Path, path: str, profile: str, counter: unixfs.Counter) -> StagedFile:
+    receipt = Receipt.of((folder / path).lstat())
+    hashed = unixfs.hash_file(folder / path, progress=counter.add, profile=profile)
+    dag = hashed.dag()
+    return StagedFile(hashed.entry(path, dag), hashed.cut, dag.nodes, receipt)
+
+
+def _bytes_of(folder: Path) -> int:
+    return sum((Path(at) / name).lstat().st_size for at, _, names in os.walk(folder) for name in names)
+
+
+# ---------------------------------------------------------------- blocks
+
+
+def _take_pack(layout: Layout, index: Index, name: str) -> bool:
+    """Record the DAGs of a pack from the list beside it, as far as its blocks are what they should be."""
+    try:
+        roots, places = _read_list(layout, name)
+        dags = [(root, *_walk(layout.pack(name), root, places)) for root in roots]
+    except (CitrateError, ValueError, OSError):
+        return False
+    found = [(root, reached, whole) for root, reached, whole in dags if reached]
+    if not found:
+        return False
+    with index.writing() as connection:
+        pack_id = connection.execute("INSERT INTO packs(name) VALUES(?)", (name,)).lastrowid
+        for root, reached, whole in found:
+            size = sum(length for _, length in reached.values())
+            dag_id = connection.execute(
+                "INSERT OR REPLACE INTO dags(cid, size_bytes, blocks, whole, pack_id, added_s) "
+                "VALUES(?, ?, ?, ?, ?, ?)",
+                (str(root), size, len(reached), whole, pack_id, int(layout.pack(name).stat().st_mtime)),
+            ).lastrowid
+            rows = ((block, dag_id, offset, length) for block, (offset, length) in reached.items())
+            connection.executemany("INSERT INTO blocks(hash, dag_id, offset, length) VALUES(?, ?, ?, ?)", rows)
+    return True
+
+
+def _read_list(layout: Layout, name: str) -> tuple[list[Cid], _Places]:
+    """The roots of a pack, and where its blocks lie."""
+    lines = [line.split() for line in layout.list_of(name).read_text().splitlines()]
+    roots = [Cid.parse(line[1]) for line in lines if line[0] == "root"]
+    return roots, {bytes.fromhex(line[0]): (int(line[1]), int(line[2])) for line in lines if line[0] != "root"}
+
+
+def _walk(pack: Path, root: Cid, places: _Places) -> tuple[_Places, bool]:
+    """The blocks that a root leads to and that are right, and whether these are all of them."""
+    reached: _Places = {}
+    seen, ahead, whole = set[Cid](), [root], True
+    while ahead:
+        cid = ahead.pop()
+        if cid in seen:
+            continue
+        seen.add(cid)
+        block = cid.digest if cid.is_identity else b""
+        if not cid.is_identity:
+            place = places.get(cid.multihash)
+            block = read_piece(pack, *place) if place else b""
+            if place is None or not cid.matches(block):
+                whole = False
+                continue
+            reached[cid.multihash] = place
+        ahead += ipld.links(cid, block)
+    return reached, whole
+
+
+# ---------------------------------------------------------------- the old index and the new
+
+
+def _old_pins(layout: Layout) -> Iterator[tuple[str, Pin]]:
+    """The pins of the old index, as far as it can be read."""
+    if not layout.index.exists():
+        return
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(layout.index)) as connection:
+        for cid, reason, since in connection.execute("SELECT cid, reason, since_s FROM pins"):
+            if isinstance(cid, str) and isinstance(reason, str) and cid.isalnum() and reason.isprintable():
+                yield cid, Pin(reason, since if isinstance(since, int) else None)
+
+
+def _set_aside(layout: Layout, path: Path) -> None:
+    target = layout.damaged(path.name)
+    target.parent.mkdir(exist_ok=True)
+    path.rename(target)
+
+
+def _replace(layout: Layout, new: Path) -> None:
+    """Put the new index in the old one's place. The old one's log must not stay beside the new one."""
+    for suffix in ("", "-wal", "-shm"):
+        old = layout.index.with_name(layout.index.name + suffix)
+        if old.exists():
+            kept = layout.root / "damaged" / f"{old.name}.{uuid.uuid4().hex[:8]}"
+            kept.parent.mkdir(exist_ok=True)
+            os.link(old, kept)
+            if suffix:
+                old.unlink()
+    new.replace(layout.index)
+    sync_directory(layout.root)
+
+
+def _remove_database(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
