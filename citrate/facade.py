@@ -6,13 +6,23 @@ of each other's sides: training and inference never see the chain or a store.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from citrate.core.errors import NotFoundError, UnavailableError
-from citrate.core.records import Format, Reference, Selection, Task, Variant, VariantRecord, VersionRecord, variant_of
+from citrate.core.records import (
+    PROFILE,
+    Format,
+    Reference,
+    Selection,
+    Task,
+    Variant,
+    VariantRecord,
+    VersionRecord,
+    variant_of,
+)
 from citrate.core.settings import Settings
 from citrate.core.sink import Progress
 from citrate.registry.session import ME, Session
@@ -21,6 +31,7 @@ if TYPE_CHECKING:
     from citrate.core.adapters import LoraRecord, Training
     from citrate.core.records import Artifact
     from citrate.inference.run import Generation
+    from citrate.registry.by_cid import ByteSpan, FetchedDag
     from citrate.registry.chain import AliasChange, Receipt
     from citrate.registry.changes import ChangeCursor, Proved
     from citrate.registry.lora_publishing import Registered
@@ -303,7 +314,7 @@ class Registry(Session):
             to: ``kubo`` for the one of the settings, a node's address, or the name of a service that ``kubo`` knows.
             wait: whether to wait until the service has everything.
             timeout_s: how long nothing may change there.
-            progress: called with the stages ``push`` (bytes) and ``pin (objects)``.
+            progress: called with the stages ``push`` (bytes) and ``pin`` (objects).
 
         Returns:
             How each object stands there.
@@ -342,6 +353,36 @@ class Registry(Session):
             return (Item("object", str(Cid.parse(target))),)
         return items_of(self, self.reference(target))
 
+    def cat(
+        self, cid: str, path: str = "", span: ByteSpan | None = None, *, gateways: Iterable[str] = ()
+    ) -> Iterator[bytes]:
+        """The bytes of a file by its CID, or by that of a folder above it and a path; every block is compared with the
+        CID that led to it. What is not here comes from Kubo and gateways, and is not kept.
+
+        Raises:
+            NotFoundError: the path does not exist, or it is not here and there is no source.
+            FormatError: no CID, a folder, a place inside a document, or a range behind the end.
+            StoreError: no source has it.
+            IntegrityError: a source gave wrong bytes, and no other has them.
+        """
+        from citrate.registry import by_cid
+
+        return by_cid.cat(self.store, self.sources(gateways), cid, path, span)
+
+    def fetch_dag(
+        self, cid: str, reason: str, *, gateways: Iterable[str] = (), progress: Progress | None = None
+    ) -> FetchedDag:
+        """Fetch all that a CID leads to into the store and pin it for ``reason``; interrupted, the next call goes on.
+
+        Raises:
+            FormatError: no CID, a malformed block, or a codec or hash that is not known here.
+            StoreError: no source has all of it, or the store cannot take it.
+            IntegrityError: a source gave wrong bytes, and no other has them.
+        """
+        from citrate.registry import by_cid
+
+        return by_cid.fetch_dag(self.store, self.sources(gateways), cid, reason, progress)
+
     # ------------------------------------------------------------------ writing
 
     def register_model(
@@ -355,6 +396,7 @@ class Registry(Session):
         alias: str = "",
         price_wei: int = 0,
         checks: str | None = None,
+        profile: str = PROFILE,
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> Published:
@@ -362,7 +404,8 @@ class Registry(Session):
 
         ``name`` is that of a model under the signing key's own address, or ``publisher/name`` of one that was
         taken over. The same bytes again are ``unchanged`` and send nothing. A dry run converts, tells the exact CIDs
-        and what publishing would cost, sends nothing and starts nothing.
+        and what publishing would cost, sends nothing and starts nothing. With the profile ``citrate-tensor-v1`` the
+        files are cut at their tensors, and who has one version fetches only the tensors of the next that changed.
 
         Raises:
             AlreadyExistsError: the version stands with other bytes.
@@ -374,7 +417,9 @@ class Registry(Session):
         wanted = _variants(variants)
         publisher, _, name = name.rpartition("/")
         owner = self.address_of(publisher) if publisher and publisher != ME else ""
-        request = publish.Request(Path(source), name, version, licence, wanted, alias, price_wei, owner, checks)
+        request = publish.Request(
+            Path(source), name, version, licence, wanted, alias, price_wei, owner, checks, profile
+        )
         return publishing.register(self, request, dry_run=dry_run, progress=progress or _unwatched)
 
     def add_variants(
@@ -384,6 +429,7 @@ class Registry(Session):
         *,
         source: Path | str | None = None,
         checks: str | None = None,
+        profile: str = PROFILE,
         dry_run: bool = False,
         allow: frozenset[str] = frozenset(),
         progress: Progress | None = None,
@@ -401,6 +447,7 @@ class Registry(Session):
             _variants(variants),
             source=Path(source) if source else None,
             checks=checks,
+            profile=profile,
             dry_run=dry_run,
             progress=progress or _unwatched,
             allow=allow,

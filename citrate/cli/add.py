@@ -9,6 +9,7 @@ import typer
 
 from citrate.cli import context, progress
 from citrate.cli.sizes import human_size
+from citrate.core.records import PROFILE
 
 if TYPE_CHECKING:
     from citrate.core.records import Artifact
@@ -22,8 +23,11 @@ def add(
     path: Annotated[Path, typer.Argument(help="A file or folder.")],
     only_hash: Annotated[bool, typer.Option("--only-hash", help="Hash; store nothing.")] = False,
     profile: Annotated[
-        str, typer.Option(help="unixfs-v1-2025, or unixfs-v0-2015: CIDs Qm..., kept as blocks.")
-    ] = "unixfs-v1-2025",
+        str,
+        typer.Option(
+            help="unixfs-v1-2025; citrate-tensor-v1: cut at tensors; or unixfs-v0-2015: CIDs Qm..., kept as blocks."
+        ),
+    ] = PROFILE,
 ) -> None:
     """Put a file or folder into the store; the CID is Kubo's with the same profile.
 
@@ -37,10 +41,10 @@ def add(
         if profile == V0_2015:
             artifact = _add_v0(path, only_hash, on_progress)
         elif only_hash:
-            artifact = address(path, progress=on_progress)
+            artifact = address(path, progress=on_progress, profile=profile)
         else:
             store = context.registry().store
-            artifact = store.add(path, progress=on_progress)
+            artifact = store.add(path, progress=on_progress, profile=profile)
             store.pin(artifact.cid, "added")
     document: dict[str, object] = {
         "path": str(path),

@@ -9,6 +9,7 @@ import typer
 
 from citrate.cli import arguments, context, progress, published
 from citrate.core.errors import ConfigError
+from citrate.core.records import PROFILE
 
 app = context.new_app()
 
@@ -19,6 +20,7 @@ def add_variant(
     variants: Annotated[str, typer.Option(help="Comma-separated, such as gguf:F16.")],
     source: Annotated[Path | None, typer.Option(help="The model directory; default: the safetensors variant.")] = None,
     checks: Annotated[str | None, typer.Option(help="full or tensors; default: by the model's size.")] = None,
+    profile: Annotated[str, typer.Option(help=arguments.PROFILE_HELP)] = PROFILE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Convert and tell; send nothing.")] = False,
     allow: Annotated[str | None, typer.Option(help="quarantined")] = None,
 ) -> None:
@@ -35,6 +37,7 @@ def add_variant(
             wanted,
             source=source,
             checks=arguments.check_level(checks),
+            profile=profile,
             dry_run=dry_run,
             allow=arguments.allowed(allow),
             progress=on_progress,

@@ -6,6 +6,8 @@ from citrate.core.errors import ConfigError
 from citrate.core.records import SHA256_PATTERN, Task, Variant
 from citrate.registry.permission import ALLOWED
 
+PROFILE_HELP = "unixfs-v1-2025, or citrate-tensor-v1: cut at tensors, so that versions share those that stay."
+
 
 def variants(text: str | None) -> tuple[Variant, ...] | None:
     """Parse ``safetensors,gguf:Q4_K_M``; None stays None.

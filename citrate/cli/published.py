@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from citrate.cli import context
 from citrate.cli.sizes import human_cost, human_size
+from citrate.core.records import PROFILE
 from citrate.registry.publishing import Published
 
 
@@ -36,6 +37,7 @@ def document(result: Published) -> dict[str, object]:
                 "sha256": entry.sha256,
                 "size_bytes": entry.size_bytes,
                 "files": len(entry.files),
+                "profile": entry.profile or PROFILE,
             }
             for entry in result.entries
         ],

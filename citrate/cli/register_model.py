@@ -9,6 +9,7 @@ import typer
 
 from citrate.cli import arguments, context, progress, published
 from citrate.core import amounts
+from citrate.core.records import PROFILE
 
 app = context.new_app()
 
@@ -23,6 +24,7 @@ def register_model(
     alias: Annotated[str, typer.Option(help="Let this alias name the new version.")] = "",
     price: Annotated[str, typer.Option(help="Such as 0.01ether; 0 is free.")] = "0",
     checks: Annotated[str | None, typer.Option(help="full or tensors; default: by the model's size.")] = None,
+    profile: Annotated[str, typer.Option(help=arguments.PROFILE_HELP)] = PROFILE,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Convert and tell; send nothing, start nothing.")] = False,
 ) -> None:
     """Convert a model to its variants, check them, store them, and record all in one transaction.
@@ -39,6 +41,7 @@ def register_model(
             alias=alias,
             price_wei=amounts.parse(price),
             checks=arguments.check_level(checks),
+            profile=profile,
             dry_run=dry_run,
             progress=on_progress,
         )

@@ -9,6 +9,7 @@ import typer
 from citrate.cli import adapters, context, records
 from citrate.core.adapters import LoraRecord
 from citrate.core.errors import UnavailableError
+from citrate.core.records import PROFILE
 
 if TYPE_CHECKING:
     from citrate.core.records import VersionRecord
@@ -44,13 +45,18 @@ def _show_version(registry: Registry, record: VersionRecord) -> None:
     aliases = registry.aliases(record)
     merge = registry.loras.merge_if_any(record.version_id)
     acceptance = registry.loras.acceptance_if_any(record.model_id)
+    lineage: dict[str, object] | None = None
+    profiles: dict[str, str] = {}
     try:
-        lineage: dict[str, object] | None = registry.manifest(record).lineage.model_dump(mode="json")
+        manifest = registry.manifest(record)
+        lineage = manifest.lineage.model_dump(mode="json")
+        profiles = {entry.variant: entry.profile or PROFILE for entry in manifest.variants}
     except UnavailableError as error:
-        context.talk(f"lineage: not told, the manifest is not here ({error.message})")
-        lineage = None
+        context.talk(f"lineage and profiles: not told, the manifest is not here ({error.message})")
+    variants = [{**records.variant_document(v), "profile": profiles.get(str(v.variant))} for v in record.variants]
     document = {
         **records.version_document(record),
+        "variants": variants,
         "owner": registry.owner(record),
         "acceptance": acceptance,
         "versions": [{"version": v.version, "version_id": v.version_id, "deprecated": v.deprecated} for v in history],
@@ -61,6 +67,9 @@ def _show_version(registry: Registry, record: VersionRecord) -> None:
 
     def human() -> None:
         records.show_version(record)
+        cut = [variant for variant, profile in profiles.items() if profile != PROFILE]
+        if cut:
+            context.table([("cut at tensors", ", ".join(cut))])
         if acceptance:
             context.table([("takes adapters", acceptance)])
         context.table(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from citrate.core.errors import ConfigError, NotFoundError
 
@@ -22,6 +23,11 @@ _VARIANT_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,14}")
 
 LATEST = "latest"
 """The computed alias: the newest release that is not deprecated."""
+
+PROFILE = "unixfs-v1-2025"
+"""How files become blocks unless another way is asked for: leaves of 1 MiB (``citrate.registry.dag``)."""
+TENSOR_PROFILE: Final = "citrate-tensor-v1"
+"""The same with leaves that end where tensors do (``citrate.registry.cutting``)."""
 
 MANIFEST_MAX_BYTES = 1 << 20
 

@@ -26,13 +26,14 @@ class Conversions:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def key(self, source_sha256: str, variant: Variant, name: str, level: str) -> str:
+    def key(self, source_sha256: str, variant: Variant, name: str, level: str, profile: str) -> str:
         """The name under which a conversion is remembered: everything that its bytes and checks depend on."""
         document = {
             "source": source_sha256,
             "variant": str(variant),
             "name": name,
             "checks": level,
+            "profile": profile,
             "citrate": __version__,
         }
         return hashlib.sha256(canonical.dumps(document)).hexdigest()

@@ -83,7 +83,8 @@ def read_leaves(read: Callable[[str], bytes], file: FileEntry) -> Leaves:
     codec, digest = cids.decode(file.cid)
     if file.tsize is None:
         return _usual_leaves(read, digest, file.size_bytes)
-    level, bound = [_Part(codec, digest, file.size_bytes, file.tsize)], dag.leaf_count(file.size_bytes)
+    level = [_Part(codec, digest, file.size_bytes, file.tsize)]
+    bound = dag.leaf_count(file.size_bytes) + LEAVES_BESIDE_MAX
     if codec == RAW:
         raise _refused(level[0])
     while level[0].codec == DAG_PB:
@@ -92,7 +93,8 @@ def read_leaves(read: Callable[[str], bytes], file: FileEntry) -> Leaves:
             children = _children(read(cids.encode(DAG_PB, part.digest)), part)
             below += children
             full = len(children) == WIDTH or number == len(level)
-            if not full or below[0].codec != children[0].codec or len(below) > bound + LEAVES_BESIDE_MAX:
+            leaves = len(below) if below[0].codec == RAW else (len(below) - 1) * WIDTH + 1  # or more of them
+            if not full or below[0].codec != children[0].codec or leaves > bound:
                 raise _refused(part)
         if len(below) == 1:
             raise _refused(level[0])

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import Final, Protocol
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
-from citrate.registry.dag import CHUNK_BYTES, PROFILE
+from citrate.core.records import PROFILE, TENSOR_PROFILE
+from citrate.registry.dag import CHUNK_BYTES
 from citrate.registry.tensor_headers import HEADER_MAX_BYTES, Boundaries, Scan, scan
 
-TENSOR_V1: Final = "citrate-tensor-v1"
-PLAIN_PROFILES = (PROFILE, TENSOR_V1)
+PLAIN_PROFILES = (PROFILE, TENSOR_PROFILE)
 """The profiles whose leaves are slices of plain files."""
 
 
@@ -36,7 +37,7 @@ class Cutter(Protocol):
 
 def cutter(profile: str) -> Cutter | None:
     """What cuts a new file in ``profile``; None for the usual leaves."""
-    return TensorCuts() if profile == TENSOR_V1 else None
+    return TensorCuts() if profile == TENSOR_PROFILE else None
 
 
 class TensorCuts:
@@ -59,7 +60,16 @@ class TensorCuts:
         if self._scan is not None:
             self._head += piece[: HEADER_MAX_BYTES - len(self._head)]
             self._look(self._scan)
-        self._at += len(piece)
+        return self.skip(len(piece))
+
+    @property
+    def decided(self) -> bool:
+        """Whether the bytes that follow change nothing any more; then they may be skipped."""
+        return self._scan is None
+
+    def skip(self, length: int) -> Sequence[int]:
+        """As ``feed``, of bytes that need not be looked at."""
+        self._at += length
         found = []
         while self._next <= self._at:
             found.append(self._next)
@@ -92,6 +102,20 @@ def _ends(boundaries: Sequence[int]) -> Iterator[int]:
         yield boundary
         start = boundary
     yield from itertools.count(start + CHUNK_BYTES, CHUNK_BYTES)
+
+
+def tensor_ends(content: Iterable[bytes], size_bytes: int) -> array[int]:
+    """Where the leaves of a whole file end; of its content no more is taken than its header."""
+    cuts, ends, at = TensorCuts(), array("Q"), 0
+    for piece in content:
+        ends.extend(cuts.feed(memoryview(piece)))
+        at += len(piece)
+        if cuts.decided:
+            break
+    ends.extend(cuts.skip(size_bytes - at))
+    if not ends or ends[-1] < size_bytes:
+        ends.append(size_bytes)
+    return ends
 
 
 class GivenCuts:

@@ -17,13 +17,13 @@ import mmh3
 
 from citrate.core.digests import check_path
 from citrate.core.errors import FormatError
+from citrate.core.records import PROFILE as PROFILE
 from citrate.core.records import FileEntry
 from citrate.registry import cid as cids
 from citrate.registry import dagpb
 from citrate.registry.cid import DAG_PB, DIGEST_BYTES, RAW
 from citrate.registry.dagpb import Link
 
-PROFILE = "unixfs-v1-2025"
 CHUNK_BYTES = 1 << 20
 WIDTH = 1024
 FANOUT = 256

@@ -17,6 +17,8 @@ from citrate.core.digests import check_path, listing_sha256
 from citrate.core.errors import FormatError, IntegrityError
 from citrate.core.records import (
     MANIFEST_MAX_BYTES,
+    PROFILE,
+    TENSOR_PROFILE,
     Architecture,
     Artifact,
     Check,
@@ -26,8 +28,6 @@ from citrate.core.records import (
     VersionRecord,
 )
 from citrate.registry import cid
-from citrate.registry.cutting import TENSOR_V1
-from citrate.registry.dag import PROFILE
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Cid = Annotated[str, StringConstraints(pattern=r"^b[a-z2-7]{58}$")]
@@ -192,7 +192,7 @@ def entry_of(
         source_dtype=source_dtype,
         converter=converter,
         checks=checks,
-        profile=None if profile == PROFILE else TENSOR_V1,
+        profile=None if profile == PROFILE else TENSOR_PROFILE,
     )
 
 

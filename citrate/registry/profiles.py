@@ -1,6 +1,7 @@
 """Import profiles: how files and folders become blocks, when it is not citrate's own way.
 
-Source: IPIP-499. ``unixfs-v1-2025`` is what citrate writes, and ``dag`` knows it by heart; ``unixfs-v0-2015`` is what
+Source: IPIP-499. ``unixfs-v1-2025`` is what citrate writes, and ``dag`` knows it by heart; ``citrate-tensor-v1`` is the
+same with leaves that end where tensors do (``cutting``); ``unixfs-v0-2015`` is what
 the network wrote for ten years (CIDs that begin with Qm), for whoever must meet a CID that stands elsewhere. Its leaves
 wrap the bytes, so they are no slices of a plain file: such a DAG is kept as blocks.
 """
@@ -19,12 +20,12 @@ from citrate.core.errors import ConfigError
 from citrate.core.records import Artifact, FileEntry
 from citrate.core.sink import Progress
 from citrate.registry import cid as cids
-from citrate.registry import dag, dagpb, unixfs
+from citrate.registry import cutting, dag, dagpb, unixfs
 from citrate.registry.cid import Cid
 from citrate.registry.dagpb import Link
 
 V0_2015 = "unixfs-v0-2015"
-PROFILES = (dag.PROFILE, V0_2015)
+PROFILES = (*cutting.PLAIN_PROFILES, V0_2015)
 
 _CHUNK_BYTES = 256 << 10
 _WIDTH = 174

@@ -18,6 +18,7 @@ from citrate.core.records import (
     LATEST,
     MANIFEST_MAX_BYTES,
     NAME_PATTERN,
+    PROFILE,
     VERSION_PATTERN,
     FileEntry,
     Variant,
@@ -27,8 +28,10 @@ from citrate.core.records import (
 from citrate.core.sink import Progress
 from citrate.formats.generation import generation_defaults
 from citrate.formats.licence import spdx_of
+from citrate.formats.mlx_source import decoded
 from citrate.formats.tokenizer_files import chat_template, chat_template_sha256
 from citrate.registry.conversions import Conversions
+from citrate.registry.cutting import PLAIN_PROFILES
 from citrate.registry.manifest import Licence, Lineage, Manifest, VariantEntry
 from citrate.registry.payload import encode_price
 from citrate.registry.store import Store
@@ -59,6 +62,8 @@ class Request:
     over."""
     checks: str | None = None
     """``full``, ``tensors``, or None for the default of the model's size."""
+    profile: str = PROFILE
+    """Where the leaves of its files end; see ``cutting``."""
 
     def __post_init__(self) -> None:
         for what, text, pattern in (
@@ -76,6 +81,10 @@ class Request:
         encode_price(self.price_wei)
         if self.licence is not None and not self.licence.strip():
             raise ConfigError("the licence is empty", hint="--license SPDX, for example --license apache-2.0")
+        if self.profile not in PLAIN_PROFILES:
+            raise ConfigError(
+                f"no model is published in the profile {self.profile!r}", hint=f"profiles: {', '.join(PLAIN_PROFILES)}"
+            )
         if self.alias == self.version:
             raise ConfigError("an alias may not equal the version's name", hint="choose another alias")
 
@@ -118,7 +127,7 @@ def prepare(request: Request, store: Store, conversions: Conversions, progress: 
         name=request.name,
         version=request.version,
         licence=licence,
-        architecture=model.architecture,
+        architecture=decoded(model).architecture,
         generation=dict(generation_defaults(model)),
         chat_template_sha256=chat_template_sha256(chat_template(model.root)) or None,
         variants=entries,
@@ -244,7 +253,8 @@ def require_room(model: formats.SourceModel, licence: Licence, variants: int) ->
 
 
 def _making(model: formats.SourceModel, request: Request, store: Store, progress: Progress) -> Making:
-    return Making(model, request.name, request.checks or formats.default_check_level(model), store, progress)
+    level = request.checks or formats.default_check_level(model)
+    return Making(model, request.name, level, store, progress, request.profile)
 
 
 def require_same(record: VersionRecord, release: Release) -> None:
@@ -269,6 +279,11 @@ def require_same(record: VersionRecord, release: Release) -> None:
             raise AlreadyExistsError(
                 f"{record.ref} stands without {variant.variant}",
                 hint=f"citrate add-variant me/{record.name}@{record.version} --variants {variant.variant}",
+            )
+        if standing[variant.variant] != variant and standing[variant.variant].sha256 == variant.sha256:
+            raise AlreadyExistsError(
+                f"{record.ref} stands with the same bytes in {variant.variant}, cut by another profile",
+                hint=f"citrate show {record.ref} tells which: --profile",
             )
         if standing[variant.variant] != variant:
             raise AlreadyExistsError(

@@ -88,6 +88,7 @@ def add(
     *,
     source: Path | None,
     checks: str | None,
+    profile: str,
     dry_run: bool,
     progress: Progress,
     allow: frozenset[str] = frozenset(),
@@ -103,7 +104,7 @@ def add(
     permission.require_standing(session, record.version_id, record.ref, record.status, allow)
     base = session.manifest(record)
     folder = source or _own_source(session, record, base, progress)
-    request = Request(folder, record.name, record.version, None, variants, checks=checks)
+    request = Request(folder, record.name, record.version, None, variants, checks=checks, profile=profile)
     release = extend(
         request,
         base,

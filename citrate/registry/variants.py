@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from citrate import formats
 from citrate.core.errors import CitrateError, NotFoundError
-from citrate.core.records import Artifact, Variant, VariantRecord
+from citrate.core.records import PROFILE, Artifact, Variant, VariantRecord
 from citrate.core.sink import Progress
 from citrate.registry import manifest as manifests
 from citrate.registry.conversions import Conversions
@@ -27,6 +27,8 @@ class Making:
     """Of the checks: ``full`` or ``tensors``."""
     store: Store
     progress: Progress
+    profile: str = PROFILE
+    """Where the leaves of its files end; see ``cutting``."""
     new: list[str] = field(default_factory=list)
     """The CIDs of what was not in the store before."""
 
@@ -48,7 +50,10 @@ def make_variants(
         FormatError: a damaged weight, or a check fails.
         StoreError: the store cannot be written.
     """
-    keys = {variant: conversions.key(source_sha256, variant, making.name, making.level) for variant in wanted}
+    keys = {
+        variant: conversions.key(source_sha256, variant, making.name, making.level, making.profile)
+        for variant in wanted
+    }
     entries = {variant: entry for variant in wanted if (entry := conversions.find(keys[variant], making.store))}
     try:
         for format_ in dict.fromkeys(variant.format for variant in wanted):
@@ -78,7 +83,8 @@ def _written(making: Making, variants: Sequence[Variant]) -> list[tuple[formats.
     written: list[tuple[formats.Conversion, Artifact]] = []
     with ExitStack() as stack:
         writers = {
-            variant: stack.enter_context(making.store.writer(bare=formats.is_bare(variant))) for variant in variants
+            variant: stack.enter_context(making.store.writer(bare=formats.is_bare(variant), profile=making.profile))
+            for variant in variants
         }
         conversions = formats.convert_all(making.model, writers, name=making.name, progress=making.progress)
         known = frozenset(item.cid for item in making.store.ls())
@@ -96,4 +102,5 @@ def _checked(making: Making, conversion: formats.Conversion, artifact: Artifact)
     found = formats.check(making.model, variant, path, level=making.level, progress=making.progress)
     record = VariantRecord(variant, artifact.cid, artifact.sha256, artifact.size_bytes)
     converter = Converter(name=conversion.converter, version=conversion.version, arguments=dict(conversion.arguments))
-    return manifests.entry_of(record, artifact, conversion.source_dtype, converter, (*conversion.checks, *found))
+    checks = (*conversion.checks, *found)
+    return manifests.entry_of(record, artifact, conversion.source_dtype, converter, checks, making.profile)

@@ -12,6 +12,7 @@ from citrate.core.sink import Progress
 from citrate.registry import reader
 from citrate.registry.carfile import CarFile
 from citrate.registry.cid import Cid
+from citrate.registry.cutting import TensorCuts
 from citrate.registry.store.dag_writer import DagWriter
 from citrate.registry.store.dags import NewDag
 from citrate.registry.store.inventory import StoredObject
@@ -124,7 +125,8 @@ def _stands(store: Store, new: NewDag) -> bool:
 def _write_files(store: Store, writer: DagWriter, cid: str, files: Plain) -> None:
     with store.writer(bare=files.bare) as sink:
         for entry in files.files:
-            file = sink.open(entry.path, entry.size_bytes)
+            cuts = None if entry.tsize is None else TensorCuts()
+            file = sink.open(entry.path, entry.size_bytes, cuts)
             for piece in reader.content(writer.block, entry.cid):
                 file.write(piece)
             file.close()

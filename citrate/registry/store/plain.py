@@ -6,14 +6,16 @@ Only then do files written out again give the same CID, and only then may the bl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from citrate.core.digests import check_path
 from citrate.core.errors import FormatError, NotFoundError
 from citrate.core.records import FileEntry
 from citrate.registry import cid as cids
-from citrate.registry import dag, reader
+from citrate.registry import dag, dagpb, reader
 from citrate.registry.cid import Cid
+from citrate.registry.cut_dag import read_leaves
+from citrate.registry.cutting import tensor_ends
 from citrate.registry.paths import Entity, Read, find
 
 _UNFOLD_MAX = 2
@@ -32,7 +34,9 @@ class Plain:
 
 
 def plain(read: Read, root: Cid, blocks: int, size_bytes: int) -> Plain | None:
-    """The files that make up exactly this DAG in citrate's profile; None if it is another kind of DAG.
+    """The files that make up exactly this DAG in one of citrate's profiles; None if it is another kind of DAG.
+
+    A file that was cut at its tensors has its ``tsize`` set.
 
     Args:
         read: a verified block by its CID.
@@ -79,13 +83,24 @@ class _Search:
         self._bytes_left -= found.size_bytes
         if found.entity is not Entity.FILE or self._files_left < 0 or self._bytes_left < 0:
             raise FormatError("no file, or too much of it")
-        codec, digest = cids.decode(str(cid))
-        self._check(codec, digest, found.size_bytes, dag.file_height(found.size_bytes))
-        return FileEntry(path, found.size_bytes, "0" * 64, str(cid))
+        entry = FileEntry(path, found.size_bytes, "0" * 64, str(cid))
+        return entry if self._is_usual(entry) else self._cut(entry)
 
-    def _check(self, codec: int, digest: bytes, size_bytes: int, height: int) -> None:
-        if (codec == cids.RAW) != (height == 0):
-            raise FormatError("another shape")
-        if height:
-            for below, size in dag.file_children(self._read(cids.encode(codec, digest)), size_bytes, height):
-                self._check(cids.DAG_PB if height > 1 else cids.RAW, below, size, height - 1)
+    def _is_usual(self, entry: FileEntry) -> bool:
+        """Whether the file has the leaves that its size says."""
+        if (cids.decode(entry.cid)[0] == cids.RAW) != (dag.file_height(entry.size_bytes) == 0):
+            return False
+        try:
+            read_leaves(self._read, entry)
+        except FormatError:
+            return False
+        return True
+
+    def _cut(self, entry: FileEntry) -> FileEntry:
+        """The file with the leaves that its tensors say."""
+        root = self._read(entry.cid)
+        entry = replace(entry, tsize=len(root) + sum(link.tsize for link in dagpb.decode(root).links))
+        leaves = read_leaves(self._read, entry)
+        if leaves.ends != tensor_ends(reader.content(self._read, entry.cid), entry.size_bytes):
+            raise FormatError("cut otherwise")
+        return entry
