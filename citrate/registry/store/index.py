@@ -7,6 +7,7 @@ which is after its files are in place and durable; a folder without a row is the
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sqlite3
 import threading
@@ -20,6 +21,7 @@ from typing import Any
 
 from citrate.core.errors import StoreError
 from citrate.core.records import Artifact, FileEntry
+from citrate.registry.cid import DIGEST_BYTES
 from citrate.registry.dag import CHUNK_BYTES, InnerNode
 from citrate.registry.leaves import Leaves
 from citrate.registry.store.layout import file_lock
@@ -125,6 +127,21 @@ class LeafPlace:
     path: str
     offset: int
     length: int
+
+
+def _file_row(file: StagedFile) -> tuple[str | int | None, ...]:
+    entry = file.entry
+    return entry.path, entry.size_bytes, entry.sha256, entry.cid, str(file.receipt), entry.tsize
+
+
+def _leaf_rows(file_id: int, leaves: Leaves) -> Iterator[tuple[bytes | int | None, ...]]:
+    """Rows of ``leaves``; what stands where it usually does needs no place."""
+    if leaves.ends is None:
+        for position, at in enumerate(range(0, len(leaves.digests), DIGEST_BYTES)):
+            yield leaves.digests[at : at + DIGEST_BYTES], file_id, position, None, None
+        return
+    for leaf in leaves:
+        yield leaf.digest, file_id, leaf.number, leaf.offset, leaf.length
 
 
 class Index:
@@ -269,29 +286,21 @@ class Index:
                 (artifact.cid, artifact.sha256, artifact.size_bytes, artifact.bare, int(time.time())),
             )
             object_id = cursor.lastrowid
-            blocks = list(nodes)
-            for file in files:
-                blocks.extend(file.nodes)
-                self._insert_file(connection, object_id, file)
+            (first,) = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM files").fetchone()
+            numbered = list(enumerate(files, first))
+            connection.executemany(
+                "INSERT INTO files(id, object_id, path, size_bytes, sha256, cid, receipt, tsize) "
+                "VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
+                ((number, object_id, *_file_row(file)) for number, file in numbered),
+            )
+            connection.executemany(
+                "INSERT INTO leaves(digest, file_id, position, offset, length) VALUES(?, ?, ?, ?, ?)",
+                (row for number, file in numbered for row in _leaf_rows(number, file.leaves)),
+            )
+            blocks = itertools.chain(nodes, *(file.nodes for _, file in numbered))
             connection.executemany(
                 "INSERT OR IGNORE INTO nodes VALUES(?, ?, ?)", ((node.digest, object_id, node.block) for node in blocks)
             )
-
-    @staticmethod
-    def _insert_file(connection: sqlite3.Connection, object_id: int | None, file: StagedFile) -> None:
-        entry = file.entry
-        cursor = connection.execute(
-            "INSERT INTO files(object_id, path, size_bytes, sha256, cid, receipt, tsize) VALUES(?, ?, ?, ?, ?, ?, ?)",
-            (object_id, entry.path, entry.size_bytes, entry.sha256, entry.cid, str(file.receipt), entry.tsize),
-        )
-        usual = file.leaves.ends is None
-        connection.executemany(
-            "INSERT INTO leaves(digest, file_id, position, offset, length) VALUES(?, ?, ?, ?, ?)",
-            (
-                (leaf.digest, cursor.lastrowid, leaf.number, *((None, None) if usual else (leaf.offset, leaf.length)))
-                for leaf in file.leaves
-            ),
-        )
 
     def delete(self, cid: str) -> None:
         """Forget an object; from now on it does not exist. Its pins stay."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -52,10 +53,10 @@ class DiskFile:
         with disk_errors(root):
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             try:
-                descriptor = os.open(path, flags, 0o644)
+                descriptor = os.open(path, flags, FILE_MODE)
             except FileNotFoundError:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(path, flags, 0o644)
+                descriptor = os.open(path, flags, FILE_MODE)
             disk = cls(root, path, descriptor)
         disk._holes = holes
         try:
@@ -115,8 +116,11 @@ class DiskFile:
         """Make the bytes read-only and durable (else the caller does, before anybody sees them); describe the file."""
         with disk_errors(self._root):
             try:
-                os.ftruncate(self._descriptor, hashed.size_bytes)  # what was preallocated in vain; a last hole
-                os.fchmod(self._descriptor, FILE_MODE)
+                status = os.fstat(self._descriptor)
+                if status.st_size != hashed.size_bytes:  # preallocated in vain, or a hole at its end
+                    os.ftruncate(self._descriptor, hashed.size_bytes)
+                if stat.S_IMODE(status.st_mode) != FILE_MODE:
+                    os.fchmod(self._descriptor, FILE_MODE)
                 if durable:
                     os.fsync(self._descriptor)
                 receipt = Receipt.of(os.fstat(self._descriptor))
