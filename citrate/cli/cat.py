@@ -1,7 +1,8 @@
-"""`citrate cat`: print a file of the store, verified."""
+"""`citrate cat`: print a file, or bytes of it, verified; from the store or from anybody."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -13,28 +14,64 @@ from citrate.cli import context
 from citrate.core.errors import ConfigError, NotFoundError
 
 if TYPE_CHECKING:
+    from citrate.registry.by_cid import ByteSpan
     from citrate.registry.store import Store
 
 app = context.new_app()
+_PREFIXES = ("ipfs://", "/ipfs/")
+_RANGE = re.compile(r"(\d{1,19})-(\d{1,19})?|-(\d{1,19})", re.ASCII)
 
 
 @app.command()
-def cat(target: Annotated[str, typer.Argument(metavar="CID[/PATH]", help="An object, or a file in it.")]) -> None:
-    """Print a file of the store to stdout; its hash is checked first, or block by block where it is kept as blocks.
+def cat(
+    target: Annotated[str, typer.Argument(metavar="CID[/PATH]", help="An object, or a file in it.")],
+    span: Annotated[
+        str | None,
+        typer.Option("--range", metavar="FROM-TO", help="Bytes, both included; as curl -r: 0-99, 100-, -100."),
+    ] = None,
+    from_: Annotated[list[str] | None, typer.Option("--from", metavar="URL", help="A gateway to fetch from.")] = None,
+    offline: Annotated[bool | None, typer.Option("--offline", help="Use what this machine has.")] = None,
+) -> None:
+    """Print a file to stdout, every byte proved by the CID.
 
-    Example: citrate cat bafybei.../config.json
+    What is not here comes from Kubo and gateways: only the blocks that lead to the path and hold the bytes, and nothing
+    of it is kept. An object of the store is checked before its first byte is printed; anything else block by block, so
+    that a failure on the way is an exit code after right bytes.
+
+    Example: citrate cat bafybei.../model.safetensors --range 0-7 --from http://127.0.0.1:8480
     """
-    cid, _, inside = target.partition("/")
+    cid, inside = _split(target)
     if context.wants_json():
         raise ConfigError("cat prints the file's bytes, which are no JSON document", hint=f"citrate store where {cid}")
-    store = context.registry().store
-    if store.has(cid):
-        with _plain(store, cid, inside).open("rb") as file:
+    wanted = _span(span)
+    registry = context.registry(offline=offline)
+    if wanted.is_all and registry.store.has(cid):
+        with _plain(registry.store, cid, inside).open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
     else:
-        for piece in store.cat(cid, inside):
+        for piece in registry.cat(cid, inside, wanted, gateways=from_ or ()):
             sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
+
+
+def _split(target: str) -> tuple[str, str]:
+    for prefix in _PREFIXES:
+        target = target.removeprefix(prefix)
+    cid, _, inside = target.partition("/")
+    return cid, inside
+
+
+def _span(text: str | None) -> ByteSpan:
+    from citrate.registry.by_cid import ByteSpan
+
+    if text is None:
+        return ByteSpan()
+    found = _RANGE.fullmatch(text)
+    first, last, suffix = found.groups() if found else (None, None, None)
+    wrong = not found or (last and int(last) < int(first or 0)) or (suffix is not None and int(suffix) == 0)
+    if wrong:
+        raise ConfigError(f"{text[:60]!r} is no range of bytes", hint="--range 0-99, --range 100-, or --range -100")
+    return ByteSpan(-int(suffix)) if suffix else ByteSpan(int(first or 0), int(last) if last else None)
 
 
 def _plain(store: Store, cid: str, inside: str) -> Path:

@@ -28,12 +28,13 @@ class CarFile:
 
     Args:
         stream: at the file's first byte. ``read`` may return fewer bytes than asked for, but none only at the end.
+        rootless: whether it may name no root, as gateways may answer who knows already what was asked for.
 
     Raises:
         FormatError: no CAR, of another version, or with a header that is malformed or past its bound.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, *, rootless: bool = False) -> None:
         self._stream = stream
         self._left: int | None = None
         """Bytes of the version 1 inside a version 2; None: all that the stream has."""
@@ -48,7 +49,7 @@ class CarFile:
                 body = self._exactly(length, "its header")
         else:
             body = self._exactly(length, "its header")
-        self.roots = _roots(body)
+        self.roots = _roots(body, rootless)
 
     def _header_length(self) -> int:
         length = self._varint("its header")
@@ -125,7 +126,7 @@ class CarFile:
         return piece
 
 
-def _roots(body: bytes) -> list[Cid]:
+def _roots(body: bytes, rootless: bool) -> list[Cid]:
     try:
         header = dagcbor.decode(body)
     except FormatError as error:
@@ -134,6 +135,6 @@ def _roots(body: bytes) -> list[Cid]:
     if not isinstance(header, dict) or header.get("version") != 1 or not isinstance(roots, list):
         raise FormatError("this is no CAR file of version 1 or 2", hint=_HINT)
     found = [root for root in roots if isinstance(root, Cid)]
-    if len(found) != len(roots) or not found:
+    if len(found) != len(roots) or not (found or rootless):
         raise FormatError("the CAR names no root, so nothing of it could be found again", hint=_HINT)
     return list(dict.fromkeys(found))

@@ -83,6 +83,20 @@ def find(read: Read, root: str, path: str = "") -> Found:
     return Found(str(cid), entity, size, tuple(roots), tuple(via))
 
 
+def require_printable(found: Found, shown: str) -> None:
+    """Refuse what has no bytes of its own.
+
+    Raises:
+        FormatError: a folder, a symbolic link, or a place inside a document.
+    """
+    if found.is_directory:
+        raise FormatError(f"{shown} is a directory", hint="append the path of a file")
+    if found.rest:
+        raise FormatError(f"{shown} leads into a document", hint=f"citrate cat {found.roots[-1]} prints it whole")
+    if found.entity is Entity.SYMLINK:
+        raise FormatError(f"{shown} is a symbolic link", hint="name the file that it points to")
+
+
 def _entity(read: Read, cid: Cid) -> tuple[Entity, int]:
     block = read(str(cid))
     if cid.codec != cids.DAG_PB:

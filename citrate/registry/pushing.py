@@ -114,7 +114,7 @@ def push(
         to: the node and the service.
         wait: whether to wait until the service has everything.
         timeout_s: how long nothing may change there.
-        progress: called with the stages ``push`` (bytes) and ``pin (objects)``.
+        progress: called with the stages ``push`` (bytes) and ``pin`` (objects).
 
     Raises:
         NotFoundError: an object is not in the store, or the node does not know the service.

@@ -89,7 +89,7 @@ class RemotePins:
         Args:
             cids: what was requested.
             timeout_s: how long nothing may change.
-            progress: called with the stage ``pin (objects)``.
+            progress: called with the stage ``pin``, in objects.
 
         Raises:
             StoreError: the service failed to pin one, forgot one, or changed nothing for too long; or as ``status``.
@@ -99,7 +99,7 @@ class RemotePins:
         while True:
             done = sum(status is PinStatus.PINNED for status in found.values())
             if progress is not None:
-                progress("pin (objects)", done, len(found))
+                progress("pin", done, len(found))
             for cid, status in found.items():
                 if status in (PinStatus.FAILED, PinStatus.ABSENT):
                     raise self._broken(cid, status)

@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 from citrate.core.errors import CitrateError, NotFoundError
 from citrate.registry.kubo import Kubo
-from citrate.registry.sources.protocol import ByteStream, MissingError, SourceError, UnansweredError
+from citrate.registry.sources.protocol import ByteStream, MissingError, NoStreamError, SourceError, UnansweredError
 
 
 class KuboSource:
@@ -40,6 +40,17 @@ class KuboSource:
         self._check()
         try:
             return _Pieces(self._kubo.cat(cid, offset))
+        except CitrateError as error:
+            raise _from_kubo(error) from error
+
+    def car(self, path_and_query: str) -> ByteStream:
+        """A whole DAG; see ``cars.CarGiver``."""
+        self._check()
+        cid, _, query = path_and_query.partition("?")
+        if "/" in cid or "dag-scope=all" not in query:
+            raise NoStreamError("exports whole DAGs only")
+        try:
+            return _Pieces(self._kubo.dag(cid))
         except CitrateError as error:
             raise _from_kubo(error) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from citrate.core.errors import FormatError, NotFoundError
 from citrate.registry import ipld
 from citrate.registry.cid import CODECS, Cid
 from citrate.registry.dagpb import BLOCK_MAX_BYTES
+from citrate.registry.store.arrivals import Arrivals, is_empty
 from citrate.registry.store.dags import DagShelf, NewDag
-from citrate.registry.store.layout import Layout, disk_errors, sync_directory
+from citrate.registry.store.layout import Layout, disk_errors, remove_tree, sync_directory
 from citrate.registry.store.writer import FILE_MODE
 
 _BUFFER_BYTES = 1 << 20
@@ -48,13 +50,19 @@ class DagWriter:
     Args:
         layout: the store's.
         shelf: where the DAGs will be recorded.
-        elsewhere: a verified block that the store has already.
+        elsewhere: a verified block that the store has already, or that can be fetched.
+        resumes: a name under which what has arrived is kept when the block is left without ``commit``, and found again
+            by the next writer of that name; empty: everything is discarded.
     """
 
-    def __init__(self, layout: Layout, shelf: DagShelf, elsewhere: Callable[[str], bytes]) -> None:
+    def __init__(
+        self, layout: Layout, shelf: DagShelf, elsewhere: Callable[[str], bytes], *, resumes: str = ""
+    ) -> None:
         self._layout = layout
         self._shelf = shelf
         self._elsewhere = elsewhere
+        self._resumes = resumes
+        self._arrivals: Arrivals | None = None
         self._staging = contextlib.ExitStack()
         self._folder = Path()
         self._pack: BinaryIO
@@ -63,12 +71,50 @@ class DagWriter:
 
     def __enter__(self) -> DagWriter:
         with disk_errors(self._layout.root):
-            self._folder = self._staging.enter_context(self._layout.staging())
-            self._pack = self._staging.enter_context((self._folder / "pack").open("w+b", buffering=_BUFFER_BYTES))
-            self._scratch = sqlite3.connect(self._folder / "scratch.sqlite", isolation_level=None)
-            self._staging.callback(self._scratch.close)
-            self._scratch.executescript(_SCRATCH)
+            try:
+                self._open()
+            except BaseException:
+                self._staging.close()
+                raise
         return self
+
+    def _open(self) -> None:
+        if self._resumes:
+            self._staging.enter_context(self._layout.lock(f"{self._resumes}.partial"))
+            self._folder = self._layout.partial(self._resumes)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._staging.callback(self._leave)
+        else:
+            self._folder = self._staging.enter_context(self._layout.staging())
+        path = self._folder / "pack"
+        path.touch()
+        self._pack = self._staging.enter_context(path.open("r+b", buffering=_BUFFER_BYTES))
+        (self._folder / "scratch.sqlite").unlink(missing_ok=True)
+        self._scratch = sqlite3.connect(self._folder / "scratch.sqlite", isolation_level=None)
+        self._staging.callback(self._scratch.close)
+        self._scratch.executescript(_SCRATCH)
+        if self._resumes:
+            arrivals = Arrivals(self._folder, self._pack)
+            self._staging.callback(arrivals.close)
+            for cid, block in arrivals.replay():
+                self._insert(cid, block)
+            self._arrivals = arrivals
+
+    def _leave(self) -> None:
+        """Keep what has arrived for the next writer of this name, if anything has."""
+        (self._folder / "scratch.sqlite").unlink(missing_ok=True)
+        if is_empty(self._folder) or not (self._folder / "pack").exists():
+            remove_tree(self._folder)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the blocks that are here, those of earlier attempts included."""
+        return self._size_bytes
+
+    def forget(self) -> None:
+        """Keep nothing for a next writer: what had arrived stands elsewhere now."""
+        if self._arrivals is not None:
+            self._arrivals.clear()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -85,17 +131,25 @@ class DagWriter:
         """
         if len(block) > BLOCK_MAX_BYTES:
             raise FormatError(f"block {cid} has {len(block)} bytes; IPFS moves up to {BLOCK_MAX_BYTES}")
+        if self._insert(cid, block):
+            with disk_errors(self._layout.root):
+                self._pack.write(block)
+                if self._arrivals is not None:
+                    self._arrivals.note(cid, len(block))
+
+    def _insert(self, cid: Cid, block: bytes) -> bool:
+        """Note where a block stands, or will; False if it needs no place, or has one."""
         has_links = bool(ipld.links(cid, block))
         if cid.is_identity:
-            return
+            return False
         with disk_errors(self._layout.root):
             new = self._scratch.execute(
                 "INSERT OR IGNORE INTO blocks VALUES(?, ?, ?, ?, ?)",
                 (cid.multihash, self._size_bytes, len(block), cid.codec, has_links),
             ).rowcount
             if new:
-                self._pack.write(block)
                 self._size_bytes += len(block)
+            return bool(new)
 
     def block(self, cid: str) -> bytes:
         """A block that was put here, or that the store has.
@@ -185,7 +239,7 @@ class DagWriter:
         Raises:
             StoreError: no room, no permission, or the disk failed.
         """
-        name = self._folder.name
+        name = uuid.uuid4().hex
         with disk_errors(self._layout.root):
             self._scratch.execute("COMMIT")
             self._pack.flush()

@@ -57,7 +57,7 @@ def test_a_service_fetches_what_it_is_to_pin_from_our_node(
     assert pins.status(cid) is PinStatus.ABSENT
     assert pins.request(cid, "weights") in (PinStatus.QUEUED, PinStatus.PINNING, PinStatus.PINNED)
     assert pins.wait([cid], 60, lambda *step: steps.append(step[:3])) == {cid: PinStatus.PINNED}
-    assert steps[-1] == ("pin (objects)", 1, 1)
+    assert steps[-1] == ("pin", 1, 1)
     assert kubos.b.received_bytes() - before >= 2 * CHUNK
     assert cid in kubos.b.ipfs("pin", "ls", "--type=recursive")
     assert [pin.name for pin in service.pins.values()] == ["weights"]
