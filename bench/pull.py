@@ -30,7 +30,7 @@ from citrate.core.records import Artifact, FileEntry
 
 def fetch(gateway: str, expected: str, root: str) -> None:
     """What ``citrate pull`` does once it knows what to expect."""
-    from citrate.registry.fetch import fetch_artifact
+    from citrate.registry.fetching import fetch_artifact
     from citrate.registry.sources import GatewaySource
     from citrate.registry.store import Store
 

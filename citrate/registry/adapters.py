@@ -21,7 +21,7 @@ from citrate.formats.adapter_config import CONFIG, require_published
 from citrate.formats.adapter_weights import require_trained
 from citrate.formats.documents import inside, read_object
 from citrate.registry.attempts import mismatch
-from citrate.registry.fetch import fetch_artifact, read_folder
+from citrate.registry.fetching import fetch_artifact, read_folder
 from citrate.registry.retrieve import FileVerdict, Pulled, verify_path
 from citrate.registry.unixfs import address
 

@@ -20,7 +20,7 @@ from citrate.core.sink import Progress
 from citrate.registry import manifest as manifests
 from citrate.registry import signatures
 from citrate.registry.chain import Chain
-from citrate.registry.fetch import fetch_artifact, fetch_block
+from citrate.registry.fetching import fetch_artifact, fetch_block
 from citrate.registry.manifest import Manifest, VariantEntry
 from citrate.registry.sources import Source
 from citrate.registry.store import Store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.parse
+from dataclasses import dataclass
 
 from citrate.core.errors import ConfigError
 from citrate.registry.dagpb import BLOCK_MAX_BYTES
@@ -19,6 +20,13 @@ from citrate.registry.sources.wire import Address, Answer, Wire
 _BUSY = (429, 502, 503, 504)
 _ABSENT = (404, 410)
 _FAR_CONNECTIONS = 4
+
+
+@dataclass
+class _Near:
+    """Whether it takes next to no time to connect, as far as anybody knows who uses the source."""
+
+    said: bool = False
 
 
 class GatewaySource:
@@ -40,6 +48,7 @@ class GatewaySource:
         # Kubo answers the name localhost with a redirect to a subdomain, and an address with the bytes.
         called = f"127.0.0.1:{port or 80}" if parts.hostname == "localhost" else ""
         self._wire = Wire(Address(parts.hostname, port, parts.scheme == "https", called))
+        self._near = _Near()
         self._base = urllib.parse.quote(parts.path.removesuffix("/ipfs"), safe="/%:@!$&'()*+,;=~-._")
 
     @property
@@ -48,10 +57,12 @@ class GatewaySource:
 
     @property
     def connections(self) -> int:
-        return 1 if self._wire.near else _FAR_CONNECTIONS
+        return 1 if self._near.said else _FAR_CONNECTIONS
 
     def another(self) -> GatewaySource:
-        return GatewaySource(self._url)
+        other = GatewaySource(self._url)
+        other._near = self._near
+        return other
 
     def stop(self) -> None:
         self._wire.stop()
@@ -107,7 +118,9 @@ class GatewaySource:
         return UnansweredError(reason, answer.retry_after_s) if answer.status in _BUSY else MissingError(reason)
 
     def _get(self, path: str, headers: dict[str, str]) -> Answer:
-        return self._wire.get(f"{self._base}/ipfs/{path}", headers)
+        answer = self._wire.get(f"{self._base}/ipfs/{path}", headers)
+        self._near.said = self._wire.near
+        return answer
 
     def __del__(self) -> None:
         if hasattr(self, "_wire"):

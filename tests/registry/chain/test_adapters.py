@@ -220,10 +220,17 @@ class Lying:
     """A source that has everything, and gives something else for what ``lies`` says."""
 
     name = "liar"
+    connections = 1
 
     def __init__(self, store: Store, lies: str) -> None:
         self._store = StoreSource(store)
         self._lies = lies
+
+    def another(self) -> Lying:
+        return self
+
+    def stop(self) -> None:
+        """It never waits."""
 
     def block(self, cid: str) -> bytes:
         block = self._store.block(cid)
@@ -237,6 +244,13 @@ class Empty:
     """A source that has nothing."""
 
     name = "empty"
+    connections = 1
+
+    def another(self) -> Empty:
+        return self
+
+    def stop(self) -> None:
+        """It never waits."""
 
     def block(self, *_: object) -> bytes:
         raise MissingError("it has nothing")

@@ -1,0 +1,66 @@
+"""What an earlier, interrupted fetch left in ``partial/``: trusted for nothing, but what is right of it is kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+
+from citrate.core.errors import StoreError
+from citrate.core.records import FileEntry
+from citrate.registry.dag import CHUNK_BYTES
+from citrate.registry.fetching.assembly import Assembly
+
+
+def tidy(folder: Path, wanted: Collection[str]) -> None:
+    """Remove what stands in a partial folder and is no file of the artifact: links, and files of another listing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in list(folder.rglob("*")):
+        stray = path.is_symlink() or (not path.is_dir() and str(path.relative_to(folder)) not in wanted)
+        if stray or (path.is_dir() and str(path.relative_to(folder)) in wanted):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def require_room(folder: Path, root: Path, files: Iterable[FileEntry], cid: str) -> None:
+    """Refuse what cannot fit before its inner nodes are fetched: a hostile size would make them endless.
+
+    Raises:
+        StoreError: there is not enough room for what is still missing.
+    """
+    missing = sum(max(0, file.size_bytes - _held_bytes(folder / file.path)) for file in files)
+    free = shutil.disk_usage(folder).free
+    if missing > free:
+        raise StoreError(
+            f"no room in the store at {root}: {missing} bytes are to come, {free} are free",
+            hint="free some space: citrate store gc",
+            cid=cid,
+        )
+
+
+def _held_bytes(path: Path) -> int:
+    return path.stat().st_blocks * 512 if path.is_file() else 0
+
+
+def recheck(assembly: Assembly, placed: Callable[[Assembly, int, bool], None]) -> None:
+    """Hash what stands on disk of a file, and keep the leaves that are right, wherever they are.
+
+    What was only reserved (a hole, to the file system) is not read.
+    """
+    leaves = assembly.leaves
+    if leaves.size_bytes and not (assembly.path.is_file() and assembly.path.stat().st_size):
+        return
+    disk, buffer = assembly.open(), memoryview(bytearray(CHUNK_BYTES))
+    number = 0
+    while number < len(leaves):
+        if leaves.size_bytes:
+            at = disk.data_from(leaves.offset(number))
+            if at is None or at >= leaves.size_bytes:
+                return
+            number = max(number, leaves.containing(at))
+        leaf = leaves[number]
+        piece = buffer[: leaf.length]
+        disk.read_at(piece, leaf.offset)
+        new_bytes, due = assembly.recognise(number, piece)
+        if new_bytes or due:
+            placed(assembly, new_bytes, due)
+        number += 1

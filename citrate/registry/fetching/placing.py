@@ -1,0 +1,63 @@
+"""A file on disk that is written in any order."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from citrate.registry.store.layout import disk_errors, start_write_back
+from citrate.registry.store.writer import DiskFile
+
+_WRITE_BYTES = 256 << 10
+"""Never more at once: larger writes make the kernel look for as much memory in one piece."""
+_WRITE_BACK_BYTES = 32 << 20
+
+
+class PlacedFile(DiskFile):
+    """As ``DiskFile``, by offset; several threads may write to it at once."""
+
+    @classmethod
+    def reopen(cls, root: Path, path: Path) -> PlacedFile:
+        """A file that may stand there from an earlier attempt, in whatever state."""
+        with disk_errors(root):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                path.chmod(0o644)
+            return cls(root, path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
+
+    def write_at(self, data: memoryview, offset: int) -> None:
+        """Put ``data`` at ``offset``."""
+        with disk_errors(self._root):
+            for at in range(0, len(data), _WRITE_BYTES):
+                piece = data[at : at + _WRITE_BYTES]
+                while len(piece):
+                    count = os.pwrite(self._descriptor, piece, offset + at)
+                    piece, at = piece[count:], at + count  # a short write goes on where it stopped
+        self._unsent += len(data)
+        if self._unsent >= _WRITE_BACK_BYTES:
+            self._unsent = 0
+            start_write_back(self._descriptor, 0, 0)  # all of it that is not on its way
+
+    def read_at(self, buffer: memoryview, offset: int) -> None:
+        """Fill ``buffer`` with what stands at ``offset``; zeros behind the end of the file."""
+        with disk_errors(self._root):
+            done = 0
+            while done < len(buffer):
+                count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
+                if count == 0:
+                    buffer[done:] = bytes(len(buffer) - done)
+                    return
+                done += count
+
+    def data_from(self, offset: int) -> int | None:
+        """Where the next bytes from ``offset`` on stand that were ever written; None: nowhere.
+
+        Where the file system does not say, everything was.
+        """
+        if not hasattr(os, "SEEK_DATA"):
+            return offset
+        try:
+            return os.lseek(self._descriptor, offset, os.SEEK_DATA)
+        except OSError as error:
+            return None if error.errno == errno.ENXIO else offset
