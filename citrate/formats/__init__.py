@@ -24,7 +24,7 @@ from citrate.core.records import NAME_PATTERN, Check, Format, Variant
 from citrate.core.sink import Progress, Sink
 from citrate.formats.checking import Readable, check_artifact, default_check_level
 from citrate.formats.conversion import Conversion, Request
-from citrate.formats.inspection import Inspection, inspect, require_writes
+from citrate.formats.inspection import Inspection, examine, inspect, require_writes
 from citrate.formats.licence import Licence, find_licence, spdx_of
 from citrate.formats.source import SourceModel, open_model
 
@@ -38,6 +38,7 @@ __all__ = [
     "convert",
     "convert_all",
     "default_check_level",
+    "examine",
     "find_licence",
     "inspect",
     "is_bare",

@@ -6,6 +6,7 @@ pairs, tensor infos, padding, tensors at multiples of the alignment.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,11 @@ _VERSION = 3
 _METADATA_MAX_BYTES = 256 << 20
 _STRING_MAX_BYTES = 16 << 20
 _KEYS_MAX = 1 << 16
+_KEY_MAX = 1 << 10
+_NAME_MAX = 512
 _TENSORS_MAX = 1 << 17
-_ARRAY_MAX = 1 << 24
+_ITEMS_MAX = 1 << 21
+"""Of all arrays together: the largest vocabulary has 1.3 million tokens, scores, types and merges."""
 
 Scalar: TypeAlias = int | float | bool | str
 
@@ -149,6 +153,22 @@ class GgufHeader:
         known = entry is not None and isinstance(entry.value, int) and not isinstance(entry.value, bool)
         return int(entry.value) if known and entry is not None and isinstance(entry.value, int) else 0
 
+    def items(self, key: str) -> tuple[Scalar, ...]:
+        """The array at ``key``; empty where there is none."""
+        entry = self.metadata.get(key)
+        return entry.value if entry is not None and isinstance(entry.value, tuple) else ()
+
+
+def special_tokens(header: GgufHeader) -> dict[str, str]:
+    """``bos_token`` and others that chat templates name, as far as the vocabulary has them."""
+    tokens = header.items("tokenizer.ggml.tokens")
+    found: dict[str, str] = {}
+    for name, key in (("bos_token", "bos"), ("eos_token", "eos"), ("unk_token", "unknown"), ("pad_token", "padding")):
+        place = header.integer(f"tokenizer.ggml.{key}_token_id")
+        if f"tokenizer.ggml.{key}_token_id" in header.metadata and 0 <= place < len(tokens):
+            found[name] = str(tokens[place])
+    return found
+
 
 def typed(value: bool | int | float | str) -> GgufValue:
     """A value as llama.cpp's metadata has it: bool, uint32, float32 or string."""
@@ -196,26 +216,32 @@ def read_header(path: Path) -> GgufHeader:
     """Read the header of an untrusted GGUF file.
 
     Raises:
-        FormatError: not GGUF version 2 or 3, a count or length that is not credible, a nested array, or tensors that
-            overlap, are misaligned or reach past the end of the file.
+        FormatError: not GGUF version 2 or 3, a count or length that is not credible, a nested array, a name that
+            cannot be used, or tensors that do not follow each other, aligned, up to the end of the file at most.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        reader = _Reader(file, path.name, min(size, _METADATA_MAX_BYTES))
-        if reader.take(4) != _MAGIC:
-            raise FormatError(f"{path.name} is not a GGUF file")
-        version, tensor_count, key_count = reader.unpack("<IQQ")
-        if version not in (2, 3):
-            raise FormatError(f"{path.name}: GGUF version {version} is not supported (2 and 3 are)")
-        if tensor_count > _TENSORS_MAX or key_count > _KEYS_MAX:
-            raise reader.error(f"{tensor_count} tensors and {key_count} keys are not credible")
-        metadata = reader.metadata(int(key_count))
-        tensors = [reader.tensor() for _ in range(int(tensor_count))]
-        alignment = metadata["general.alignment"].value if "general.alignment" in metadata else ALIGNMENT
-        if not isinstance(alignment, int) or alignment not in (8, 16, 32, 64, 128, 256, 4096):
-            raise reader.error(f"an alignment of {alignment!r:.40} is not credible")
-        start = -(-file.tell() // alignment) * alignment
-    return GgufHeader(metadata, _placed(path.name, tensors, start, alignment, size))
+    try:
+        with path.open("rb") as file:
+            return _read(file, path.name, os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        raise FormatError(f"{path.name} cannot be read: {error.strerror}") from error
+
+
+def _read(file: BinaryIO, name: str, size: int) -> GgufHeader:
+    reader = _Reader(file, name, min(size, _METADATA_MAX_BYTES))
+    if reader.take(4) != _MAGIC:
+        raise FormatError(f"{name} is not a GGUF file")
+    version, tensor_count, key_count = reader.unpack("<IQQ")
+    if version not in (2, 3):
+        raise FormatError(f"{name}: GGUF version {version} is not supported (2 and 3 are)")
+    if tensor_count > _TENSORS_MAX or key_count > _KEYS_MAX:
+        raise reader.error(f"{tensor_count} tensors and {key_count} keys are not credible")
+    metadata = reader.metadata(int(key_count))
+    tensors = [reader.tensor() for _ in range(int(tensor_count))]
+    alignment = metadata["general.alignment"].value if "general.alignment" in metadata else ALIGNMENT
+    if not isinstance(alignment, int) or alignment not in (8, 16, 32, 64, 128, 256, 4096):
+        raise reader.error(f"an alignment of {alignment!r:.40} is not credible")
+    start = -(-file.tell() // alignment) * alignment
+    return GgufHeader(metadata, _placed(name, tensors, start, alignment, size))
 
 
 def _placed(name: str, tensors: Sequence[GgufTensor], start: int, alignment: int, size: int) -> tuple[GgufTensor, ...]:
@@ -223,8 +249,8 @@ def _placed(name: str, tensors: Sequence[GgufTensor], start: int, alignment: int
     end = start
     for tensor in sorted(tensors, key=lambda t: t.offset):
         at = start + tensor.offset
-        if tensor.offset % alignment or at < end:
-            raise FormatError(f"{name}: the data of {tensor.name!r:.80} is misaligned or overlaps another tensor")
+        if at != -(-end // alignment) * alignment:
+            raise FormatError(f"{name}: the data of {tensor.name!r:.80} overlaps another tensor or leaves a hole")
         end = at + tensor.size_bytes
         if end > size:
             raise FormatError(f"{name} is truncated: tensor {tensor.name!r:.80} ends at {end}, the file at {size}")
@@ -241,6 +267,7 @@ class _Reader:
         self._file = file
         self._name = name
         self._left = budget
+        self._items = _ITEMS_MAX
 
     def error(self, message: str) -> FormatError:
         return FormatError(f"{self._name}: {message}", hint="do not load this file")
@@ -263,10 +290,16 @@ class _Reader:
             raise self.error(f"a string of {length} bytes is not credible")
         return self.take(length).decode("utf-8", errors="replace")
 
+    def name(self, what: str, longest: int) -> str:
+        text = self.string()
+        if not text or len(text) > longest or not text.isprintable() or "\ufffd" in text:
+            raise self.error(f"a {what} has the name {text!r:.80}, which cannot be used")
+        return text
+
     def metadata(self, count: int) -> dict[str, GgufValue]:
         metadata: dict[str, GgufValue] = {}
         for _ in range(count):
-            key = self.string()
+            key = self.name("key", _KEY_MAX)
             if key in metadata:
                 raise self.error(f"the key {key!r:.80} stands twice")
             metadata[key] = self.value(self.kind())
@@ -283,8 +316,9 @@ class _Reader:
             return GgufValue(kind, self.scalars(kind, 1)[0])
         items = self.kind()
         (count,) = self.unpack("<Q")
-        if items is Kind.ARRAY or count > _ARRAY_MAX:
+        if items is Kind.ARRAY or count > self._items:
             raise self.error("an array that is nested or has more items than any vocabulary")
+        self._items -= count
         return GgufValue(kind, self.scalars(items, count), items)
 
     def scalars(self, kind: Kind, count: int) -> tuple[Scalar, ...]:
@@ -294,9 +328,9 @@ class _Reader:
         return struct.unpack(f"<{count}{layout}", self.take(count * struct.calcsize(f"<{layout}")))
 
     def tensor(self) -> GgufTensor:
-        name = self.string()
+        name = self.name("tensor", _NAME_MAX)
         (dimensions,) = self.unpack("<I")
-        if not 1 <= dimensions <= 4 or len(name) > 512:
+        if not 1 <= dimensions <= 4:
             raise self.error(f"tensor {name!r:.80} has {dimensions} dimensions")
         shape = self.unpack(f"<{dimensions}Q")
         number, offset = self.unpack("<IQ")

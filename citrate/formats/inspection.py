@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from citrate.core.errors import FormatError, NotFoundError
 from citrate.core.records import Architecture
-from citrate.formats import families, gguf_file, mlx_source
+from citrate.formats import families, findings, gguf_file, gguf_weights, mlx_source
+from citrate.formats.chat_templates import look_over
+from citrate.formats.companions import named
 from citrate.formats.families.family import Output
 from citrate.formats.gguf_file import GgufHeader
 from citrate.formats.licence import Licence, find_licence, spdx_of
 from citrate.formats.source import open_model
 from citrate.formats.tokenizer_files import chat_template, chat_template_sha256, tokenizer_kind
+
+_GGUF_MOST = {
+    # llama.cpp ends the process at more than 512 layers or experts
+    "block_count": 512,
+    "expert_count": 512,
+    "attention.head_count": 1 << 12,
+    "attention.head_count_kv": 1 << 12,
+    "attention.key_length": 1 << 13,
+    "attention.value_length": 1 << 13,
+    "embedding_length": 1 << 17,
+    "feed_forward_length": 1 << 20,
+    "vocab_size": 1 << 23,
+    "context_length": 1 << 28,
+    "rope.dimension_count": 1 << 13,
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,8 @@ class Inspection:
     chat_template_sha256: str
     licence: Licence | None
     findings: tuple[str, ...]
+    chat_template_example: str = ""
+    """A user's message as the chat template lays it out; told by ``examine`` only."""
 
 
 def inspect(path: Path | str) -> Inspection:
@@ -50,13 +69,64 @@ def inspect(path: Path | str) -> Inspection:
         raise NotFoundError(f"no such file or folder: {path}")
     if root.is_dir():
         return _inspect_directory(root)
-    with root.open("rb") as file:
-        magic = file.read(4)
+    _require_gguf(root)
+    return _inspect_gguf(root)
+
+
+def examine(path: Path | str, *, deep: bool = False) -> Inspection:
+    """As ``inspect``, and look for what is odd: at the whole folder, at pickles, and at what the chat template does.
+
+    What could run code or bring a parser down is read in child processes behind walls, one after the other.
+
+    Args:
+        path: a model directory or a GGUF file.
+        deep: read all weights too, for NaN and infinite ones.
+
+    Raises:
+        NotFoundError: nothing there.
+        FormatError: not a model, or a malformed one.
+        UnavailableError: this platform has no sandbox.
+    """
+    found, root = inspect(path), Path(path)
+    if root.is_dir():
+        model = open_model(root)
+        report = findings.of_template(root, found.chat_template)
+        odd = (*findings.of_folder(model), *report.findings)
+        weights = findings.of_weights(model.tensors) if deep else ()
+    else:
+        header = gguf_file.read_header(root)
+        report = look_over(found.chat_template, gguf_file.special_tokens(header))
+        odd = (*_gguf_findings(root, header), *report.findings)
+        weights = gguf_weights.not_finite(root, header) if deep else ()
+    told = (*found.findings, *odd, *weights)
+    return replace(found, findings=told, chat_template_example=report.example)
+
+
+def _require_gguf(path: Path) -> None:
+    magic = b""
+    if path.is_file():  # a pipe would be waited for
+        try:
+            with path.open("rb") as file:
+                magic = file.read(4)
+        except OSError as error:
+            raise FormatError(f"{path.name} cannot be read: {error.strerror}") from error
     if magic != b"GGUF":
         raise FormatError(
-            f"{root.name} is neither a model folder nor a GGUF file", hint="name the folder that holds config.json"
+            f"{path.name} is neither a model folder nor a GGUF file", hint="name the folder that holds config.json"
         )
-    return _inspect_gguf(root)
+
+
+def _gguf_findings(path: Path, header: GgufHeader) -> Iterable[str]:
+    """What is odd about a GGUF file whose structure is sound."""
+    end = max((tensor.offset + tensor.size_bytes for tensor in header.tensors), default=0)
+    behind = path.stat().st_size - end
+    if header.tensors and behind > gguf_file.ALIGNMENT:
+        yield f"{behind} bytes behind the last tensor belong to nothing"
+    templates = [key.rpartition(".")[2] for key in header.metadata if key.startswith("tokenizer.chat_template.")]
+    if templates:
+        yield f"other chat templates than the one shown: {named(templates)}"
+    if not header.text("general.license"):
+        yield "no licence: general.license is empty"
 
 
 def require_writes(found: Inspection, name: str) -> None:
@@ -76,7 +146,7 @@ def _inspect_directory(root: Path) -> Inspection:
     model = open_model(root)
     template, packed = chat_template(root), mlx_source.described(model)
     architecture = mlx_source.decoded(model).architecture
-    findings = (f"quantised for MLX ({packed}): as safetensors its weights are decoded",) if packed else ()
+    remarks = (f"quantised for MLX ({packed}): as safetensors its weights are decoded",) if packed else ()
     return Inspection(
         format="mlx" if mlx_source.is_mlx(model) else "safetensors",
         architecture=architecture,
@@ -88,7 +158,7 @@ def _inspect_directory(root: Path) -> Inspection:
         chat_template=template,
         chat_template_sha256=chat_template_sha256(template),
         licence=find_licence(root),
-        findings=(*model.findings, *findings),
+        findings=(*model.findings, *remarks),
     )
 
 
@@ -116,10 +186,8 @@ def _gguf_architecture(header: GgufHeader) -> Architecture:
     heads = header.integer(f"{name}.attention.head_count")
     hidden = header.integer(f"{name}.embedding_length")
     layers = header.integer(f"{name}.block_count")
-    if layers > 1024 or heads > 4096 or hidden > 1 << 17:
-        raise FormatError(f"{layers} layers of {heads} heads are not credible", hint="do not load this file")
-    tokens = header.metadata.get("tokenizer.ggml.tokens")
-    vocabulary = len(tokens.value) if tokens is not None and isinstance(tokens.value, tuple) else 0
+    _require_credible(header, name)
+    vocabulary = len(header.items("tokenizer.ggml.tokens"))
     return Architecture(
         name=name,
         class_name="",
@@ -132,6 +200,26 @@ def _gguf_architecture(header: GgufHeader) -> Architecture:
         head_dim=header.integer(f"{name}.attention.key_length") or (hidden // heads if heads else 0),
         vocab_size=header.integer(f"{name}.vocab_size") or vocabulary,
     )
+
+
+def _require_credible(header: GgufHeader, name: str) -> None:
+    """Refuse numbers that no model has. llama.cpp reserves memory by some, aborts at others, and indexes the lists of
+    a vocabulary without comparing their lengths.
+
+    Raises:
+        FormatError: which number it is.
+    """
+    if not name:
+        raise FormatError("general.architecture is missing", hint="do not load this file")
+    for key, most in _GGUF_MOST.items():
+        value = header.integer(f"{name}.{key}")
+        if not 0 <= value <= most:
+            raise FormatError(f"{name}.{key} = {value} is not credible (0 to {most})", hint="do not load this file")
+    tokens = len(header.items("tokenizer.ggml.tokens"))
+    for key in ("scores", "token_type"):
+        count = len(header.items(f"tokenizer.ggml.{key}"))
+        if count not in (0, tokens):
+            raise FormatError(f"{tokens} tokens, but {count} of tokenizer.ggml.{key}", hint="do not load this file")
 
 
 def _by_frequency(names: Iterable[str]) -> tuple[str, ...]:
