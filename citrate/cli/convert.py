@@ -16,14 +16,17 @@ app = context.new_app()
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="A model directory.")],
-    to: Annotated[str, typer.Option(metavar="VARIANT", help="Such as gguf:Q4_K_M.")],
+    source: Annotated[Path, typer.Argument(help="A model directory, or an adapter of PEFT or mlx-lm.")],
+    to: Annotated[
+        str, typer.Option(metavar="VARIANT", help="Such as gguf:Q4_K_M; of adapters safetensors, mlx, gguf.")
+    ],
     out: Annotated[
         Path | None, typer.Option(help="Where to write; default: beside the working folder's files.")
     ] = None,
     checks: Annotated[str | None, typer.Option(help="full or tensors; default: by the model's size.")] = None,
+    base: Annotated[Path | None, typer.Option(help="Of an adapter: the model directory it was trained on.")] = None,
 ) -> None:
-    """Convert a model to one variant, check it, and write it to PATH. Nothing is stored or registered.
+    """Convert a model or an adapter to one variant, check it, and write it to PATH. Nothing is stored or registered.
 
     Example: citrate convert ./tiny-llama --to gguf:Q4_K_M --out ./out
     """
@@ -32,7 +35,7 @@ def convert(
     started = time.monotonic()
     variant = Variant.parse(to)
     with progress.bars() as on_progress:
-        made = convert_to_path(source, variant, out, arguments.check_level(checks), on_progress)
+        made = convert_to_path(source, variant, out, arguments.check_level(checks), on_progress, base)
     document: dict[str, object] = {
         "path": str(made.path),
         "variant": str(variant),

@@ -24,6 +24,7 @@ from citrate.formats.documents import inside, pretty, read_object
 from citrate.formats.safetensors_file import Tensor, read_header
 
 WEIGHTS = "adapter_model.safetensors"
+MLX_WEIGHTS = "adapters.safetensors"
 _PICKLES = re.compile(r"adapter_model\.(bin|pt|pth)")
 _PREFIX = "base_model.model."
 _PAIR = re.compile(r"(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?")
@@ -42,8 +43,17 @@ class LoraPair:
     rank: int
     in_features: int
     out_features: int
-    tensor: str
-    """The name of the first factor, to be told in errors."""
+    a: Tensor
+    """The first factor, [rank, in]."""
+    b: Tensor
+    """The second factor, [out, rank]."""
+    embedding: bool
+    """Whether it is an update of an embedding, whose ``in`` is the vocabulary."""
+
+    @property
+    def tensor(self) -> str:
+        """The name of a factor, to be told in errors."""
+        return self.b.name if self.embedding else self.a.name
 
     @property
     def kind(self) -> str:
@@ -87,7 +97,7 @@ def open_adapter(path: Path) -> Adapter:
     tensors = read_header(inside(path, WEIGHTS))
     pairs = tuple(_pairs(tensors, document))
     _require_ranks(pairs, rank, document)
-    named, left_out = _beside(path)
+    named, left_out = beside(path)
     config = published(document, [pair.module for pair in pairs], _whole_modules(tensors))
     adapter = Adapter(path, rank, alpha, pairs, config, named, left_out)
     size = sum(_sizes(adapter).values())
@@ -153,6 +163,8 @@ def _require_files(path: Path) -> None:
                 f"{pickles[0]} is a pickle, which can run code when it is loaded",
                 hint="save the adapter again: model.save_pretrained(DIR, safe_serialization=True)",
             )
+        if MLX_WEIGHTS in names:
+            raise NotFoundError(f"{path} is an adapter of mlx-lm", hint=f"citrate convert {path} --to safetensors")
         raise NotFoundError(f"{path} holds no {WEIGHTS}", hint="an adapter is what PEFT's save_pretrained writes")
 
 
@@ -212,7 +224,7 @@ def _pair(module: str, sides: Mapping[str, Tensor], embedding: bool) -> LoraPair
     if len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1]:
         raise FormatError(f"{WEIGHTS}: the factors of {module} have the shapes {a.shape} and {b.shape}: no LoRA")
     # an embedding looks up rows of the vocabulary: its first factor is [rank, vocabulary], like any [rank, in]
-    return LoraPair(module, a.shape[0], a.shape[1], b.shape[0], a.name if not embedding else b.name)
+    return LoraPair(module, a.shape[0], a.shape[1], b.shape[0], a, b, embedding)
 
 
 def _is_whole(name: str, document: Mapping[str, Json]) -> bool:
@@ -238,11 +250,12 @@ def _require_ranks(pairs: tuple[LoraPair, ...], rank: int, document: Mapping[str
             raise FormatError(f"{WEIGHTS}: {pair.tensor} has rank {pair.rank}, {CONFIG} says {wanted!r:.20}")
 
 
-def _beside(path: Path) -> tuple[tuple[Companion, ...], tuple[str, ...]]:
+def beside(path: Path) -> tuple[tuple[Companion, ...], tuple[str, ...]]:
+    """The files that are published beside an adapter's weights, and the names of those that are not."""
     named: list[Companion] = []
     left_out: list[str] = []
     for name in sorted(entry.name for entry in path.iterdir()):
-        if name in (CONFIG, WEIGHTS):
+        if name in (CONFIG, WEIGHTS, MLX_WEIGHTS):
             continue
         found = companion(path, name)
         if found is None:

@@ -131,7 +131,9 @@ def _header_object(file: BinaryIO, name: str, size: int) -> tuple[int, dict[str,
     if 8 + length > size:
         raise FormatError(f"{name} is truncated inside its header", hint="download the file again")
     entries = parse_object(file.read(length), f"the header of {name}")
-    metadata = entries.pop("__metadata__", {})
+    metadata = entries.pop("__metadata__", None)
+    if metadata is None:  # mlx writes null where it has nothing to say
+        metadata = {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise FormatError(f"{name}: malformed __metadata__")
     return 8 + length, entries, metadata

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from citrate import formats
-from citrate.core.errors import AlreadyExistsError, CitrateError
+from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError
 from citrate.core.records import Artifact, Check, Variant
-from citrate.core.sink import Progress
+from citrate.core.sink import Progress, Sink
+from citrate.formats.adapter_conversion import (
+    adapter_variant,
+    check_adapter,
+    convert_adapter,
+    is_adapter,
+    open_updates,
+)
 from citrate.registry.store import Store
 
 
@@ -24,42 +32,78 @@ class Converted:
 
 
 def convert_to_path(
-    source: Path, variant: Variant, out: Path | None, level: str | None, progress: Progress | None
+    source: Path,
+    variant: Variant,
+    out: Path | None,
+    level: str | None,
+    progress: Progress | None,
+    base: Path | None = None,
 ) -> Converted:
-    """Convert a model directory to one variant at ``out``, which must not exist: all of it, or nothing.
+    """Convert a model directory or an adapter to one variant at ``out``, which must not exist: all of it, or nothing.
 
     Args:
-        source: a model directory.
+        source: a model directory; or an adapter of PEFT or mlx-lm.
         variant: what to write.
         out: the file (GGUF) or folder to write; default: ``NAME-QUANTIZATION`` in the working folder.
-        level: ``full``, ``tensors`` or None for the default of the model's size.
+        level: ``full``, ``tensors`` or None for the default of the model's size; of an adapter everything is compared.
         progress: told of each stage.
+        base: of an adapter: the model directory that it was trained on.
 
     Raises:
         AlreadyExistsError: ``out`` exists.
+        ConfigError: a base for a model, or none for an adapter in GGUF.
         UnsupportedConversionError: this architecture cannot be written so; the message lists what is possible.
         FormatError: a check fails.
     """
+    if is_adapter(source):
+        return _convert_adapter(source, adapter_variant(variant), out, base)
+    if base is not None:
+        raise ConfigError(f"{source} is a model, and --base is for adapters", hint="leave --base out")
     model = formats.open_model(source)
-    target = out or Path(default_name(source, variant))
+
+    def write(sink: Sink) -> tuple[Check, ...]:
+        return formats.convert(model, variant, sink, name=model_name(source), progress=progress).checks
+
+    def check(path: Path) -> tuple[Check, ...]:
+        chosen = level or formats.default_check_level(model)
+        return formats.check(model, variant, path, level=chosen, progress=progress)
+
+    return _placed(out or Path(default_name(source, variant)), formats.is_bare(variant), write, check)
+
+
+def _convert_adapter(source: Path, variant: Variant, out: Path | None, base: Path | None) -> Converted:
+    updates = open_updates(source)
+    model = formats.open_model(base) if base is not None else None
+
+    def write(sink: Sink) -> tuple[Check, ...]:
+        return convert_adapter(updates, variant, sink, base=model, name=model_name(source)).checks
+
+    def check(path: Path) -> tuple[Check, ...]:
+        return check_adapter(updates, variant, path, model)
+
+    return _placed(out or Path(default_name(source, variant)), formats.is_bare(variant), write, check)
+
+
+def _placed(
+    target: Path, bare: bool, write: Callable[[Sink], tuple[Check, ...]], check: Callable[[Path], tuple[Check, ...]]
+) -> Converted:
+    """Write beside ``target``, check, and move it there."""
     if target.exists():
         raise AlreadyExistsError(f"{target} exists", hint="choose another --out")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".citrate-convert-", dir=target.parent) as folder:
             store = Store(Path(folder))
-            with store.writer(bare=formats.is_bare(variant)) as writer:
-                conversion = formats.convert(model, variant, writer, name=model_name(source), progress=progress)
+            with store.writer(bare=bare) as writer:
+                checks = write(writer)
                 artifact = writer.commit()
             path = store.get(artifact.cid)
-            checks = formats.check(
-                model, variant, path, level=level or formats.default_check_level(model), progress=progress
-            )
+            checks += check(path)
             path.chmod(0o755 if path.is_dir() else 0o644)
             path.rename(target)
     except OSError as error:
         raise CitrateError(f"{target} cannot be written: {error.strerror}", hint="choose another --out") from error
-    return Converted(target, artifact, (*conversion.checks, *checks))
+    return Converted(target, artifact, checks)
 
 
 def model_name(source: Path) -> str:

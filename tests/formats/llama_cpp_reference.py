@@ -80,9 +80,17 @@ class ReferenceConverter:
     def convert(self, source: Path, target: Path, *, outtype: str, name: str, pre: str = "") -> Path:
         """Write the GGUF file of ``source``; ``pre`` stands for the hash table of published tokenizers, in which a
         tokenizer made for a test does not occur."""
+        request = {"source": str(source), "target": str(target), "outtype": outtype, "name": name, "pre": pre}
+        return self._ask(request, target)
+
+    def convert_lora(self, adapter: Path, base: Path, target: Path, *, outtype: str) -> Path:
+        """Write the GGUF file of an adapter of PEFT."""
+        request = {"adapter": str(adapter), "source": str(base), "target": str(target), "outtype": outtype}
+        return self._ask(request, target)
+
+    def _ask(self, request: dict[str, str], target: Path) -> Path:
         assert self._child.stdin
         assert self._child.stdout
-        request = {"source": str(source), "target": str(target), "outtype": outtype, "name": name, "pre": pre}
         self._child.stdin.write(json.dumps(request) + "\n")
         self._child.stdin.flush()
         answer = self._child.stdout.readline()

@@ -1,0 +1,73 @@
+"""`citrate convert` writes a model or an adapter to a path: all of it, checked, or nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError, UnsupportedConversionError
+from citrate.core.records import Variant
+from citrate.formats.gguf_file import read_header
+from citrate.registry.converting import Converted, convert_to_path
+from tests.adapter_dirs import write_adapter
+
+SAMPLE = Path(__file__).parents[2] / "examples" / "tiny-llama"
+
+
+def converted(source: Path, to: str, out: Path | None, base: Path | None = None) -> Converted:
+    return convert_to_path(source, Variant.parse(to), out, "tensors", None, base)
+
+
+def test_an_adapter_goes_to_mlx_and_llama_cpp_and_comes_back(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "Ädapter 1")
+    mlx = converted(adapter, "mlx", tmp_path / "mlx")
+    assert {path.name for path in mlx.path.iterdir()} == {"adapters.safetensors", "adapter_config.json"}
+    assert [(check.name, check.value) for check in mlx.checks] == [("factors", "0")]
+    back = converted(mlx.path, "safetensors", tmp_path / "back")
+    once = converted(adapter, "safetensors", tmp_path / "once")
+    weights = "adapter_model.safetensors"
+    assert (back.path / weights).read_bytes() == (once.path / weights).read_bytes()
+    config = json.loads((back.path / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["base_model_name_or_path"]) == (8, 16.0, None)
+    gguf = converted(adapter, "gguf", tmp_path / "lora.gguf", SAMPLE)
+    header = read_header(gguf.path)
+    assert (header.text("general.type"), header.text("general.name")) == ("adapter", "dapter-1")
+    assert len(header.tensors) == 12, "two factors of two modules in three layers"
+
+
+def test_an_adapter_without_a_name_of_its_own_is_called_by_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    adapter = write_adapter(tmp_path / "tuned")
+    assert converted(adapter, "mlx", None).path == Path("tuned-mlx")
+    assert converted(adapter, "gguf", None, SAMPLE).path == Path("tuned-F32.gguf")
+
+
+@pytest.mark.parametrize(
+    ("source", "to", "base", "kind", "message"),
+    [
+        ("adapter", "gguf", None, ConfigError, "needs its base"),
+        ("adapter", "gguf:Q4_K_M", SAMPLE, UnsupportedConversionError, "cannot become gguf:Q4_K_M"),
+        ("adapter", "mlx:4bit", None, UnsupportedConversionError, "cannot become mlx:4bit"),
+        ("model", "gguf:Q8_0", SAMPLE, ConfigError, "--base is for adapters"),
+        ("adapter", "mlx", Path("/nowhere"), CitrateError, "no such folder"),
+    ],
+)
+def test_what_cannot_be_made_leaves_nothing(
+    source: str, to: str, base: Path | None, kind: type[CitrateError], message: str, tmp_path: Path
+) -> None:
+    folder = SAMPLE if source == "model" else write_adapter(tmp_path / "adapter")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(kind, match=message):
+        converted(folder, to, tmp_path / "out", base)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_path_that_is_taken_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(AlreadyExistsError):
+        converted(write_adapter(tmp_path / "adapter"), "mlx", tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
