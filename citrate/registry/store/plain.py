@@ -5,6 +5,7 @@ Only then do files written out again give the same CID, and only then may the bl
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -15,8 +16,9 @@ from citrate.registry import cid as cids
 from citrate.registry import dag, dagpb, reader
 from citrate.registry.cid import Cid
 from citrate.registry.cut_dag import read_leaves
-from citrate.registry.cutting import tensor_ends
+from citrate.registry.leaves import Leaves
 from citrate.registry.paths import Entity, Read, find
+from citrate.registry.store.cuts import cut_otherwise
 
 _UNFOLD_MAX = 2
 """A few blocks can name the same bytes over and over: more than this times the blocks' own bytes is not written out."""
@@ -48,10 +50,12 @@ def plain(read: Read, root: Cid, blocks: int, size_bytes: int) -> Plain | None:
         return None
     search = _Search(read, _FILES_PER_BLOCK_MAX * blocks + _FILES_ROOM, _UNFOLD_MAX * size_bytes + _BYTES_ROOM)
     try:
-        if find(read, str(root)).is_directory:
-            files = tuple(search.folder(root, ""))
-            return Plain(files, bare=False) if files and dag.directory(files).root.cid == str(root) else None
-        return Plain((search.file(root, str(root)),), bare=True)
+        bare = not find(read, str(root)).is_directory
+        files = (search.file(root, str(root)),) if bare else tuple(search.folder(root, ""))
+        if not bare and (not files or dag.directory(files).root.cid != str(root)):
+            return None
+        wrong = cut_otherwise(search.found, lambda entry: reader.content(read, entry.cid))
+        return None if wrong else Plain(files, bare)
     except (FormatError, NotFoundError):
         return None
 
@@ -63,6 +67,7 @@ class _Search:
         self._read = read
         self._files_left = files_left
         self._bytes_left = bytes_left
+        self.found: list[tuple[FileEntry, Leaves]] = []
 
     def folder(self, cid: Cid, prefix: str) -> Iterator[FileEntry]:
         if prefix.count("/") > dag.DEPTH_MAX:
@@ -84,23 +89,15 @@ class _Search:
         if found.entity is not Entity.FILE or self._files_left < 0 or self._bytes_left < 0:
             raise FormatError("no file, or too much of it")
         entry = FileEntry(path, found.size_bytes, "0" * 64, str(cid))
-        return entry if self._is_usual(entry) else self._cut(entry)
+        self.found.append(self._with_leaves(entry))
+        return self.found[-1][0]
 
-    def _is_usual(self, entry: FileEntry) -> bool:
-        """Whether the file has the leaves that its size says."""
-        if (cids.decode(entry.cid)[0] == cids.RAW) != (dag.file_height(entry.size_bytes) == 0):
-            return False
-        try:
-            read_leaves(self._read, entry)
-        except FormatError:
-            return False
-        return True
-
-    def _cut(self, entry: FileEntry) -> FileEntry:
-        """The file with the leaves that its tensors say."""
+    def _with_leaves(self, entry: FileEntry) -> tuple[FileEntry, Leaves]:
+        """The file with the leaves that its size says or, with its ``tsize``, with others."""
+        usual = (cids.decode(entry.cid)[0] == cids.RAW) == (dag.file_height(entry.size_bytes) == 0)
+        with contextlib.suppress(FormatError):
+            if usual:
+                return entry, read_leaves(self._read, entry)
         root = self._read(entry.cid)
-        entry = replace(entry, tsize=len(root) + sum(link.tsize for link in dagpb.decode(root).links))
-        leaves = read_leaves(self._read, entry)
-        if leaves.ends != tensor_ends(reader.content(self._read, entry.cid), entry.size_bytes):
-            raise FormatError("cut otherwise")
-        return entry
+        cut = replace(entry, tsize=len(root) + sum(link.tsize for link in dagpb.decode(root).links))
+        return cut, read_leaves(self._read, cut)

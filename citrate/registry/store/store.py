@@ -21,6 +21,7 @@ from citrate.registry.paths import Entity, find
 from citrate.registry.store.blocks import Blocks
 from citrate.registry.store.checking import Checker, index_damages
 from citrate.registry.store.collecting import GB
+from citrate.registry.store.cuts import require_cut
 from citrate.registry.store.dag_writer import DagWriter
 from citrate.registry.store.dags import DagShelf
 from citrate.registry.store.index import Index, StagedFile
@@ -90,16 +91,11 @@ class Store:
         """
         return ObjectWriter(self._layout, self._commit, bare=bare, profile=profile)
 
-    def dag_writer(self, elsewhere: Callable[[str], bytes] | None = None, resumes: str = "") -> DagWriter:
-        """Write DAGs block by block; see ``importing`` and ``by_cid`` for what is done with them.
-
-        Args:
-            elsewhere: a verified block that is not put there; by default the store's own.
-            resumes: a name under which an unfinished one is kept; see ``DagWriter``.
-        """
+    def dag_writer(self) -> DagWriter:
+        """Write DAGs block by block; see ``importing`` for what is done with them."""
         with disk_errors(self.root):
             self._index.create()
-        return DagWriter(self._layout, self._shelf, elsewhere or self.block, resumes=resumes)
+        return DagWriter(self._layout, self._shelf, self.block)
 
     def add(self, path: Path, progress: Progress | None = None, profile: str = dags.PROFILE) -> Artifact:
         """Copy a file or directory into the store, hashing it on the way; ``profile``: see ``cutting``.
@@ -138,7 +134,7 @@ class Store:
         """Take a folder of this store's file system, whose files are complete and sealed, as an object.
 
         Raises:
-            IntegrityError: the files are not those of ``expected``.
+            IntegrityError: the files are not those of ``expected``, or cut as no profile says.
         """
         found = unixfs.artifact((file.entry for file in files), bare=expected.bare)
         if found != replace(expected, files=found.files) or set(found.files) != set(expected.files):
@@ -146,6 +142,7 @@ class Store:
                 f"the files fetched are not those of {expected.cid}",
                 path=str(folder), expected=expected.cid, actual=found.cid,
             )  # fmt: skip
+        require_cut(folder, files)
         self._commit(folder, found, files)
 
     def _commit(self, folder: Path, artifact: Artifact, files: list[StagedFile]) -> Artifact:
