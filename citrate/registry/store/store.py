@@ -91,11 +91,16 @@ class Store:
         """
         return ObjectWriter(self._layout, self._commit, bare=bare, profile=profile)
 
-    def dag_writer(self) -> DagWriter:
-        """Write DAGs block by block; see ``importing`` for what is done with them."""
+    def dag_writer(self, elsewhere: Callable[[str], bytes] | None = None, resumes: str = "") -> DagWriter:
+        """Write DAGs block by block; see ``importing`` and ``by_cid`` for what is done with them.
+
+        Args:
+            elsewhere: a verified block that is not put there; by default the store's own.
+            resumes: a name under which an unfinished one is kept; see ``DagWriter``.
+        """
         with disk_errors(self.root):
             self._index.create()
-        return DagWriter(self._layout, self._shelf, self.block)
+        return DagWriter(self._layout, self._shelf, elsewhere or self.block, resumes=resumes)
 
     def add(self, path: Path, progress: Progress | None = None, profile: str = dags.PROFILE) -> Artifact:
         """Copy a file or directory into the store, hashing it on the way; ``profile``: see ``cutting``.
