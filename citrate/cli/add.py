@@ -9,6 +9,7 @@ import typer
 
 from citrate.cli import context, progress
 from citrate.cli.sizes import human_size
+from citrate.core.errors import ConfigError
 from citrate.core.records import PROFILE
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ app = context.new_app()
 def add(
     path: Annotated[Path, typer.Argument(help="A file or folder.")],
     only_hash: Annotated[bool, typer.Option("--only-hash", help="Hash; store nothing.")] = False,
+    cid_only: Annotated[
+        bool, typer.Option("--cid-only", help="Only the CID, without SHA-256: several times as fast; store nothing.")
+    ] = False,
     profile: Annotated[
         str,
         typer.Option(
@@ -37,6 +41,9 @@ def add(
     from citrate.registry.unixfs import address
 
     check(profile)
+    if cid_only:
+        _tell_cid(path, profile)
+        return
     with progress.bars() as on_progress:
         if profile == V0_2015:
             artifact = _add_v0(path, only_hash, on_progress)
@@ -59,6 +66,22 @@ def add(
         context.say(artifact.cid)
 
     context.emit(document, human)
+
+
+def _tell_cid(path: Path, profile: str) -> None:
+    from citrate.registry.cid_alone import cid_of
+
+    if profile != PROFILE:
+        raise ConfigError(f"--cid-only knows the profile {PROFILE}", hint="--only-hash takes any profile")
+    with progress.bars() as on_progress:
+        named = cid_of(path, progress=on_progress)
+    document = {"path": str(path), "cid": named.cid, "sha256": None, "size_bytes": named.size_bytes}
+
+    def human() -> None:
+        context.talk(f"{named.files} files, {human_size(named.size_bytes)}")
+        context.say(named.cid)
+
+    context.emit({**document, "files": named.files}, human)
 
 
 def _add_v0(path: Path, only_hash: bool, on_progress: Progress | None) -> Artifact:

@@ -87,7 +87,12 @@ def test_a_loop_that_is_wrong_is_not_used() -> None:
         ctypes.memset(state, 0, 1)
 
     assert paired._is_right(kernel)
-    for wrong in (replace(kernel, one=idle), replace(kernel, two=idle), replace(kernel, two=spoil)):
+
+    def mix_up(states: int, first: int, second: int, blocks: int) -> None:
+        kernel.apart(states, second, first, blocks)
+
+    wrongs = (replace(kernel, one=idle), replace(kernel, two=idle), replace(kernel, two=spoil))
+    for wrong in (*wrongs, replace(kernel, apart=mix_up)):
         assert not paired._is_right(wrong)
 
 
