@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+import time
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citrate.cli import context, progress
+from citrate.cli import context, store_care, store_cars, store_fetch
 from citrate.cli.sizes import human_size
-from citrate.core.errors import ConfigError, NotFoundError, StoreError
+from citrate.cli.times import ago
+from citrate.core.errors import NotFoundError
 
 if TYPE_CHECKING:
     from citrate.registry.store import StoredObject
 
 app = context.new_app(no_args_is_help=True)
+app.command("verify")(store_care.verify)
+app.command("gc")(store_care.gc)
+app.command("reindex")(store_care.reindex)
+app.command("import")(store_cars.import_)
+app.command("fetch")(store_fetch.fetch)
+app.command("export")(store_cars.export)
 Cid = Annotated[str, typer.Argument(metavar="CID", help="An object's CID.")]
 
 
@@ -28,55 +32,48 @@ def store() -> None:
 
 @app.command("ls")
 def ls() -> None:
-    """List the objects.
+    """List the objects: size, how they are kept, when they were last used, who needs them.
 
     Example: citrate store ls --json
     """
-    found = context.registry().store.ls()
+    store = context.registry().store
+    found, left = store.ls(), store.leftover_bytes()
+    total = sum(o.size_bytes for o in found)
 
     def human() -> None:
-        lines = [(human_size(o.size_bytes), "pinned" if o.pinned else "", _kind(o), o.cid) for o in found]
-        context.table(lines, ("SIZE", "", "KEPT AS", "CID"))
+        now = time.time()
+        lines = [
+            (human_size(o.size_bytes), store_cars.kind(o), ago(now - o.used_s), _needed_by(o), o.cid) for o in found
+        ]
+        context.table(lines, ("SIZE", "KEPT AS", "USED", "NEEDED BY", "CID") if lines else ())
+        context.talk(_totals(found, left, store.max_bytes))
 
-    context.emit({"objects": [_row(o) for o in found]}, human)
-
-
-def _row(stored: StoredObject) -> dict[str, object]:
-    """An object in JSON; ``sha256`` is null and ``blocks`` counted for a DAG that is kept as blocks."""
-    return {
-        "cid": stored.cid,
-        "sha256": stored.sha256 or None,
-        "size_bytes": stored.size_bytes,
-        "pinned": stored.pinned,
-        "blocks": stored.blocks,
-        "whole": stored.whole,
-    }
+    rows = [store_cars.row(o) for o in found]
+    limit = store.max_bytes or None
+    context.emit({"objects": rows, "size_bytes": total, "leftover_bytes": left, "max_bytes": limit}, human)
 
 
-def _kind(stored: StoredObject) -> str:
-    if not stored.blocks:
-        return "files"
-    return f"{stored.blocks} blocks" + ("" if stored.whole else ", not whole")
+def _needed_by(stored: StoredObject) -> str:
+    if not stored.pins:
+        return "nobody"
+    first, *others = [pin.reason for pin in stored.pins]
+    return f"{first} (+{len(others)})" if others else first
 
 
-@app.command()
-def verify() -> None:
-    """Read and hash every byte of every object. Exit 3 if one is damaged.
-
-    Example: citrate store verify
-    """
-    with progress.bars() as on_progress:
-        damages = context.registry().store.verify(on_progress)
-    rows = [{"message": damage.message, **damage.details} for damage in damages]
-
-    def human() -> None:
-        for damage in damages:
-            context.say(f"DAMAGED  {damage.message}")
-        context.say("ok" if not damages else f"{len(damages)} damaged; citrate pull REF mends from another source")
-
-    context.emit({"ok": not damages, "damaged": rows}, human)
-    if damages:
-        raise typer.Exit(3)
+def _totals(found: list[StoredObject], left_bytes: int, max_bytes: int) -> str:
+    parts = [f"{len(found)} objects, {human_size(sum(o.size_bytes for o in found))}"]
+    if max_bytes:
+        parts[0] += f" of {human_size(max_bytes)}"
+    for name, some in (
+        ("nobody needs", [o for o in found if not o.pinned]),
+        ("can be pulled again", [o for o in found if o.pinned and o.is_replaceable]),
+        ("DAMAGED", [o for o in found if o.damaged]),
+    ):
+        if some:
+            parts.append(f"{name}: {len(some)}, {human_size(sum(o.size_bytes for o in some))}")
+    if left_bytes:
+        parts.append(f"leftovers: {human_size(left_bytes)}")
+    return "; ".join(parts)
 
 
 @app.command()
@@ -89,107 +86,33 @@ def where(cid: Cid) -> None:
     context.emit({"cid": cid, "path": str(path)}, lambda: context.say(str(path)))
 
 
-@app.command("import")
-def import_(
-    car: Annotated[Path, typer.Argument(metavar="CAR", help="A CAR file of version 1 or 2; - for stdin.")],
-    reason: Annotated[str, typer.Option(help="Who needs it.")] = "imported",
-    partial: Annotated[bool, typer.Option("--partial", help="Keep a DAG although blocks of it are missing.")] = False,
-) -> None:
-    """Put the DAGs of a CAR into the store, every block compared with its CID, and pin their roots.
-
-    What citrate itself could have written becomes plain files; any other DAG is kept as blocks beside them.
-
-    Example: ipfs dag export bafybei... | citrate store import -
-    """
-    from citrate.registry.store.importing import import_car
-
-    store = context.registry().store
-    if car == Path("-") and sys.stdin.isatty():
-        raise ConfigError("a CAR is binary, and nobody types one", hint="citrate store import FILE")
-    with progress.bars() as on_progress, _opened(car) as stream:
-        total = car.stat().st_size if car.is_file() else 0
-        found = import_car(store, stream, reason, partial=partial, total_bytes=total, progress=on_progress)
-    rows = [{**_row(one.stored), "status": "added" if one.added else "unchanged"} for one in found]
-
-    def human() -> None:
-        for one in found:
-            size = human_size(one.stored.size_bytes)
-            context.talk(f"{'added' if one.added else 'here already'}: {size}, kept as {_kind(one.stored)}")
-            context.say(one.stored.cid)
-
-    context.emit({"path": str(car), "objects": rows}, human)
-
-
-@contextlib.contextmanager
-def _opened(car: Path) -> Iterator[BinaryIO]:
-    if car == Path("-"):
-        yield sys.stdin.buffer
-        return
-    try:
-        stream = car.open("rb", buffering=1 << 20)
-    except FileNotFoundError as error:
-        raise NotFoundError(f"no such file: {car}") from error
-    except OSError as error:
-        raise StoreError(f"cannot read {car}: {error.strerror}", hint="check its permissions") from error
-    with stream:
-        yield stream
-
-
-@app.command()
-def export(
-    cid: Cid,
-    out: Annotated[Path, typer.Option(help="The CAR file to write; - for stdout.")] = Path("-"),
-) -> None:
-    """Write an object, or any DAG inside one, as a CAR file, every block compared with its CID.
-
-    Example: citrate store export bafybei... --out model.car
-    """
-    registry = context.registry()
-    if not registry.store.owners(cid):
-        raise NotFoundError(f"{cid} is not in the store", hint="see what is: citrate store ls")
-    if out == Path("-"):
-        if sys.stdout.isatty() or context.wants_json():
-            raise ConfigError("a CAR is binary", hint="--out FILE")
-        for piece in registry.store.export_car(cid):
-            sys.stdout.buffer.write(piece)
-        return
-    if out.exists() and not out.is_file():  # a device or a pipe is written to, never replaced
-        with out.open("wb") as file:
-            size = sum(file.write(piece) for piece in registry.store.export_car(cid))
-        context.emit({"cid": cid, "path": str(out), "size_bytes": size}, lambda: context.say(str(out)))
-        return
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            size = sum(file.write(piece) for piece in registry.store.export_car(cid))
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
-    context.emit({"cid": cid, "path": str(out), "size_bytes": size}, lambda: context.say(str(out)))
-
-
 @app.command()
 def pin(cid: Cid, reason: Annotated[str, typer.Option(help="Who needs it.")] = "by hand") -> None:
     """Keep an object, and serve it from this home's gateway.
 
     Example: citrate store pin bafybei... --reason demo
     """
+    from citrate.registry.store.pins import check_reason
+
     store = context.registry().store
-    store.pin(cid, reason)
+    store.pin(cid, check_reason(reason))
     _show_pins(cid, store.pins(cid))
 
 
 @app.command()
-def unpin(cid: Cid) -> None:
-    """Drop every reason to keep an object; the next gc deletes it.
+def unpin(cid: Cid, reason: Annotated[str | None, typer.Option(help="Only this one; the others stay.")] = None) -> None:
+    """Drop every reason to keep an object, or one; without any, the next gc deletes it.
 
-    Example: citrate store unpin bafybei...
+    Example: citrate store unpin bafybei... --reason demo
     """
     store = context.registry().store
     store.stored(cid)
-    for reason in store.pins(cid):
-        store.unpin(cid, reason)
-    _show_pins(cid, [])
+    reasons = store.pins(cid)
+    if reason is not None and reason not in reasons:
+        raise NotFoundError(f"{cid} has no pin {reason!r}", hint=f"its pins: {', '.join(reasons) or 'none'}")
+    for going in reasons if reason is None else [reason]:
+        store.unpin(cid, going)
+    _show_pins(cid, store.pins(cid))
 
 
 def _show_pins(cid: str, reasons: list[str]) -> None:
@@ -197,23 +120,6 @@ def _show_pins(cid: str, reasons: list[str]) -> None:
         context.table([(reason, cid) for reason in reasons] or [("no pins", cid)])
 
     context.emit({"cid": cid, "pins": reasons}, human)
-
-
-@app.command()
-def gc(dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False) -> None:
-    """Delete what nothing pins, and what interrupted fetches and killed writers left.
-
-    Example: citrate store gc --dry-run
-    """
-    gone = context.registry().store.gc(dry_run=dry_run)
-    rows = [{"cid": o.cid, "sha256": o.sha256 or None, "size_bytes": o.size_bytes} for o in gone]
-
-    def human() -> None:
-        context.table([(human_size(o.size_bytes), o.cid) for o in gone])
-        total = human_size(sum(o.size_bytes for o in gone))
-        context.talk(f"{'would free' if dry_run else 'freed'} {total} in {len(gone)} objects")
-
-    context.emit({"dry_run": dry_run, "objects": rows}, human)
 
 
 @app.command()

@@ -23,6 +23,7 @@ from citrate.formats.documents import inside, read_object
 from citrate.registry.attempts import mismatch
 from citrate.registry.fetching import fetch_artifact, read_folder
 from citrate.registry.retrieve import FileVerdict, Pulled, verify_path
+from citrate.registry.store.pins import PULLED
 from citrate.registry.unixfs import address
 
 if TYPE_CHECKING:
@@ -40,10 +41,12 @@ def pull(session: Session, record: LoraRecord, sources: Sequence[Source], progre
     """
     lora, store = record.lora, session.store
     expected = read_folder(lora.cid, lora.sha256, lora.size_bytes, store, sources)
+    if not store.has(expected.cid):
+        store.make_room(expected.size_bytes)
     fetched = fetch_artifact(expected, store, sources, progress)
     _require_as_told(open_adapter(fetched.path), record)
-    store.pin(lora.cid, f"pulled {record.ref}")
-    return Pulled(fetched.path, record.variant, fetched.source, fetched.fetched_bytes)
+    store.pin(lora.cid, PULLED + record.ref)
+    return Pulled(fetched.path, record.variant, fetched.source, fetched.fetched_bytes, fetched.dropped)
 
 
 def published_digest(adapter: Adapter) -> str:

@@ -6,24 +6,27 @@ files (their hashes are in the manifest). Nothing is used before its hash matche
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from citrate.core.digests import listing_sha256
 from citrate.core.errors import AlreadyExistsError, CitrateError, IntegrityError, NotFoundError
-from citrate.core.records import Artifact, Variant, VariantRecord, VersionRecord, variant_of
+from citrate.core.records import Artifact, FileEntry, Variant, VariantRecord, VersionRecord, variant_of
 from citrate.core.sink import Progress
 from citrate.registry import manifest as manifests
 from citrate.registry import signatures
 from citrate.registry.chain import Chain
-from citrate.registry.fetching import fetch_artifact, fetch_block
+from citrate.registry.fetching import fetch_artifact, fetch_block, fetch_files
+from citrate.registry.fetching.outside import require_free
 from citrate.registry.manifest import Manifest, VariantEntry
 from citrate.registry.sources import Source
 from citrate.registry.store import Store
+from citrate.registry.store.pins import PULLED
 from citrate.registry.unixfs import address
 
 
@@ -34,8 +37,33 @@ class Pulled:
     path: Path
     variant: VariantRecord
     source: str
-    """Who gave the bytes: ``store``, or a source's name."""
+    """Who gave the bytes: ``store``, or the sources' names."""
     fetched_bytes: int
+    dropped: tuple[str, ...] = ()
+    """Sources that gave wrong bytes on the way."""
+    files: tuple[FileEntry, ...] = ()
+    """Where only some files were asked for: which ones came."""
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Which files are wanted, as a shell writes it: ``*`` stands for slashes, too; what ends in ``/`` is a folder."""
+
+    include: tuple[str, ...] = ()
+    """Empty: all."""
+    exclude: tuple[str, ...] = ()
+
+    def of(self, files: Iterable[FileEntry]) -> tuple[FileEntry, ...]:
+        """Those of ``files`` that are wanted."""
+        return tuple(
+            file
+            for file in files
+            if (not self.include or _fits(file.path, self.include)) and not _fits(file.path, self.exclude)
+        )
+
+
+def _fits(path: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(path, pattern + "*" * pattern.endswith("/")) for pattern in patterns)
 
 
 @dataclass(frozen=True)
@@ -108,15 +136,46 @@ def pull(
 
     Raises:
         NotFoundError: the version has no such variant.
+        NotPermittedError: it does not fit under the store's limit.
         IntegrityError: a byte is not what the chain says; nothing of it is kept.
         StoreError: no source has it.
     """
     on_chain = variant_of(record, variant)
     expected = manifest.entry(variant).artifact()
+    if not store.has(expected.cid):
+        store.make_room(expected.size_bytes)
     fetched = fetch_artifact(expected, store, sources, progress)
     for cid in (expected.cid, manifests.cid_of(record.manifest_sha256)):
-        store.pin(cid, f"pulled {record.ref}")
-    return Pulled(fetched.path, on_chain, fetched.source, fetched.fetched_bytes)
+        store.pin(cid, PULLED + record.ref)
+    return Pulled(fetched.path, on_chain, fetched.source, fetched.fetched_bytes, fetched.dropped)
+
+
+def pull_files(
+    record: VersionRecord,
+    manifest: Manifest,
+    variant: Variant,
+    patterns: Patterns,
+    out: Path,
+    store: Store,
+    sources: Sequence[Source],
+    progress: Progress | None = None,
+) -> Pulled:
+    """Fetch some files of one variant into the folder ``out``, verified as ``pull`` does: all of them, or nothing.
+
+    Raises:
+        NotFoundError: the version has no such variant, or that no such files.
+        AlreadyExistsError: ``out`` holds something already.
+        IntegrityError: a byte is not what the chain says.
+        StoreError: no source has it.
+    """
+    on_chain = variant_of(record, variant)
+    expected = manifest.entry(variant).artifact()
+    files = patterns.of(expected.files)
+    if not files:
+        listed = ", ".join(file.path for file in expected.files[:20])
+        raise NotFoundError(f"no file of {record.ref}#{variant} is asked for", hint=f"its files: {listed}")
+    fetched = fetch_files(expected, {file.path for file in files}, out, store, sources, progress)
+    return Pulled(fetched.path, on_chain, fetched.source, fetched.fetched_bytes, fetched.dropped, files)
 
 
 def copy_out(source: Path, out: Path, name: str) -> Path:
@@ -127,8 +186,7 @@ def copy_out(source: Path, out: Path, name: str) -> Path:
     Raises:
         AlreadyExistsError: ``out`` holds something already.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise AlreadyExistsError(f"{out} exists and is not an empty folder", hint="choose another --out")
+    require_free(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 from citrate.core.errors import CitrateError, FormatError
-from citrate.core.records import PROFILE, TENSOR_PROFILE, Artifact
+from citrate.core.records import Artifact
 from citrate.core.sink import Progress
 from citrate.registry import ipld, unixfs
 from citrate.registry.cid import Cid
+from citrate.registry.cutting import PLAIN_PROFILES
 from citrate.registry.dag import directory
 from citrate.registry.store.dags import read_piece
 from citrate.registry.store.index import Index, Receipt, StagedFile
@@ -109,18 +110,13 @@ def _identify(folder: Path, counter: unixfs.Counter) -> tuple[Artifact, list[Sta
         FormatError: none does.
     """
     sources, _ = unixfs.scan(folder)
-    ways = [PROFILE, TENSOR_PROFILE] if any(_may_be_cut(source.path) for source in sources) else [PROFILE]
-    for profile in ways:
+    for profile in PLAIN_PROFILES:
         files = [_staged(folder, source.path, profile, counter) for source in sources]
         for bare in (True, False) if len(files) == 1 and "/" not in files[0].entry.path else (False,):
             artifact = unixfs.artifact((file.entry for file in files), bare=bare)
             if artifact.cid == folder.name:
                 return artifact, files
     raise FormatError(f"{folder} does not hold what its name says")
-
-
-def _may_be_cut(path: str) -> bool:
-    return path.endswith((".safetensors", ".gguf"))
 
 
 def _staged(folder: Path, path: str, profile: str, counter: unixfs.Counter) -> StagedFile:

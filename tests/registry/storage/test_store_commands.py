@@ -24,7 +24,8 @@ def test_import_list_print_and_export_a_foreign_dag(machine: Machine, tmp_path: 
     (row,) = machine.gets("store", "import", str(source), "--reason", "demo")["objects"]
     assert row == {
         "cid": str(root), "sha256": None, "size_bytes": row["size_bytes"], "pinned": True, "blocks": 5, "whole": True,
-        "status": "added",
+        "status": "added", "damaged": False, "added": row["added"], "used": row["added"],
+        "pins": [{"reason": "demo", "since": row["pins"][0]["since"]}],
     }  # fmt: skip
     assert machine.gets("store", "import", str(source))["objects"][0]["status"] == "unchanged"
     assert [item["cid"] for item in machine.gets("store", "ls")["objects"]] == [str(root)]

@@ -1,0 +1,64 @@
+"""Objects that were found damaged are made whole again from other sources; what is still right of them is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from citrate.core.errors import CitrateError
+from citrate.core.sink import Progress
+from citrate.registry.attempts import Attempts, mismatch
+from citrate.registry.cid import Cid
+from citrate.registry.fetching import fetch_artifact
+from citrate.registry.sources import Source
+from citrate.registry.store import Damage, Store
+
+
+@dataclass(frozen=True)
+class Mended:
+    """What became of a damaged object: who gave its bytes, or why it could not be mended."""
+
+    cid: str
+    source: str
+    error: CitrateError | None = None
+
+
+def mend(
+    store: Store, damages: Iterable[Damage], sources: Sequence[Source], progress: Progress | None = None
+) -> list[Mended]:
+    """Mend each damaged object once, from the first source that has it; one that cannot be mended stays refused.
+
+    Args:
+        store: where they are.
+        damages: what ``Store.damages`` found.
+        sources: asked in this order.
+        progress: called with the stage ``fetch`` and bytes.
+    """
+    done = list[Mended]()
+    for cid in dict.fromkeys(damage.cid for damage in damages):
+        try:
+            done.append(Mended(cid, _mend_one(store, cid, sources, progress)))
+        except CitrateError as error:
+            done.append(Mended(cid, "", error))
+    return done
+
+
+def _mend_one(store: Store, cid: str, sources: Sequence[Source], progress: Progress | None) -> str:
+    if not store.stored(cid).blocks:
+        return fetch_artifact(store.artifact(cid), store, sources, progress).source
+    attempts, names = Attempts(sources), dict[str, None]()
+
+    def fetch(block: str) -> bytes:
+        data, name = attempts.attempt(block, lambda source: _verified(source, block))
+        names[name] = None
+        return data
+
+    store.mend_blocks(cid, fetch)
+    return ", ".join(names)
+
+
+def _verified(source: Source, cid: str) -> bytes:
+    block = source.block(cid)
+    if not Cid.parse(cid).matches(block):
+        raise mismatch("a block is not what its CID says", cid, cid, "another")
+    return block
