@@ -50,8 +50,10 @@ _WS = rb"[ \t\n\r]*+"
 _STRING = rb'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"'
 _INT = rb"(?:0|[1-9][0-9]{0,17})"
 _PAIR = _STRING + _WS + rb":" + _WS + _STRING + _WS
-_NAME = re.compile(rb"(" + _STRING + rb")" + _WS + rb":" + _WS + rb"\{" + _WS)
-_TEXTS = re.compile(rb"(?:" + _PAIR + rb"(?:," + _WS + _PAIR + rb")*+)?+\}" + _WS)
+_NAME = re.compile(rb"(" + _STRING + rb")" + _WS + rb":" + _WS)
+_TEXTS = re.compile(
+    rb"(?:null|\{" + _WS + rb"(?:" + _PAIR + rb"(?:," + _WS + _PAIR + rb")*+)?+\})" + _WS
+)  # fmt: skip
 _FIELD = re.compile(
     rb'(?:"(?P<dtype>dtype)"' + _WS + rb":" + _WS + _STRING
     + rb'|"(?P<shape>shape)"' + _WS + rb":" + _WS
@@ -110,9 +112,13 @@ def _ranges(text: bytes) -> list[tuple[int, int]] | None:
 
 
 def _tensor(text: bytes, at: int) -> tuple[int, int, int] | None:
-    """``data_offsets`` of the tensor whose fields begin at ``at``, and where what follows it begins."""
+    """``data_offsets`` of the tensor that begins at ``at``, and where what follows it begins."""
     seen: set[bytes] = set()
     begin = end = 0
+    opened = _OPEN.match(text, at)
+    if opened is None:
+        return None
+    at = opened.end()
     for number in range(3):
         field = _FIELD.match(text, at)
         if field is None or (field[6] == b"}") != (number == 2):

@@ -113,13 +113,14 @@ def _safetensors_boundaries(data: bytes) -> list[int] | None:
         return None
     try:
         # as Latin-1, since the rule does not look at bytes above 127; pairs, since a name may stand twice
-        header = json.loads(data[8 : 8 + length].decode("latin-1"), object_pairs_hook=list)
+        header = json.loads(data[8 : 8 + length].decode("latin-1"), object_pairs_hook=tuple)
         ranges = [_range(entry) for name, entry in header if name != "__metadata__"]
         texts = [entry for name, entry in header if name == "__metadata__"]
         if len(texts) > 1 or len(ranges) > 131072:
             return None
-        if not all(isinstance(k, str) and isinstance(v, str) for entry in texts for k, v in entry):
-            return None
+        for entry in texts:
+            if entry is not None and not (isinstance(entry, tuple) and all(isinstance(value, str) for _, value in entry)):
+                return None
     except (ValueError, TypeError, KeyError):
         return None
     boundaries, at = [8 + length], 0
@@ -131,7 +132,9 @@ def _safetensors_boundaries(data: bytes) -> list[int] | None:
     return boundaries
 
 
-def _range(entry: list[tuple[str, object]]) -> tuple[int, int]:
+def _range(entry: tuple[tuple[str, object], ...]) -> tuple[int, int]:
+    if not isinstance(entry, tuple):
+        raise TypeError("no object")
     fields = dict(entry)
     if sorted(name for name, _ in entry) != ["data_offsets", "dtype", "shape"]:
         raise ValueError("fields")

@@ -13,20 +13,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from citrate.core.errors import FormatError
+from citrate.core.errors import FormatError, IntegrityError
 from citrate.core.records import TENSOR_PROFILE, FileEntry
 from citrate.registry import cid as cids
 from citrate.registry import dag, dagpb
 from citrate.registry.cut_dag import LEAVES_BESIDE_MAX, file_dag, is_possible, read_leaves
-from citrate.registry.cutting import TensorCuts, tensor_ends
+from citrate.registry.cutting import GivenCuts, TensorCuts, tensor_ends
 from citrate.registry.dagpb import Link
 from citrate.registry.doublehash import double_hash
+from citrate.registry.fetching import fetch_artifact
 from citrate.registry.leaves import Leaves
+from citrate.registry.sources import GatewaySource
 from citrate.registry.store import Store
 from citrate.registry.store.index import Index
 from citrate.registry.unixfs import address
 from tests.registry.storage.cars import take
-from tests.registry.storage.conftest import CHUNK, pattern
+from tests.registry.storage.conftest import CHUNK, Serve, pattern
 from tests.registry.storage.old_index import write_back
 from tests.registry.storage.tensor_files import MIB, gguf, reference_cid, reference_ends, safetensors
 from tests.registry.storage.test_tensor_rule import vector_file, vectors
@@ -169,6 +171,33 @@ def test_a_car_that_is_cut_elsewhere_stays_blocks(store: Store) -> None:
     (found,) = take(store, car)
     assert found.stored.blocks == len(blocks)
     assert b"".join(store.cat(tree.cid)) == data
+
+
+def test_a_folder_that_is_cut_in_part_stays_blocks(store: Store, folder: Path, tmp_path: Path) -> None:
+    with store.writer(bare=False) as sink:
+        for name, cuts in (("a", TensorCuts()), ("b", None)):
+            file = sink.open(name, cuts=cuts)
+            file.write((folder / "model.gguf").read_bytes())
+            file.close()
+        mixed = sink.commit()
+    (found,) = take(Store(tmp_path / "other"), b"".join(store.export_car(mixed.cid)))
+    assert found.stored.blocks
+
+
+@pytest.mark.parametrize("cuts", [[100], [6, 206]])
+def test_files_that_are_cut_as_no_profile_says_are_not_taken(
+    cuts: list[int], store: Store, folder: Path, serve: Serve, tmp_path: Path
+) -> None:
+    data = (folder / "model.gguf").read_bytes()
+    with store.writer(bare=True) as sink:
+        file = sink.open("model.gguf", cuts=GivenCuts(sorted({*cuts, *range(MIB, len(data), MIB)})))
+        file.write(data)
+        file.close()
+        made = sink.commit()
+    reader = Store(tmp_path / "reader")
+    with pytest.raises(IntegrityError, match=TENSOR_PROFILE):
+        fetch_artifact(made, reader, [GatewaySource(serve(store))])
+    assert reader.ls() == []
 
 
 # ---------------------------------------------------------------------- trees

@@ -86,6 +86,7 @@ def test_a_tensor_has_the_same_leaves_in_both_containers() -> None:
         offsets({"a": (0, 5 * MIB), "b": (5 * MIB, 1 << 40)}, 3 * MIB),
         raw(b'{ "__metadata__" :\t{ } ,\r\n"\\u00e9\\n\xff":{"shape":[ ],"data_offsets":[0,7],"dtype":""} }  \n'),
         raw(b'{"a":{"data_offsets":[0,999999999999999999],"dtype":"X","shape":[0,1,2]}}'),
+        raw(b'{"__metadata__": null ,"a":{"data_offsets":[0,7],"dtype":"X","shape":[7]}}'),
         gguf({}) + bytes(2 * MIB),
         gguf({"a": A, "b": B}, alignment=4096),
         gguf({"a": A, "b": B}, {"l": value(9, struct.pack("<IQ", 8, 2) + text(b"x") + text(b""))}),
@@ -94,6 +95,33 @@ def test_a_tensor_has_the_same_leaves_in_both_containers() -> None:
 )  # fmt: skip
 def test_headers_of_the_form_are_followed(data: bytes) -> None:
     assert cuts(data) == reference_ends(data) != fixed(len(data))
+
+
+def test_what_others_write_is_of_the_form(tmp_path: Path) -> None:
+    import gguf as gguf_py
+    import mlx.core as mx
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    arrays = {f"layer.{n}.wéight": np.full((n + 1, 9), n, np.float16) for n in range(4)}
+    arrays["long"] = np.zeros(MIB, np.float32)
+    for metadata in (None, {"format": "pt"}):
+        save_file(arrays, tmp_path / "a.safetensors", metadata)
+        mx.save_safetensors(str(tmp_path / "b.safetensors"), {k: mx.array(v) for k, v in arrays.items()}, metadata)
+        writer = gguf_py.GGUFWriter(tmp_path / "c.gguf", "llama")
+        writer.add_array("tokenizer.ggml.tokens", ["a", "b"])
+        for name, values in arrays.items():
+            writer.add_tensor(name, values)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        for name in ("a.safetensors", "b.safetensors", "c.gguf"):
+            data = (tmp_path / name).read_bytes()
+            found = cuts(data)
+            leaves = {data[begin:end] for begin, end in zip([0, *found], found, strict=False)}
+            assert leaves >= {values.tobytes() for values in arrays.values() if values.nbytes <= MIB}
+            assert bytes(MIB) in leaves
 
 
 @pytest.mark.parametrize(
@@ -119,7 +147,8 @@ def test_headers_of_the_form_are_followed(data: bytes) -> None:
         raw(b'{"a\\x":{"data_offsets":[0,7],"dtype":"X","shape":[]}}'),
         raw(b'{"__metadata__":{"a":1}}'),
         raw(b'{"__metadata__":{},"__metadata__":{}}'),
-        raw(b'{"__metadata__":null}'),
+        raw(b'{"__metadata__":nul}'),
+        raw(b'{"__metadata__":[]}'),
         raw(b" {}"),
         raw(b"{"),
         raw(b"[]"),
