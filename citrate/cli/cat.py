@@ -43,7 +43,7 @@ def cat(
     cid, inside = _split(target)
     if context.wants_json():
         raise ConfigError("cat prints the file's bytes, which are no JSON document", hint=f"citrate store where {cid}")
-    wanted = _span(span)
+    wanted = parse_span(span)
     registry = context.registry(offline=offline)
     if wanted.is_all and registry.store.has(cid):
         with _plain(registry.store, cid, inside).open("rb") as file:
@@ -61,7 +61,12 @@ def _split(target: str) -> tuple[str, str]:
     return cid, inside
 
 
-def _span(text: str | None) -> ByteSpan:
+def parse_span(text: str | None) -> ByteSpan:
+    """Parse ``0-99``, ``100-`` or ``-100``; None: all.
+
+    Raises:
+        ConfigError: it is malformed, or runs backwards.
+    """
     from citrate.registry.by_cid import ByteSpan
 
     if text is None:

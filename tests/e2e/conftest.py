@@ -13,9 +13,9 @@ import pytest
 
 from tests.e2e.machine import ROOT, SAMPLE, Machine, Result
 from tests.e2e.market import market, market_session
-from tests.fixtures_kubo import kubo
+from tests.fixtures_kubo import kubo, kubos
 
-__all__ = ["ROOT", "SAMPLE", "Machine", "Result", "kubo", "market", "market_session"]
+__all__ = ["ROOT", "SAMPLE", "Machine", "Result", "kubo", "kubos", "market", "market_session"]
 
 
 @dataclass(frozen=True)

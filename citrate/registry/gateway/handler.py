@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from citrate.core.errors import CitrateError, FormatError, IntegrityError, NotFoundError
 from citrate.registry.cid import Cid
-from citrate.registry.gateway import answers, headers
+from citrate.registry.gateway import answers, headers, routing
 from citrate.registry.gateway.request import CAR_TYPE, RAW_TYPE, CarWanted, HttpError, Wanted
 from citrate.registry.paths import Found, Read, find
 from citrate.registry.store import Store
@@ -49,6 +49,10 @@ class Handler:
             _LOG.error("%s", error.message)  # it may tell of this machine, so not to the client
             response = PlainTextResponse("the store of this gateway cannot be read", 500)
         return headers.finish(response, wanted)
+
+    def providers(self, request: Request) -> Response:
+        """Answer ``/routing/v1/providers/CID``."""
+        return headers.finish(routing.providers(request, self._reader()), None)
 
     def _answer(self, request: Request, wanted: Wanted) -> Response:
         _refuse_service_worker(request, wanted)

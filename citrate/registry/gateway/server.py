@@ -60,7 +60,10 @@ def make_server(
         yield
 
     handler = Handler(store, allowed)
-    routes = [Route("/ipfs/{path:path}", handler.answer, methods=["GET", "HEAD", "OPTIONS"])]
+    routes = [
+        Route("/ipfs/{path:path}", handler.answer, methods=["GET", "HEAD", "OPTIONS"]),
+        Route("/routing/v1/providers/{cid}", handler.providers, methods=["GET"]),
+    ]
     app = Starlette(routes=routes, lifespan=lifespan)
     config = uvicorn.Config(app, log_level="critical", access_log=False, server_header=False)
     return uvicorn.Server(config), listener

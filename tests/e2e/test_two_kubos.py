@@ -1,0 +1,29 @@
+"""A model that travels between two Kubo nodes: published to one, pulled through the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Release
+from tests.e2e.machine import Machine
+from tests.fixtures_kubo import Pair
+
+pytestmark = pytest.mark.servers
+
+
+def test_a_model_pushed_to_one_node_is_pulled_through_another_that_gets_it_over_bitswap(
+    release: Release, kubos: Pair, tmp_path: Path
+) -> None:
+    ref = f"{release.ref}#gguf:Q8_0"
+    pushed = release.machine.gets("push", ref, "--to", kubos.a.api)["objects"]
+    assert [(item["variant"], item["status"]) for item in pushed] == [("gguf:Q8_0", "pinned"), ("manifest", "pinned")]
+    other = Machine(tmp_path / "other", CITRATE_RPC_URL=release.rpc_url, CITRATE_KUBO_API=kubos.b.api)
+    before = kubos.b.received_bytes()
+    kubos.b.connect(kubos.a)
+    pulled = other.gets("pull", ref)
+    assert (pulled["source"], pulled["cid"]) == (kubos.b.api, pushed[0]["cid"])
+    assert kubos.b.received_bytes() - before >= pulled["size_bytes"]
+    assert other.gets("verify", str(pulled["path"]), "--ref", ref)["ok"] is True
+    assert [item["status"] for item in other.gets("push", ref, "--to", "kubo", "--status")["objects"]] == ["absent"] * 2
