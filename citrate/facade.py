@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from citrate.core.errors import NotFoundError, UnavailableError
+from citrate.core.errors import ConfigError, NotFoundError, UnavailableError
 from citrate.core.records import (
     PROFILE,
     Format,
@@ -133,12 +133,24 @@ class Registry(Session):
         allow: frozenset[str] = frozenset(),
         progress: Progress | None = None,
         runnable: frozenset[Format] | None = None,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
     ) -> Pulled:
         """Fetch a variant, or an adapter, and verify every byte; without ``#variant`` the one for this machine.
 
-        ``runnable``: choose among these formats only, where one is chosen.
+        Args:
+            ref: the reference.
+            out: copy the files into this folder.
+            gateways: where to fetch from, besides the settings' own.
+            allow: ``deprecated``, ``quarantined``.
+            progress: told of the bytes.
+            runnable: choose among these formats only, where one is chosen.
+            include: only the variant's files that fit one of these patterns; they go to ``out``, not into the store.
+            exclude: only those that fit none of these.
 
         Raises:
+            ConfigError: only some files are asked for without ``out``, or of an adapter.
+            NotFoundError: no such version, variant or files.
             NotPermittedError: as ``select``; or the version has a price and the active key no access.
             IntegrityError: a byte is not what the chain says; nothing of it is kept.
             StoreError: no source has it.
@@ -147,8 +159,14 @@ class Registry(Session):
 
         named = self.reference(ref)
         gateways = tuple(gateways)
+        patterns = retrieve.Patterns(tuple(include), tuple(exclude))
+        some = patterns != retrieve.Patterns()
+        if some and out is None:
+            raise ConfigError("some files of a variant are no object of the store", hint="say where to: --out DIR")
         record = self.find(named) if runnable is None else self.resolve(named)
         if not isinstance(record, VersionRecord):
+            if some:
+                raise ConfigError(f"{record.ref} is an adapter, which is pulled whole", hint="leave out --include")
             return self._pull_adapter(record, out, gateways, allow, progress)
         permission.require_usable(self, record, allow)
         permission.require_access(self, record)
@@ -156,7 +174,10 @@ class Registry(Session):
         variant = named.variant or self._select(record, among, None, "", None, Task.INFERENCE, gateways).variant
         variant_of(record, variant)
         manifest = self.manifest(record, gateways)
-        pulled = retrieve.pull(record, manifest, variant, self.store, self.sources(gateways), progress)
+        sources = self.sources(gateways)
+        if some and out is not None:
+            return retrieve.pull_files(record, manifest, variant, patterns, Path(out), self.store, sources, progress)
+        pulled = retrieve.pull(record, manifest, variant, self.store, sources, progress)
         if out is None:
             return pulled
         name = manifest.entry(variant).files[0].path

@@ -26,12 +26,13 @@ def sync(
     policy: Annotated[Path | None, typer.Option(metavar="FILE", help="TOML; docs/validator.md lists the keys.")] = None,
     allow: Annotated[str | None, typer.Option(help="deprecated,quarantined")] = None,
     every_s: Annotated[float, typer.Option("--every", min=0.1, help="Seconds between passes.")] = 12.0,
+    max_rate: Annotated[str | None, typer.Option(metavar="RATE", help="Bytes a second: 20MB. [max_rate]")] = None,
 ) -> None:
     """Follow the chain from where the last run stopped: fetch by policy, verify, pin. Exit 5 if something is missing.
 
     Example: citrate sync --once --policy policy.toml
     """
-    mirror = Mirror(context.registry(), Policy.load(policy).allowing(arguments.allowed(allow)))
+    mirror = Mirror(context.registry(max_rate=max_rate), Policy.load(policy).allowing(arguments.allowed(allow)))
     if once:
         done = _pass(mirror, _tell, progress.bars)
         context.emit(asdict(done), lambda: context.say(_sentence(done)))

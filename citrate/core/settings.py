@@ -26,6 +26,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from citrate.core.bytesizes import parse_bytes
 from citrate.core.errors import ConfigError
 from citrate.core.records import ADDRESS_PATTERN
 
@@ -65,6 +66,8 @@ class Settings:
     offline: bool = False
     cache_max_gb: float = 0.0
     """0: no limit."""
+    max_rate: int = 0
+    """Bytes a second that all sources together may give, as ``20MB`` or a number. 0: no limit."""
     addresses: Mapping[str, str] = field(default_factory=dict)
     origin: Mapping[str, str] = field(default_factory=dict)
 
@@ -223,6 +226,12 @@ def _coerce(name: str, value: object, origin: str) -> object:
         return int(str(value))
     if name in ("cache_max_gb", "max_fee_gwei"):
         return _not_negative(value, problem)
+    if name == "max_rate":
+        try:
+            return parse_bytes(str(value))
+        except ConfigError as error:
+            problem.hint = error.hint
+            raise problem from None
     if name == "finality":
         if value not in FINALITIES:
             problem.hint = f"one of {', '.join(FINALITIES)}"

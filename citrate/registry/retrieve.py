@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from citrate.core.digests import listing_sha256
-from citrate.core.errors import AlreadyExistsError, CitrateError, IntegrityError, NotFoundError
+from citrate.core.errors import CitrateError, IntegrityError, NotFoundError
 from citrate.core.records import Artifact, FileEntry, Variant, VariantRecord, VersionRecord, variant_of
 from citrate.core.sink import Progress
 from citrate.registry import manifest as manifests

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from citrate.registry.manifest import Manifest
     from citrate.registry.moderation import Moderation
     from citrate.registry.signer import Signer
-    from citrate.registry.sources import Source
+    from citrate.registry.sources import Limit, Source
     from citrate.registry.store import Store
     from citrate.registry.verification import Verdict
 
@@ -189,7 +189,16 @@ class Session:
         if self.settings.kubo_api:
             found.append(sources.KuboSource(self.settings.kubo_api))
         urls = dict.fromkeys(url.rstrip("/") for url in (*gateways, *self.settings.gateways))
-        return [*found, *(sources.GatewaySource(url) for url in urls)]
+        found += [sources.GatewaySource(url) for url in urls]
+        limit = self._limit
+        return [sources.LimitedSource(source, limit) for source in found] if limit else found
+
+    @cached_property
+    def _limit(self) -> Limit | None:
+        """What all pulls of this session share, where the settings limit the rate."""
+        from citrate.registry.sources import Limit
+
+        return Limit(self.settings.max_rate) if self.settings.max_rate else None
 
     # ------------------------------------------------------------------ names
 

@@ -96,9 +96,15 @@ def test_how_transactions_are_sent_and_who_governs_come_from_everywhere(tmp_path
 @pytest.mark.parametrize(
     "wrong",
     ['finality = "sure"', "confirmations = -1", "confirmations = true", "max_fee_gwei = -1", 'max_fee_gwei = "inf"',
-     'max_fee_gwei = "nan"', 'authority = "0x12"', "cache_max_gb = -2"],
+     'max_fee_gwei = "nan"', 'authority = "0x12"', "cache_max_gb = -2", 'max_rate = "fast"', "max_rate = -1"],
 )  # fmt: skip
 def test_settings_that_cannot_be_are_refused(tmp_path: Path, wrong: str) -> None:
     with pytest.raises(ConfigError, match="is not valid") as error:
         load(tmp_path, wrong)
     assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(("text", "rate"), [("20MB", 20_000_000), ("1.5 mib", 1_572_864), ("300", 300), ("0", 0)])
+def test_a_rate_is_written_as_a_size(tmp_path: Path, text: str, rate: int) -> None:
+    assert load(tmp_path, f'max_rate = "{text}"').max_rate == rate
+    assert load(tmp_path, "", {"max_rate": text}, CITRATE_MAX_RATE="5GB").max_rate == rate

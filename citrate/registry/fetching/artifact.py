@@ -34,8 +34,6 @@ def fetch_artifact(
     store: Store,
     sources: Sequence[Source],
     progress: Progress | None = None,
-    *,
-    max_rate: float = 0.0,
 ) -> Fetched:
     """Fetch an artifact into the store, or continue to.
 
@@ -44,7 +42,6 @@ def fetch_artifact(
         store: takes the object. Leaves that it has already, in whatever object, are not fetched.
         sources: asked side by side; for inner nodes in this order.
         progress: called with the stage ``fetch``, bytes, and who gives them.
-        max_rate: bytes a second over all sources; 0: as fast as they come.
 
     An object that stands in the store but is damaged is mended: what is still right of it is kept, the rest fetched.
 
@@ -62,14 +59,14 @@ def fetch_artifact(
             except IntegrityError as error:
                 damage = error
         folder = store.layout.partial(expected.cid)
-        engine = Engine(expected.files, expected.cid, store, sources, folder, max_rate, progress)
-        with _kept_on_failure(folder, damage):
+        engine = Engine(expected.files, expected.cid, store, sources, folder, progress)
+        with kept_on_failure(folder, damage):
             tidy(folder, {file.path for file in expected.files})
             require_room(folder, store.root, expected.files, expected.cid)
             staged = engine.run()
         if damage is not None:
             store.set_aside(expected.cid)
-        with _kept_on_failure(folder, None):
+        with kept_on_failure(folder, None):
             store.adopt(folder, replace(expected, files=tuple(file.entry for file in staged)), staged)
         path = store.get(expected.cid)
         givers = ", ".join(engine.attempts.givers) or STORE
@@ -77,7 +74,7 @@ def fetch_artifact(
 
 
 @contextmanager
-def _kept_on_failure(folder: Path, damage: IntegrityError | None) -> Iterator[None]:
+def kept_on_failure(folder: Path, damage: IntegrityError | None) -> Iterator[None]:
     """What has arrived is kept for the next attempt, except where bytes were wrong."""
     try:
         yield

@@ -15,7 +15,6 @@ from citrate.registry.attempts import Attempts
 from citrate.registry.fetching.assembly import Assembly
 from citrate.registry.fetching.blocks import read_leaves
 from citrate.registry.fetching.lanes import Lane, Shared, lanes_of
-from citrate.registry.fetching.pace import Limit
 from citrate.registry.fetching.partial import recheck
 from citrate.registry.fetching.present import copy_present
 from citrate.registry.fetching.spans import Board
@@ -39,7 +38,6 @@ class Engine:
         store: looked through for leaves first.
         sources: asked all at once.
         folder: where the files are put together; on the store's file system.
-        max_rate: bytes a second over all sources; 0: as fast as they come.
         progress: called with the stage ``fetch``, bytes, and who gives them; on the caller's thread.
     """
 
@@ -50,7 +48,6 @@ class Engine:
         store: Store,
         sources: Sequence[Source],
         folder: Path,
-        max_rate: float,
         progress: Progress | None,
     ) -> None:
         self._files = files
@@ -60,7 +57,6 @@ class Engine:
         self._folder = folder
         self._progress = progress
         self._total_bytes = sum(file.size_bytes for file in files)
-        self._limit = Limit(max_rate)
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._woken = threading.Event()
@@ -87,7 +83,6 @@ class Engine:
             return self._finish()
         finally:
             self._stopped.set()
-            self._limit.stop()
             self._pool.shutdown(wait=True, cancel_futures=True)
             for assembly in self._assemblies:
                 assembly.leave()
@@ -113,7 +108,7 @@ class Engine:
     def _fetch(self) -> None:
         """Let all sources bring what is missing."""
         board = Board(self._assemblies)
-        shared = Shared(board, self.attempts, self._limit, self._stopped, self._arrived, self._fail)
+        shared = Shared(board, self.attempts, self._stopped, self._arrived, self._fail)
         lanes = self._lanes(shared, *board.spans_wanted)
         try:
             for lane in lanes:
@@ -125,7 +120,6 @@ class Engine:
         finally:
             self._stopped.set()
             board.stop()
-            self._limit.stop()
             for lane in lanes:
                 lane.stop()
             deadline = time.monotonic() + _LANE_END_S

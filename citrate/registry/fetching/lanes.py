@@ -13,7 +13,6 @@ from citrate.registry.attempts import ATTEMPTS, Attempts, pause_s
 from citrate.registry.cid import RAW
 from citrate.registry.dag import CHUNK_BYTES
 from citrate.registry.fetching.assembly import Assembly
-from citrate.registry.fetching.pace import Limit, Watch
 from citrate.registry.fetching.spans import Board, Span, Taker
 from citrate.registry.leaves import Leaves
 from citrate.registry.sources import ByteStream, MissingError, NoStreamError, Source, UnansweredError
@@ -37,7 +36,6 @@ class Shared:
 
     board: Board
     attempts: Attempts
-    limit: Limit
     stopped: threading.Event
     placed: Callable[[Assembly, int, bool], None]
     failed: Callable[[BaseException], None]
@@ -123,7 +121,7 @@ class Lane(threading.Thread):
             SourceError: as its subclasses say; what had come by then is kept.
             IntegrityError: the source gave something else.
         """
-        assembly, watch = span.assembly, Watch()
+        assembly = span.assembly
         self._answered = False
         incoming = self._open(span)
         try:
@@ -133,7 +131,7 @@ class Lane(threading.Thread):
                     return  # somebody else was faster
                 length = assembly.leaves.offset(stop) - assembly.leaves.offset(span.at)
                 piece = self._buffer[:length]
-                self._read(incoming, piece, watch)
+                self._read(incoming, piece)
                 new_bytes, due = assembly.put(span.at, stop, piece)
                 span.at = stop
                 self._standing.strikes = 0
@@ -154,23 +152,16 @@ class Lane(threading.Thread):
         self._answered = True
         return stream
 
-    def _read(self, incoming: ByteStream, piece: memoryview, watch: Watch) -> None:
-        """Fill ``piece``, as fast as is allowed."""
-        began_s, done, waited_s = time.monotonic(), 0, 0.0
+    def _read(self, incoming: ByteStream, piece: memoryview) -> None:
+        began_s, done = time.monotonic(), 0
         while done < len(piece):
-            granted = self._shared.limit.grant(len(piece) - done)
             if self._shared.stopped.is_set():
                 raise UnansweredError("stopped")
-            began_s = time.monotonic()
-            count = incoming.readinto(piece[done : done + granted])
-            seconds = time.monotonic() - began_s
-            self._shared.limit.unused(granted - count)
+            count = incoming.readinto(piece[done:])
             if count == 0:
                 raise UnansweredError("the bytes ended too early")
             done += count
-            waited_s += seconds
-            watch.got(count, seconds)
-        self.taker.got(len(piece), waited_s)
+        self.taker.got(len(piece), time.monotonic() - began_s)
 
 
 class _LeafByLeaf:

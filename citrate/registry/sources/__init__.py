@@ -7,6 +7,7 @@ A source returns bytes unverified and says in one word why it cannot; trying the
 from citrate.registry.sources.gateway import GatewaySource
 from citrate.registry.sources.kubo import KuboSource
 from citrate.registry.sources.local import StoreSource
+from citrate.registry.sources.pace import Limit, LimitedSource
 from citrate.registry.sources.protocol import (
     ByteStream,
     MissingError,
@@ -21,6 +22,8 @@ __all__ = [
     "ByteStream",
     "GatewaySource",
     "KuboSource",
+    "Limit",
+    "LimitedSource",
     "MissingError",
     "NoStreamError",
     "Source",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 
 from citrate.core.errors import CitrateError, NotFoundError
 from citrate.registry.kubo import Kubo
+from citrate.registry.sources.pace import Watch
 from citrate.registry.sources.protocol import ByteStream, MissingError, NoStreamError, SourceError, UnansweredError
 
 
@@ -65,11 +67,14 @@ class _Pieces:
     def __init__(self, pieces: Generator[bytes, None, None]) -> None:
         self._pieces = pieces
         self._rest = memoryview(b"")
+        self._watch = Watch()
 
     def readinto(self, buffer: memoryview) -> int:
         while not self._rest:
+            began_s = time.monotonic()
             try:
                 self._rest = memoryview(next(self._pieces))
+                self._watch.got(len(self._rest), time.monotonic() - began_s)
             except StopIteration:
                 return 0
             except CitrateError as error:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+from citrate.registry.sources.pace import Watch
 from citrate.registry.sources.protocol import UnansweredError
 
 CONNECT_TIMEOUT_S = 10.0
@@ -190,6 +191,7 @@ class Answer:
         self._left = 0 if self._chunked else head.length  # of the body, or of the chunk; None: until the server closes
         self._first_chunk = True
         self._open = True
+        self._watch = Watch()
         if self._left == 0 and not self._chunked:
             self._finish()
 
@@ -213,19 +215,24 @@ class Answer:
         """Bytes into the front of ``buffer``; 0 at the end.
 
         Raises:
-            UnansweredError: the server broke off, or nothing had come for ``READ_TIMEOUT_S``.
+            UnansweredError: the server broke off, nothing had come for ``READ_TIMEOUT_S``, or too little (``Watch``).
         """
         if not self._open or not len(buffer):
             return 0
-        deadline = time.monotonic() + READ_TIMEOUT_S
+        began_s = time.monotonic()
+        deadline = began_s + READ_TIMEOUT_S
         try:
             if self._chunked and self._left == 0 and not self._next_chunk(deadline):
                 return 0
             wanted = buffer if self._left is None else buffer[: min(len(buffer), self._left)]
             count = self._wire.take_rest(wanted) or self._wire.receive(wanted, deadline, whole=self._left is not None)
+            self._watch.got(count, time.monotonic() - began_s)
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise UnansweredError(reason(error)) from error
+        except UnansweredError:
+            self.close()
+            raise
         self._count(count)
         return count
 

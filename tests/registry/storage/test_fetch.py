@@ -18,8 +18,8 @@ from citrate.core.errors import ConfigError, IntegrityError, StoreError
 from citrate.core.records import Artifact, FileEntry
 from citrate.registry import attempts, cid, dag, dagpb, sources, unixfs
 from citrate.registry.dagpb import Link
-from citrate.registry.fetching import fetch_artifact, fetch_block, pace, spans
-from citrate.registry.sources import GatewaySource, KuboSource, StoreSource, wire
+from citrate.registry.fetching import fetch_artifact, fetch_block, spans
+from citrate.registry.sources import GatewaySource, KuboSource, StoreSource, pace, wire
 from citrate.registry.store import Store
 from tests.fixtures_kubo import KuboNode
 from tests.registry.storage.conftest import CHUNK, Serve, pattern
