@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from citrate.core.digests import check_path, listing_sha256
 from citrate.core.errors import FormatError, NotFoundError, StoreError
@@ -20,6 +21,8 @@ from citrate.registry.cutting import cutter
 from citrate.registry.dag import CHUNK_BYTES
 from citrate.registry.doublehash import double_hash
 from citrate.registry.stream import SLOT_BYTES, HashedFile, Stream
+
+Result = TypeVar("Result")
 
 _SIDE_BY_SIDE_BYTES = 32 * SLOT_BYTES
 """Files up to this size are hashed one a core; larger ones have a core for each of their two hashes."""
@@ -220,18 +223,16 @@ def address(
     return artifact(entries, bare=bare)
 
 
-def each(
-    files: list[SourceFile], task: Callable[[SourceFile], HashedFile], threads: int | None = None
-) -> list[HashedFile]:
+def each(files: list[SourceFile], task: Callable[[SourceFile], Result], threads: int | None = None) -> list[Result]:
     """Run ``task`` on every file, several side by side, and return the results in the files' order.
 
     A file of one leaf or less is done with many others by one thread: to hand it to another costs more than to hash
     it. A larger one takes a core, a large one two, and the largest start first.
     """
     cores = threads or available_cores()
-    results: dict[str, HashedFile] = {}
+    results: dict[str, Result] = {}
 
-    def one_batch(batch: list[SourceFile]) -> list[tuple[str, HashedFile]]:
+    def one_batch(batch: list[SourceFile]) -> list[tuple[str, Result]]:
         return [(file.path, task(file)) for file in batch]
 
     def run(batches: list[list[SourceFile]], workers: int) -> None:

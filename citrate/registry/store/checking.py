@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import stat
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 from citrate.core.errors import CitrateError, IntegrityError
 from citrate.core.records import PROFILE, TENSOR_PROFILE, Artifact
@@ -14,6 +14,7 @@ from citrate.registry import unixfs
 from citrate.registry.store.index import REINDEX_HINT, Index, IndexedFile, Receipt
 from citrate.registry.store.layout import Layout
 from citrate.registry.store.pins import Pins
+from citrate.registry.unixfs import SourceFile
 
 VERIFY_HINT = "see all that is damaged: citrate store verify"
 
@@ -35,18 +36,26 @@ class Checker:
         for file in self._index.files(artifact.cid):
             self._check_file(file, trust_receipt=trust_receipts)
 
-    def damages(self, artifact: Artifact) -> Iterator[CitrateError]:
-        """Read and hash every byte of an object; yields what is wrong."""
+    def damages(self, artifact: Artifact, count: Callable[[int], None]) -> Iterator[CitrateError]:
+        """Read and hash every byte of an object, several files side by side; yields what is wrong. ``count`` gets the
+        length of each piece."""
         try:
             self._check_names(artifact)
         except IntegrityError as error:
             yield error
             return
-        for file in self._index.files(artifact.cid):
+        files = {file.entry.path: file for file in self._index.files(artifact.cid)}
+
+        def check(source: SourceFile) -> CitrateError | None:
             try:
-                self._check_file(file, trust_receipt=False)
+                self._check_file(files[source.path], trust_receipt=False, count=count)
             except CitrateError as error:
-                yield error
+                return error
+            return None
+
+        folder = self._layout.object(artifact.cid)
+        sources = [SourceFile(path, folder / path, file.entry.size_bytes) for path, file in files.items()]
+        yield from filter(None, unixfs.each(sources, check))
         yield from self._damaged_rows(artifact)
 
     def _damaged_rows(self, artifact: Artifact) -> Iterator[CitrateError]:
@@ -63,9 +72,9 @@ class Checker:
         expected = {file.path for file in artifact.files}
         found: set[str] = set()
         for directory, folders, names in os.walk(folder):
-            at = Path(directory)
-            found.update(str((at / name).relative_to(folder)) for name in names)
-            found.update(str((at / name).relative_to(folder)) for name in folders if (at / name).is_symlink())
+            prefix = directory[len(str(folder)) + 1 :]
+            links = [name for name in folders if os.path.islink(os.path.join(directory, name))]  # noqa: PTH114, PTH118
+            found.update(f"{prefix}/{name}" if prefix else name for name in itertools.chain(names, links))
         for path in sorted(expected ^ found):
             missing = path in expected
             raise IntegrityError(
@@ -76,7 +85,9 @@ class Checker:
                 hint="remove the object and fetch it again: citrate store verify",
             )
 
-    def _check_file(self, file: IndexedFile, *, trust_receipt: bool) -> None:
+    def _check_file(
+        self, file: IndexedFile, *, trust_receipt: bool, count: Callable[[int], None] | None = None
+    ) -> None:
         path = self._layout.object(file.object_cid) / file.entry.path
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):
@@ -92,7 +103,7 @@ class Checker:
             return
         leaves = None if trust_receipt else self._index.leaves(file)
         cut = leaves is not None and leaves.ends is not None
-        hashed = unixfs.hash_file(path, profile=TENSOR_PROFILE if cut else PROFILE)
+        hashed = unixfs.hash_file(path, profile=TENSOR_PROFILE if cut else PROFILE, progress=count)
         if hashed.sha256 != file.entry.sha256:
             raise IntegrityError(
                 f"{path} was changed after it was stored",

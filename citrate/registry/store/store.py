@@ -228,20 +228,21 @@ class Store:
         with disk_errors(self.root):
             damages = [Damage("", error) for error in index_damages(self._layout, self._index, self._pins)]
         objects = self.ls()
-        total, done = sum(stored.size_bytes for stored in objects), 0
+        counter = unixfs.Counter("verify", sum(stored.size_bytes for stored in objects), progress)
         for stored in objects:
             with disk_errors(self.root, stored.cid):
-                found = [Damage(stored.cid, error) for error in self._damages_of(stored)]
+                found = [Damage(stored.cid, error) for error in self._damages_of(stored, counter.add)]
                 note = self._inventory.note_damage if found else self._inventory.note_soundness
                 note(stored.cid)
             damages += found
-            done += stored.size_bytes
-            if progress is not None:
-                progress("verify", done, total)
         return damages
 
-    def _damages_of(self, stored: StoredObject) -> Iterator[CitrateError]:
-        return self._shelf.damages(stored.cid) if stored.blocks else self._checker.damages(self.artifact(stored.cid))
+    def _damages_of(self, stored: StoredObject, count: Callable[[int], None]) -> Iterator[CitrateError]:
+        if not stored.blocks:
+            yield from self._checker.damages(self.artifact(stored.cid), count)
+            return
+        yield from self._shelf.damages(stored.cid)
+        count(stored.size_bytes)
 
     def ls(self) -> list[StoredObject]:
         """All objects, oldest first; those that are kept as blocks after those that are plain files."""

@@ -65,7 +65,7 @@ def assert_whole(store: Store, source: Path) -> None:
         ("module", "sync_tree", False),
         ("Path", "rename", False),
         ("Path", "rename", True),
-        ("index.Index", "_insert_file", False),
+        ("index", "_leaf_rows", False),
         ("index.Index", "insert", False),
         ("index.Index", "insert", True),
         ("layout", "remove_tree", False),
