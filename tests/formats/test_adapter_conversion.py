@@ -210,6 +210,7 @@ def edited(header: GgufHeader) -> dict[str, GgufValue]:
     return {**kept, "general.name": GgufValue(kept["general.name"].kind, "tiny")}
 
 
+@pytest.mark.parametrize("base", ["llama3"], indirect=True)
 @pytest.mark.parametrize(
     "settings",
     [

@@ -19,6 +19,8 @@ from citrate.formats.mlx_affine import WRITTEN
 
 pytestmark = pytest.mark.models
 
+FAMILIES = ("llama31", "mistral", "qwen25", "qwen3")
+"""One model of each that mlx-lm has."""
 OTHERS = ("4bit", "8bit-g32", "")  # of every family; all of them of one
 VARIANTS = [Variant.parse(f"mlx:{name}" if name else "mlx") for name in WRITTEN]
 
@@ -37,7 +39,7 @@ class Made:
         return tuple(WRITTEN) if self.model.architecture.name == "llama" and self.model.config.tied else OTHERS
 
 
-@pytest.fixture(scope="module", params=DECODERS)
+@pytest.fixture(scope="module", params=FAMILIES)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
     root = tmp_path_factory.mktemp(request.param)
     (root / "source").mkdir()

@@ -98,3 +98,21 @@ def test_a_stop_keeps_what_passed_its_checks_and_nothing_else(
     left = {item.cid for item in store.ls()}
     release = prepared("safetensors,gguf:Q4_K_M,gguf:Q8_0")
     assert left == {made.cid for made in release.variants[:2]}
+
+
+@pytest.mark.models
+def test_a_directory_of_mlx_is_published_decoded_and_the_manifest_says_so(
+    prepared: Callable[..., Release], store: Store, tmp_path: Path
+) -> None:
+    _, quantised = prepared("safetensors,mlx:8bit").variants
+    request = Request(store.get(quantised.cid), "tiny", checks="tensors")
+    release = publish.prepare(request, store, Conversions(tmp_path / "other"), lambda *_: None)
+    (entry,) = release.manifest.variants
+    assert (entry.variant, entry.source_dtype) == ("safetensors", "BF16")
+    assert entry.converter.arguments == {"decoded": "mlx affine, 8 bits in groups of 64"}
+    assert release.manifest.architecture == formats.open_model(SAMPLE).architecture
+    assert {str(variant): "quantised already" in why for variant, why in release.skipped} == {
+        "gguf:Q4_K_M": True,
+        "gguf:Q8_0": True,
+        "mlx:4bit": True,
+    }
