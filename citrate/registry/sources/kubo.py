@@ -38,10 +38,10 @@ class KuboSource:
         except CitrateError as error:
             raise _from_kubo(error) from error
 
-    def stream(self, cid: str, offset: int, stop: int, size_bytes: int) -> ByteStream:  # noqa: ARG002  # it reads on
+    def stream(self, cid: str, offset: int, stop: int, size_bytes: int) -> ByteStream:  # noqa: ARG002  # Kubo knows it
         self._check()
         try:
-            return _Pieces(self._kubo.cat(cid, offset))
+            return _Pieces(self._kubo.cat(cid, offset, stop - offset))
         except CitrateError as error:
             raise _from_kubo(error) from error
 

@@ -17,7 +17,7 @@ from citrate.registry import car, reader, unixfs
 from citrate.registry import cid as cids
 from citrate.registry import dag as dags
 from citrate.registry.dag import CHUNK_BYTES
-from citrate.registry.paths import Entity, find
+from citrate.registry.paths import Entity, find, require_printable
 from citrate.registry.store.blocks import Blocks
 from citrate.registry.store.checking import Checker, index_damages
 from citrate.registry.store.collecting import GB
@@ -383,13 +383,7 @@ class Store:
             IntegrityError: a block is damaged.
         """
         found = find(self.block, cid, path)
-        shown = f"{cid}/{path}".rstrip("/")
-        if found.is_directory:
-            raise FormatError(f"{shown} is a directory", hint="append the path of a file")
-        if found.rest:
-            raise FormatError(f"{shown} leads into a document", hint=f"citrate cat {found.roots[-1]} prints it whole")
-        if found.entity is Entity.SYMLINK:
-            raise FormatError(f"{shown} is a symbolic link", hint="name the file that it points to")
+        require_printable(found, f"{cid}/{path}".rstrip("/"))
         if found.entity is Entity.FILE:
             return reader.content(self.block, found.cid)
         return iter([self.block(found.cid)])
