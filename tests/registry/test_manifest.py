@@ -12,7 +12,16 @@ import pytest
 
 from citrate.core.digests import listing_sha256
 from citrate.core.errors import CitrateError, FormatError, IntegrityError
-from citrate.core.records import Architecture, Artifact, Check, FileEntry, Variant, VariantRecord, VersionRecord
+from citrate.core.records import (
+    TENSOR_PROFILE,
+    Architecture,
+    Artifact,
+    Check,
+    FileEntry,
+    Variant,
+    VariantRecord,
+    VersionRecord,
+)
 from citrate.registry import cid
 from citrate.registry import manifest as manifests
 from citrate.registry.manifest import Converter, Licence, Lineage, Manifest, Signature
@@ -188,3 +197,45 @@ def test_too_many_files_do_not_fit_a_block() -> None:
     entry = entries()[0].model_copy(update={"files": many})
     with pytest.raises(FormatError, match="too many files"):
         manifest().model_copy(update={"variants": (entry,)}).encode()
+
+
+def cut_manifest() -> Manifest:
+    """One whose folder was cut at its tensors."""
+    made = manifest()
+    folder = made.variants[0]
+    files = (folder.files[0], replace(folder.files[1], tsize=1000))
+    return made.model_copy(
+        update={"variants": (folder.model_copy(update={"files": files, "profile": TENSOR_PROFILE}), made.variants[1])}
+    )
+
+
+def test_a_profile_stands_in_the_manifest_only_where_it_is_another() -> None:
+    usual = json.loads(manifest().encode())
+    assert all("profile" not in entry for entry in usual["variants"])
+    assert all(set(file) == {"path", "size_bytes", "sha256", "cid"} for v in usual["variants"] for file in v["files"])
+    data = cut_manifest().encode()
+    cut, bare = json.loads(data)["variants"]
+    assert cut["profile"] == TENSOR_PROFILE
+    assert [file.get("tsize") for file in cut["files"]] == [None, 1000]
+    assert "profile" not in bare
+    assert manifests.parse(data, hashlib.sha256(data).hexdigest()) == cut_manifest()
+    assert cut_manifest().variants[0].artifact().files[1].tsize == 1000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entry: entry.pop("profile"),
+        lambda entry: entry.update(profile=None),
+        lambda entry: entry.update(profile="citrate-tensor-v2"),
+        lambda entry: entry["files"][0].update(tsize=None),
+        lambda entry: entry["files"][0].update(tsize="1"),
+    ],
+    ids=["no profile", "an empty profile", "an unknown profile", "an empty tsize", "a tsize that is no number"],
+)
+def test_a_profile_that_is_not_said_as_it_must_be_is_refused(change: Callable[[dict[str, Any]], None]) -> None:
+    document = json.loads(cut_manifest().encode())
+    change(document["variants"][0])
+    data = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    with pytest.raises(FormatError):
+        manifests.parse(data, hashlib.sha256(data).hexdigest())
