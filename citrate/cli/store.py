@@ -106,8 +106,9 @@ def unpin(cid: Cid, reason: Annotated[str | None, typer.Option(help="Only this o
     Example: citrate store unpin bafybei... --reason demo
     """
     store = context.registry().store
-    store.stored(cid)
     reasons = store.pins(cid)
+    if not reasons:
+        store.stored(cid)  # what is pinned may be lost
     if reason is not None and reason not in reasons:
         raise NotFoundError(f"{cid} has no pin {reason!r}", hint=f"its pins: {', '.join(reasons) or 'none'}")
     for going in reasons if reason is None else [reason]:

@@ -122,10 +122,17 @@ def index_damages(layout: Layout, index: Index, pins: Pins) -> Iterator[CitrateE
     """What is wrong with the index itself: its structure, and pinned objects that it does not know."""
     for fault in index.faults():
         yield _index_error(f"the index is damaged: {fault}", "")
-    here = {folder.name for folder in layout.objects()}
-    for cid in sorted(here & pins.noted().keys()):
-        if not index.has(cid):
+    known = {cid for (cid,) in index.read("SELECT cid FROM objects UNION SELECT cid FROM dags")}
+    here = {folder.name for folder in layout.objects()}.union(*map(layout.roots_of, layout.packs()))
+    for cid, needed in sorted(pins.all().items()):
+        if cid in here - known:
             yield _index_error(f"{cid} is pinned and here, but the index does not know it", cid)
+        elif cid not in known and not all(pin.is_of_a_pull for pin in needed):
+            yield IntegrityError(
+                f"{cid} is pinned ({needed[0].reason}) and not here",
+                path="", expected=cid, actual="nothing",
+                hint=f"citrate store reindex looks for it; or pull it again, or citrate store unpin {cid}",
+            )  # fmt: skip
 
 
 def _index_error(message: str, cid: str) -> IntegrityError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,6 +161,8 @@ class DagShelf:
                     self._pins.insert(connection, dag.cid, reason)
             connection.execute(_FORGET_PACKS)
             self._write_list(pack, connection)
+        for dag in dags if reason else ():
+            self._pins.note(dag.cid)
 
     def _write_list(self, pack: str, connection: sqlite3.Connection) -> None:
         """Note beside the index which blocks the pack has, and under which roots."""
@@ -200,16 +202,21 @@ class DagShelf:
         """The names of the packs that blocks lie in."""
         return frozenset(name for (name,) in self._index.read("SELECT name FROM packs"))
 
+    def forgotten(self, unknown: Iterable[str]) -> set[str]:
+        """Those packs that the index does not know although somebody needs a DAG that only they have."""
+        needed = {cid for cid in self._pins.all() if self.get(cid) is None}
+        return {name for name in unknown if needed.intersection(self._layout.roots_of(name))}
+
     def sweep(self) -> None:
         """Delete every pack that the index does not know, but not what is being put in place."""
         if not self._layout.packs():
             return
         with self._layout.lock("packs"):
             known = self.known_packs()
-            for name in self._layout.packs():
-                if name not in known:
-                    self._layout.pack(name).unlink(missing_ok=True)
-                    self._layout.list_of(name).unlink(missing_ok=True)
+            unknown = set(self._layout.packs()) - known
+            for name in unknown - self.forgotten(unknown):
+                self._layout.pack(name).unlink(missing_ok=True)
+                self._layout.list_of(name).unlink(missing_ok=True)
 
 
 _FORGET_PACKS = "DELETE FROM packs WHERE id NOT IN (SELECT pack_id FROM dags)"

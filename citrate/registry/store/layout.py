@@ -23,7 +23,6 @@ import os
 import shutil
 import sqlite3
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -45,7 +44,6 @@ _INDEX_IS_SOUND = {
     sqlite3.SQLITE_INTERRUPT: None,
 }
 """What SQLite complains of although the index is as it should be, and the system's number for it."""
-_DAY_S = 86400
 _SYNC_FILE_RANGE_WRITE = 2
 
 
@@ -75,6 +73,12 @@ class Layout:
     def list_of(self, name: str) -> Path:
         """The file that says which blocks are in a pack."""
         return self.root / "lists" / name
+
+    def roots_of(self, name: str) -> list[str]:
+        """The roots of the DAGs in a pack, as its list has them."""
+        path = self.list_of(name)
+        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+        return [line.removeprefix("root ") for line in lines if line.startswith("root ")]
 
     def packs(self) -> list[str]:
         """The names of all packs, and of such as a killed process left."""
@@ -157,9 +161,10 @@ def sweep(staging: Path) -> None:
     """Remove what killed writers left: folders whose lock nobody holds."""
     for entry in list(staging.iterdir()):
         if entry.suffix == ".lock":
-            with contextlib.suppress(FileNotFoundError):
-                if not entry.with_suffix("").exists() and entry.stat().st_mtime < time.time() - _DAY_S:
-                    entry.unlink()
+            if not entry.with_suffix("").exists():  # its writer was killed before it had a folder, or has none yet
+                with try_lock(entry) as ours:
+                    if ours:
+                        entry.unlink(missing_ok=True)
             continue
         with try_lock(staging / f"{entry.name}.lock") as ours:
             if ours:

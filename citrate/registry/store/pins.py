@@ -76,12 +76,17 @@ class Pins:
         """Add a pin; one that stands keeps its time."""
         with self._index.writing() as connection:
             self.insert(connection, cid, reason)
+        self.note(cid)
 
     def insert(self, connection: sqlite3.Connection, cid: str, reason: str, since_s: int | None = None) -> None:
-        """The same within a transaction that does more."""
+        """The same within a transaction that does more; ``note`` belongs behind it."""
         since_s = int(time.time()) if since_s is None else since_s
         connection.execute("INSERT OR IGNORE INTO pins(cid, reason, since_s) VALUES(?, ?, ?)", (cid, reason, since_s))
-        self._note(cid, _together(self.of(cid), [Pin(reason, since_s)]))
+
+    def note(self, cid: str) -> None:
+        """Write an object's pins into its file; one process at a time."""
+        with self._index.writing():
+            self._note(cid, self.of(cid))
 
     def remove(self, cid: str, reason: str) -> None:
         """Take a pin away, if it is there."""

@@ -77,6 +77,8 @@ def _build(layout: Layout, index: Index, progress: Progress | None) -> Rebuilt:
     with index.writing() as connection:
         for cid, pin in [*noted, *_old_pins(layout)]:
             pins.insert(connection, cid, pin.reason, pin.since_s)
+    for cid in pins.all():
+        pins.note(cid)
     objects = len(index.read("SELECT cid FROM objects UNION SELECT cid FROM dags"))
     done = Rebuilt(objects, sum(map(len, pins.all().values())), tuple(lost))
     index.close()

@@ -1,14 +1,15 @@
-"""A program: carry out an operation on a store again and again, killed each time a little later.
+"""A program: carry out an operation on a store again and again, hit by a fault each time a little later.
 
 Every run is a fork of this process, so that a run costs milliseconds. The run counts its steps (bytes written, names
-changed, statements and pages of the index), and ends itself with SIGKILL right before the one that it was given. A
-second fork then looks at what is left with fresh eyes. What was reported done is noted outside of the home.
+changed, statements of the index), and right before the one that it was given it ends itself with SIGKILL, or finds the
+disk full. A second fork then looks at what is left with fresh eyes. What was reported done is noted outside the home.
 
-    python -m tests.registry.storage.kill_moments OPERATION FOLDER MOMENTS
+    python -m tests.registry.storage.moments OPERATION FOLDER MOMENTS kill|fill_up
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import json
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from citrate import formats
+from citrate.core.errors import CitrateError
 from citrate.core.records import Artifact, Variant
 from citrate.registry import fetching, unixfs
 from citrate.registry.sources import local
@@ -38,16 +40,17 @@ _STATEMENT_STEPS = 20
 
 
 class Steps:
-    """Counts the steps of a run by their stage, and kills it right before number ``last``."""
+    """Counts the steps of a run by their stage, and does ``then`` right before number ``last``."""
 
-    def __init__(self, last: int | None = None) -> None:
+    def __init__(self, last: int | None = None, then: Callable[[str], None] = lambda _: None) -> None:
         self.seen: list[str] = []
         self._last = last
+        self._then = then
 
     def take(self, stage: str) -> None:
-        if len(self.seen) == self._last:
-            os.kill(os.getpid(), signal.SIGKILL)
         self.seen.append(stage)
+        if len(self.seen) - 1 == self._last:
+            self._then(stage)
 
     def watch(self) -> None:
         """From now on this process is counted. Names are seen by an audit hook, the rest where it is called."""
@@ -59,10 +62,17 @@ class Steps:
 
         def watched(*args: Any, **options: Any) -> sqlite3.Connection:
             connection = connect(*args, factory=self._connection(), **options)
-            connection.set_progress_handler(lambda: self.take(INDEXING), _STATEMENT_STEPS)
+            connection.set_progress_handler(self._in_statement, _STATEMENT_STEPS)
             return connection
 
         sqlite3.connect = watched  # type: ignore[assignment]
+
+    def _in_statement(self) -> int:
+        try:
+            self.take(INDEXING)
+        except sqlite3.Error:
+            return 1  # SQLite gives up the statement
+        return 0
 
     def _counted(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **options: Any) -> Any:
@@ -80,6 +90,20 @@ class Steps:
                 return super().execute(*args)
 
         return Watched
+
+
+def kill(_: str) -> None:
+    """End this process at once."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fill_up(stage: str) -> None:
+    """The disk has no room, for this one step."""
+    if stage == INDEXING:
+        full = sqlite3.OperationalError("database or disk is full")
+        full.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise full
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @dataclass(frozen=True)
@@ -206,15 +230,24 @@ def _forked(work: Callable[[], list[str]]) -> list[str]:
     return list(json.loads(said))
 
 
-def _killed_before(home: Path, receipt: Path, what: Operation, step: int) -> bool:
-    """Whether the run was killed; side by side, its threads may take fewer steps than when they were counted."""
+def _hit_before(home: Path, receipt: Path, what: Operation, step: int, fault: Callable[[str], None]) -> bool:
+    """Whether the run was hit; side by side, its threads may take fewer steps than when they were counted.
+
+    Raises:
+        AssertionError: it ended with an error that is none of ours.
+    """
 
     def run() -> list[str]:
-        Steps(step).watch()
-        for cid in what.run(Store(home)):
-            with receipt.open("a") as file:
-                file.write(cid + "\n")
-        return ["came to its end"]
+        steps = Steps(step, fault)
+        steps.watch()
+        try:
+            done = what.run(Store(home))
+        except CitrateError as error:
+            assert error.hint, "an error without a next step"
+            return []
+        with receipt.open("a") as file:
+            file.writelines(cid + "\n" for cid in done)
+        return ["came to its end"] if len(steps.seen) <= step else []
 
     return not _forked(run)
 
@@ -275,8 +308,8 @@ def _count(home: Path, what: Operation) -> list[str]:
     return _forked(run)
 
 
-def main(name: str, folder: Path, moments: int) -> dict[str, int]:
-    """Kill ``moments`` runs of an operation; returns how many by stage.
+def main(name: str, folder: Path, moments: int, fault: Callable[[str], None]) -> dict[str, int]:
+    """Let a fault hit ``moments`` runs of an operation; returns how many by stage.
 
     Raises:
         AssertionError: one left something half done, or lost something.
@@ -301,10 +334,10 @@ def main(name: str, folder: Path, moments: int) -> dict[str, int]:
         shutil.rmtree(home)
         shutil.copytree(template, home)
         receipt.unlink(missing_ok=True)
-        killed = _killed_before(home, receipt, what, step)
+        hit = _hit_before(home, receipt, what, step, fault)
         faults = _forked(lambda: _look(home, receipt, what))
-        assert not faults, f"{name}, killed before step {step} ({stages[step]}): {faults}"
-        counts[stages[step]] += killed
+        assert not faults, f"{name}, {fault.__name__} before step {step} ({stages[step]}): {faults}"
+        counts[stages[step]] += hit
     return dict(counts)
 
 
@@ -321,4 +354,5 @@ def _spread(stages: list[str], moments: int) -> list[int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))))  # noqa: T201
+    FAULTS = {"kill": kill, "fill_up": fill_up}
+    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), FAULTS[sys.argv[4]])))  # noqa: T201

@@ -1,0 +1,219 @@
+"""Who needs what, since when; what makes way by age and size, and what never does."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from citrate.core.errors import ConfigError, NotPermittedError
+from citrate.registry.store import Store
+from citrate.registry.store.collecting import UNPINNED_SPARED_S
+from citrate.registry.store.pins import check_reason
+from tests.e2e.machine import Machine
+
+DAY_S = 86400
+
+
+def block(store: Store, name: str, size: int = 1000, reason: str = "", unused_s: float = 0) -> str:
+    """An object of ``size`` bytes, last used so long ago."""
+    cid = store.put_block(name.encode().ljust(size, b"."))
+    if reason:
+        store.pin(cid, reason)
+    backdate(store, cid, unused_s)
+    return cid
+
+
+def backdate(store: Store, cid: str, unused_s: float) -> None:
+    at = int(time.time() - unused_s)
+    with sqlite3.connect(store.root / "index.sqlite") as connection:
+        connection.execute("UPDATE objects SET added_s = ?, used_s = ? WHERE cid = ?", (at, at, cid))
+
+
+def cids(store: Store) -> set[str]:
+    return {stored.cid for stored in store.ls()}
+
+
+def test_a_pin_says_who_and_since_when(store: Store) -> None:
+    before = int(time.time())
+    cid = block(store, "a", reason="published me/x@1")
+    store.pin(cid, "published me/x@1")
+    store.pin(cid, "demo")
+    (stored,) = store.ls()
+    assert [pin.reason for pin in stored.pins] == ["demo", "published me/x@1"]
+    assert all(before <= (pin.since_s or 0) <= time.time() for pin in stored.pins)
+    assert stored == store.stored(cid)
+    assert not stored.is_replaceable
+
+
+def test_pins_of_an_older_citrate_are_kept(store: Store) -> None:
+    cid = block(store, "a")
+    with sqlite3.connect(store.root / "index.sqlite") as connection:
+        connection.execute("INSERT INTO pins(cid, reason) VALUES(?, 'published')", (cid,))
+    assert store.stored(cid).pins[0].since_s is None
+    store.pin(cid, "demo")
+    assert store.pins(cid) == ["demo", "published"]
+    store.unpin(cid, "published")
+    store.unpin(cid, "demo")
+    assert store.pins(cid) == []
+    assert store.gc()[0].cid == cid
+
+
+@pytest.mark.parametrize("reason", ["", " ", "two\nlines", "x" * 201, "pulled me/x@1", "\x1b[31m"])
+def test_a_reason_that_would_mislead_is_refused(reason: str) -> None:
+    with pytest.raises(ConfigError):
+        check_reason(reason)
+
+
+def test_use_is_noted_once_an_hour_and_not_by_looking(store: Store) -> None:
+    cid = block(store, "a", unused_s=3 * DAY_S)
+    assert store.stored(cid).used_s < time.time() - 2 * DAY_S
+    store.get(cid)
+    noted = store.stored(cid).used_s
+    assert noted > time.time() - 60
+    backdate(store, cid, 1800)
+    store.get(cid)
+    assert store.stored(cid).used_s < time.time() - 1700
+    backdate(store, cid, -10 * DAY_S)  # the clock was ahead, and is right again
+    store.get(cid)
+    assert abs(store.stored(cid).used_s - time.time()) < 60
+
+
+def test_gc_alone_deletes_what_nobody_needs_and_nothing_that_was_pulled(store: Store) -> None:
+    kept = {block(store, "p", reason="pulled me/x@1", unused_s=900 * DAY_S), block(store, "a", reason="added")}
+    gone = block(store, "u")
+    assert [stored.cid for stored in store.gc()] == [gone]
+    assert cids(store) == kept
+
+
+def test_gc_by_age_deletes_what_was_pulled_and_lies_unused(store: Store) -> None:
+    old = block(store, "old", reason="pulled me/x@1", unused_s=31 * DAY_S)
+    also_by_hand = block(store, "both", reason="pulled me/x@1", unused_s=31 * DAY_S)
+    store.pin(also_by_hand, "by hand")
+    new = block(store, "new", reason="pulled me/x@2", unused_s=29 * DAY_S)
+    published = block(store, "mine", reason="published me/x@1", unused_s=400 * DAY_S)
+    assert [stored.cid for stored in store.gc(older_than_s=30 * DAY_S, dry_run=True)] == [old]
+    assert [stored.cid for stored in store.gc(older_than_s=30 * DAY_S)] == [old]
+    assert cids(store) == {also_by_hand, new, published}
+    assert store.pins(old) == []
+
+
+def test_gc_by_size_deletes_the_least_recently_used_first_and_only_as_many_as_it_takes(store: Store) -> None:
+    pulled = [block(store, f"p{i}", reason="pulled me/x@1", unused_s=i * DAY_S) for i in range(5)]
+    kept = block(store, "k", reason="synced", unused_s=100 * DAY_S)
+    assert [stored.cid for stored in store.gc(max_bytes=4000)] == [pulled[4], pulled[3]]
+    assert cids(store) == {kept, *pulled[:3]}
+    with pytest.raises(NotPermittedError, match=r"needed here has 0\.000 GB"):
+        store.gc(max_bytes=999)
+    assert cids(store) == {kept, *pulled[:3]}, "what cannot be reached deletes nothing"
+
+
+def test_room_is_made_before_something_comes(tmp_path: Path) -> None:
+    told: list[str] = []
+    store = Store(tmp_path / "store", max_bytes=3000, notify=told.append)
+    pulled = [block(store, f"p{i}", reason="pulled me/x@1", unused_s=i * DAY_S) for i in range(3)]
+    (tmp_path / "new").write_bytes(bytes(1500))
+    cid = store.add(tmp_path / "new").cid
+    assert cids(store) == {pulled[0], cid}
+    assert told == ["made room: deleted 2 objects, 0.000 GB, the least recently used first"]
+    store.pin(cid, "added")
+    (tmp_path / "too much").write_bytes(bytes(1600))
+    with pytest.raises(NotPermittedError) as caught:
+        store.add(tmp_path / "too much")
+    assert "cache_max_gb" in caught.value.hint
+    assert cids(store) == {pulled[0], cid}, "a refusal deletes nothing"
+
+
+def test_room_is_not_made_of_what_somebody_is_at_work_on(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", max_bytes=2000)
+    converted = block(store, "just converted, not published yet", unused_s=UNPINNED_SPARED_S / 2)
+    abandoned = block(store, "a dry run of last week", unused_s=7 * DAY_S)
+    store.make_room(1000)
+    assert cids(store) == {converted}
+    with pytest.raises(NotPermittedError):
+        store.make_room(1001)
+    assert abandoned not in cids(store)
+
+
+def test_what_lies_beside_the_objects_is_counted_and_swept(store: Store) -> None:
+    block(store, "a", reason="added")
+    for place in ("partial/x", "staging/y", "objects/orphan", "damaged/old"):
+        (store.root / place).mkdir(parents=True)
+        (store.root / place / "file").write_bytes(bytes(500))
+    (store.root / "packs").mkdir()
+    (store.root / "packs" / "nobody's").write_bytes(bytes(500))
+    assert store.leftover_bytes() == 2500
+    store.gc()
+    assert store.leftover_bytes() == 500, "what was damaged is kept for a week, for whoever wants to know why"
+    assert store.verify() == []
+
+
+def test_locks_of_what_is_gone_go_and_those_that_are_held_stay(store: Store) -> None:
+    going, staying = block(store, "going"), block(store, "staying", reason="added")
+    store.pin(going, "a while")
+    store.unpin(going, "a while")
+    with store.layout.lock("being-fetched.partial"):
+        store.gc()
+        names = {path.name for path in (store.root / "locks").iterdir()}
+    assert f"{going}.lock" not in names
+    assert {f"{staying}.lock", "being-fetched.partial.lock"} <= names
+
+
+# ---------------------------------------------------------------- typed
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path / "home")
+
+
+def test_ls_and_gc_as_a_user_sees_them(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(bytes(2_500_000))
+    cid = machine.gets("add", str(tmp_path / "model.gguf"))["cid"]
+    machine.gets("store", "pin", cid, "--reason", "demo")
+    listed = machine.types("store", "ls")
+    assert "2.5 MB" in listed.out
+    assert "added (+1)" in listed.out
+    assert "1 objects, 2.5 MB" in listed.err
+    (row,) = machine.gets("store", "ls")["objects"]
+    assert [pin["reason"] for pin in row["pins"]] == ["added", "demo"]
+    assert machine.gets("store", "unpin", cid, "--reason", "demo")["pins"] == ["added"]
+    refused = machine.types("store", "rm", cid)
+    assert (refused.code, "store unpin" in refused.err) == (1, True)
+    refused = machine.types("store", "gc", "--max-size", "1MB")
+    assert (refused.code, "the limit is 0.001 GB" in refused.err) == (1, True)
+    machine.gets("store", "unpin", cid)
+    dry = machine.gets("store", "gc", "--dry-run")
+    assert (dry["size_bytes"], dry["dry_run"]) == (2_500_000, True)
+    assert machine.gets("store", "gc")["objects"][0]["cid"] == cid
+    assert machine.gets("store", "ls")["size_bytes"] == 0
+
+
+def test_a_full_home_refuses_what_does_not_fit(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(bytes(2_000_000))
+    refused = machine.types("add", str(tmp_path / "large"), "--json", CITRATE_CACHE_MAX_GB="0.001")
+    assert refused.code == 1
+    assert "cache_max_gb" in str(refused.error["hint"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("gc", "--older-than", "soon"), 2),
+        (("gc", "--max-size", "-1"), 2),
+        (("verify", "--from", "https://gateway.example"), 2),
+        (("where", "nonsense"), 4),
+        (("rm", "../../etc"), 4),
+        (("pin", "../../../escaped"), 4),
+        (("unpin", "nonsense"), 4),
+        (("export", "nonsense"), 1),
+        (("pin", "x", "--reason", ""), 2),
+    ],
+)
+def test_bad_wishes_are_one_line_and_a_hint(machine: Machine, arguments: tuple[str, ...], code: int) -> None:
+    result = machine.types("store", *arguments)
+    assert (result.code, result.out) == (code, ""), result.err
+    assert [line.split(":")[0] for line in result.err.splitlines()] == ["error", "hint"]
+    assert not list(machine.home.parent.rglob("*escaped*"))
