@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from citrate.core.errors import StoreError
 from citrate.core.records import PROFILE, TENSOR_PROFILE, Artifact
 from citrate.registry.fetching import fetch_artifact
 from citrate.registry.sources import GatewaySource
@@ -95,6 +96,25 @@ def test_with_the_usual_leaves_a_longer_header_costs_everything(tmp_path: Path, 
         assert sent > TOTAL
     finally:
         pulls.close()
+
+
+def test_what_had_arrived_of_a_cut_file_is_not_fetched_again(store: Store, tmp_path: Path, serve: Serve) -> None:
+    added = store.add(folder({"a.gguf": gguf(TENSORS)}, tmp_path / "model"), profile=TENSOR_PROFILE)
+    sent, limit = list[int](), 3_000_000
+
+    def cut_off(answer: Answer) -> None:
+        left = limit - sum(sent)
+        answer.send = None if len(answer.body) <= left else max(0, left)
+        sent.append(min(len(answer.body), max(0, left)))
+
+    reader = Store(tmp_path / "reader")
+    with hostile_gateway(serve(store), cut_off) as proxy:
+        with pytest.raises(StoreError):
+            fetch_artifact(added, reader, [GatewaySource(proxy.url)])
+        limit = 100_000_000
+        fetched = fetch_artifact(added, reader, [GatewaySource(proxy.url)])
+    assert (fetched.path / "a.gguf").read_bytes() == gguf(TENSORS)
+    assert fetched.fetched_bytes < added.size_bytes - 1_500_000
 
 
 @pytest.mark.servers

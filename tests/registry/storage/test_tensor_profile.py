@@ -26,6 +26,7 @@ from citrate.registry.leaves import Leaves
 from citrate.registry.sources import GatewaySource
 from citrate.registry.store import Store
 from citrate.registry.store.index import Index
+from citrate.registry.store.rebuilding import rebuild
 from citrate.registry.unixfs import address
 from tests.registry.storage.cars import take
 from tests.registry.storage.conftest import CHUNK, Serve, pattern
@@ -146,6 +147,17 @@ def test_an_index_of_an_earlier_release_is_brought_up(version: int, store: Store
     new = opened.add(folder, profile=TENSOR_PROFILE)
     assert b"".join(opened.cat(new.cid, "model.gguf")) == (folder / "model.gguf").read_bytes()
     assert opened.verify() == []
+
+
+def test_an_index_is_built_anew_of_what_is_cut(store: Store, folder: Path, many: bytes, tmp_path: Path) -> None:
+    bare = tmp_path / "no suffix"
+    bare.write_bytes(many)
+    added = [store.add(path, profile=TENSOR_PROFILE) for path in (folder, bare)]
+    store.layout.index.unlink()
+    rebuild(store.layout)
+    opened = Store(store.root)
+    assert [opened.artifact(artifact.cid) for artifact in added] == added
+    assert b"".join(opened.cat(added[1].cid)) == many
 
 
 def test_an_exported_car_comes_back_as_the_same_plain_files(store: Store, folder: Path, tmp_path: Path) -> None:
