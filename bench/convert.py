@@ -1,10 +1,11 @@
-"""Convert a generated 2.2 GB Llama into five variants: each stage against its reference tool, in alternating runs.
+"""Convert a generated 2.2 GB Llama into its variants: each stage against its reference tool, in alternating runs.
 
     python bench/convert.py [--rounds 5] [--layers 16] [--checks]
 
 Every contestant is a process of its own, from start to end, so imports count and memory is that of the stage alone.
 The references are given an advantage: llama.cpp quantises from a GGUF that lies ready, in one step. ``copy`` is
-``cp`` and ``sync`` of the source. Files are written to a folder and synced, not hashed; ``register-model`` has its
+``cp`` and ``sync`` of the source. The GGUF files are also made together, from one read, and the 4-bit MLX directory is
+decoded again. Files are written to a folder and synced, not hashed; ``register-model`` has its
 own benchmark. ``--checks`` measures the logit check, too.
 """
 
@@ -25,9 +26,10 @@ from harness import Contestant, race, report, version_of
 
 from citrate.core.records import FileEntry, Variant
 from citrate.core.sink import Buffer
-from citrate.formats import check, convert, open_model
+from citrate.formats import check, convert_all, is_bare, open_model
 
-VARIANTS = ("safetensors", "gguf:F16", "gguf:Q8_0", "gguf:Q4_K_M", "mlx:4bit")
+VARIANTS = ("safetensors", "gguf:F16", "gguf:Q8_0", "gguf:Q4_K_M", "mlx:4bit", "mlx:8bit")
+TOGETHER = "gguf:F16,gguf:Q8_0,gguf:Q4_K_M"
 _QUANTIZE = (
     "import ctypes, sys, llama_cpp as l\n"
     "p = l.llama_model_quantize_default_params(); p.ftype = int(sys.argv[3]); p.nthread = int(sys.argv[4])\n"
@@ -37,7 +39,9 @@ _QUANTIZE = (
 _MLX = (
     "import os, sys; os.environ['HF_HUB_OFFLINE'] = '1'\n"
     "from mlx_lm.convert import convert\n"
-    "convert(sys.argv[1], mlx_path=sys.argv[2], quantize=True, q_group_size=64, q_bits=4); os.sync()"
+    "bits = int(sys.argv[3])\n"
+    "how = dict(quantize=True, q_group_size=64, q_bits=bits) if bits else dict(dequantize=True)\n"
+    "convert(sys.argv[1], mlx_path=sys.argv[2], **how); os.sync()"
 )
 
 
@@ -68,14 +72,15 @@ class PlainFolder:
         return PlainFile(self._root / path)
 
 
-def one(source: Path, target: Path, variant: str, checks: bool) -> None:
-    """The body of a contestant."""
-    model = open_model(source)
+def one(source: Path, target: Path, variants: str, checks: bool) -> None:
+    """The body of a contestant; several variants are separated by commas."""
+    model, wanted = open_model(source), [Variant.parse(text) for text in variants.split(",")]
     if checks:
-        path = next(target.iterdir()) if variant.startswith("gguf") else target
-        print(check(model, Variant.parse(variant), path), file=sys.stderr)
+        path = next(target.iterdir()) if is_bare(wanted[0]) else target
+        print(check(model, wanted[0], path), file=sys.stderr)
         return
-    convert(model, Variant.parse(variant), PlainFolder(target))
+    folder = PlainFolder(target)
+    convert_all(model, dict.fromkeys(wanted, folder))  # several GGUF files have names of their own
 
 
 def contestants(source: Path, work: Path) -> list[Contestant]:
@@ -88,16 +93,20 @@ def contestants(source: Path, work: Path) -> list[Contestant]:
         return lambda: shutil.rmtree(work / name, ignore_errors=True) or (work / name).unlink(missing_ok=True)
 
     found = [Contestant("copy", command=["sh", "-c", f"cp -r {source} {work}/copy && sync"], after=remove("copy"))]
-    for variant in VARIANTS:
-        name = variant.replace(":", "-")
-        command = [sys.executable, __file__, "--one", variant, str(source), str(work / name)]
-        found.append(Contestant(variant, command=command, after=remove(name)))
+    mlx = work / "mlx"
+    one(source, mlx, "mlx:4bit", checks=False)
+    own = [*((variant, variant, source) for variant in VARIANTS), ("GGUF together", TOGETHER, source)]
+    for title, variants, origin in [*own, ("mlx:4bit to safetensors", "safetensors", mlx)]:
+        name = title.replace(":", "-").replace(" ", "-")
+        command = [sys.executable, __file__, "--one", variants, str(origin), str(work / name)]
+        found.append(Contestant(title, command=command, after=remove(name)))
     for quantization, number in (("F16", 1), ("Q8_0", 7), ("Q4_K_M", 15)):
         name = f"reference-{quantization}"
         command = [sys.executable, "-c", _QUANTIZE, ready, str(work / name), str(number), threads]
         found.append(Contestant(f"llama.cpp BF16 to {quantization}", command=command, after=remove(name)))
-    command = [sys.executable, "-c", _MLX, str(source), str(work / "reference-mlx")]
-    found.append(Contestant("mlx_lm.convert 4bit", command=command, after=remove("reference-mlx")))
+    for title, origin, bits in (("4bit", source, "4"), ("8bit", source, "8"), ("--dequantize", mlx, "0")):
+        command = [sys.executable, "-c", _MLX, str(origin), str(work / "reference-mlx"), bits]
+        found.append(Contestant(f"mlx_lm.convert {title}", command=command, after=remove("reference-mlx")))
     return found
 
 
