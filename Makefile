@@ -10,7 +10,7 @@ FOUNDRY := PATH="$(NODE):$$PATH" node tools/security/foundry.mjs
 LLAMA   := -DGGML_NATIVE=OFF;-DLLAVA_BUILD=OFF;-DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/tools/llama/lean.cmake
 say     = @printf '\033[1m==>\033[0m %s\n' $(1)
 
-.PHONY: help demo test unit lint types contracts security test-deep python package bench gas setup setup-demo lock clean
+.PHONY: help demo test unit lint types contracts security test-deep fuzz python package bench gas setup setup-demo lock clean
 help:            ## list the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
@@ -45,6 +45,9 @@ security: setup-demo .setup/security ## how the contracts are proved: slither, c
 test-deep: setup .setup/security ## an hour of random calls: a million against the invariants, thousands of sequences against the models
 	@PATH="$(NODE):$$PATH" $(PY) tools/security/invariants.py --deep
 	@CITRATE_DIFFERENTIAL=500 $(PY) -m pytest -q -s tests/differential
+
+fuzz: setup      ## atheris explores every reader of untrusted bytes, SECONDS_EACH=60 each
+	@mkdir -p .fuzz && FUZZ_CRASHES=.fuzz $(PY) tests/fuzz/run.py long $(or $(SECONDS_EACH),60)
 
 python: setup    ## the Python tests, with real Anvil, Kubo and llama.cpp
 	@$(PY) -m compileall -q citrate  # the tests start hundreds of processes, also where Python may write no cache
