@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,30 @@ def test_directories_around_the_hamt_threshold(count: int, kubo: KuboNode, tmp_p
         (below / f"{i:011d}").hardlink_to(first)
     (tmp_path / "model" / "漢字").write_bytes(b"y")
     assert [unixfs.address(tmp_path / "model").cid] == kubo.only_hash(tmp_path / "model")
+
+
+def many_links(folder: Path, names: Iterable[str]) -> None:
+    folder.mkdir()
+    first = folder.parent / "first"
+    first.write_bytes(b"x")
+    for name in names:
+        (folder / name).hardlink_to(first)
+
+
+@pytest.mark.parametrize("bytes_over", [-1, 0, 1])
+def test_a_directory_whose_block_is_exactly_at_the_threshold(bytes_over: int, kubo: KuboNode, tmp_path: Path) -> None:
+    link_bytes, count = 55, 4766  # with names of 11 letters; the directory's own record takes 4 bytes
+    longer = (256 << 10) + bytes_over - (count * link_bytes + 4)
+    folder = tmp_path / "many"
+    many_links(folder, [f"{i:011d}" for i in range(count - 1)] + ["x" * (11 + longer)])
+    assert [unixfs.address(folder).cid] == kubo.only_hash(folder)
+
+
+def test_a_sharded_directory_with_names_in_every_script(kubo: KuboNode, tmp_path: Path) -> None:
+    letters = random.Random(3)
+    folder = tmp_path / "many"
+    many_links(folder, {f"{''.join(letters.choices(ALPHABETS, k=20))}{i}" for i in range(4000)})
+    assert [unixfs.address(folder).cid] == kubo.only_hash(folder)
 
 
 CHUNK_V0 = 256 << 10
