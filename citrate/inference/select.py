@@ -40,7 +40,7 @@ _GGUF_UP_TO_4 = ("Q4_K_M", "Q4_K_S", "Q4_0", "Q3_K_M", "Q3_K_S", "Q2_K")
 _GGUF_WIDE = ("F16", "BF16", "F32")
 _BEST_FIRST = (*_GGUF_UP_TO_8, *_GGUF_WIDE)
 _SMALL_FIRST = (*_GGUF_UP_TO_4, "Q5_K_S", "Q5_K_M", "Q6_K", "Q8_0", *_GGUF_WIDE)
-_MLX = ("4bit", "3bit", "2bit", "5bit", "6bit", "8bit", "bf16")
+_MLX = ("4bit", "4bit-g32", "4bit-g128", "3bit", "2bit", "5bit", "6bit", "8bit", "8bit-g32", "8bit-g128", "", "bf16")
 _TENSORRT = ("nvfp4", "fp8", "w4a16_awq", "bf16")
 
 

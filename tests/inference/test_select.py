@@ -28,6 +28,9 @@ SIZES_GB = {
     "gguf:Q4_K_M": 4.9,
     "gguf:Q2_K": 3.2,
     "mlx:4bit": 4.5,
+    "mlx:4bit-g32": 5.0,
+    "mlx:8bit": 8.5,
+    "mlx": 16.1,
     "tensorrt_llm:fp8@sm90": 8.6,
     "tensorrt_llm:fp8@sm89": 8.6,
     "tensorrt_llm:nvfp4@sm100": 5.0,
@@ -53,6 +56,8 @@ def without(*formats: str) -> tuple[str, ...]:
     ("machine", "names", "expected", "because"),
     [
         (device("apple_silicon", 24), (), "mlx:4bit", "MLX is the fastest on Apple silicon"),
+        (device("apple_silicon", 24), ("mlx", "mlx:8bit", "mlx:4bit-g32"), "mlx:4bit-g32", "MLX is the fastest"),
+        (device("apple_silicon", 24), ("mlx", "mlx:8bit"), "mlx:8bit", "MLX is the fastest"),
         (device("apple_silicon", 24), without("mlx"), "gguf:Q8_0", "Metal"),
         (device("apple_silicon", 24), ("safetensors",), "safetensors", "no gguf variant is published"),
         (device("nvidia", 80, "sm90"), (), "tensorrt_llm:fp8@sm90", "TensorRT-LLM is the fastest"),
