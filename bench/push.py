@@ -2,9 +2,9 @@
 
     python bench/push.py [--gib 1] [--rounds 3]
 
-``push`` against ``ipfs add`` and ``ipfs dag import``; ``cat`` and ``store fetch`` against ``curl`` and ``ipfs dag export``.
-One random file, a running daemon on this machine, which forgets the file after every push. ``cat`` compares every block
-with its CID before it prints it; ``store fetch`` ends with a plain file and its SHA-256.
+``push`` against ``ipfs add`` and ``ipfs dag import``; ``cat`` and ``store fetch`` against ``curl`` and ``ipfs dag
+export``. One random file, a running daemon on this machine, which forgets the file after every push. ``cat`` compares
+every block with its CID before it prints it; ``store fetch`` ends with a plain file and its SHA-256.
 """
 
 from __future__ import annotations

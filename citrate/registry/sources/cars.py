@@ -165,11 +165,14 @@ class CarFed:
             self._singles = self._source.another()
         try:
             block = self._singles.block(str(wanted))
-        except (MissingError, UnansweredError) as error:
-            if self._why:
-                error.args = (f"{error}; {self._why}",)
-            raise
+        except MissingError as error:
+            raise MissingError(self._explained(error)) from error
+        except UnansweredError as error:
+            raise UnansweredError(self._explained(error), error.retry_after_s) from error
         return verified(wanted, block)
+
+    def _explained(self, error: SourceError) -> str:
+        return f"{error}; {self._why}" if self._why else str(error)
 
 
 def verified(wanted: Cid, block: bytes) -> bytes:

@@ -155,6 +155,18 @@ def test_what_is_here_is_not_fetched_and_what_is_nowhere_says_so(
         printed(publisher, [], artifact.cid, "config.json")
 
 
+def test_leaves_that_repeat_and_names_of_any_kind_need_no_second_request(
+    store: Store, publisher: Store, serve: Serve, tmp_path: Path
+) -> None:
+    data, name = pattern(10 * CHUNK) * 2, "50% off/?format=raw & ü #1"
+    (tmp_path / "odd" / "50% off").mkdir(parents=True)
+    (tmp_path / "odd" / name).write_bytes(data)
+    root = publisher.add(tmp_path / "odd").cid
+    with hostile_gateway(serve(publisher), lambda _: None) as gateway:
+        assert printed(store, [GatewaySource(gateway.url)], root, name) == data
+        assert len(gateway.requests) == 1
+
+
 # ------------------------------------------------------------------ whole DAGs
 
 
@@ -183,6 +195,17 @@ def test_a_dag_comes_whole_and_is_kept_as_an_import_would_keep_it(
     assert list((store.root / "partial").iterdir()) == []
     with pytest.raises(StoreError, match="no source"):
         fetch_dag(store, [], str(dag.raw(b"nowhere")), "me")
+
+
+def test_what_is_damaged_here_is_mended(store: Store, artifact: Artifact, url: str) -> None:
+    fetch_dag(store, [GatewaySource(url)], artifact.cid, "me")
+    damaged = store.get(artifact.cid) / "sub" / "weights.bin"
+    damaged.chmod(0o644)
+    damaged.write_bytes(WEIGHTS[:CHUNK] + b"!" + WEIGHTS[CHUNK + 1 :])
+    found = fetch_dag(store, [GatewaySource(url)], artifact.cid, "me")
+    assert found.fetched_bytes == CHUNK
+    assert (store.get(artifact.cid) / "sub" / "weights.bin").read_bytes() == WEIGHTS
+    assert store.verify() == []
 
 
 def test_a_fetch_goes_on_with_the_first_block_that_is_missing(store: Store, artifact: Artifact, url: str) -> None:
@@ -234,10 +257,8 @@ def test_a_fetch_that_was_killed_leaves_nothing_visible_and_is_resumed(
     found = machine.gets("store", "fetch", artifact.cid, "--from", url, "--reason", "mine")
     assert (found["status"], found["pinned"], found["sha256"]) == ("added", True, artifact.sha256)
     assert 0 < found["fetched_bytes"] < 3 * CHUNK
-    assert machine.gets("store", "fetch", artifact.cid)["status"] == "unchanged"
     cut = machine.types("cat", f"ipfs://{artifact.cid}/config.json", "--range", "1-3")
     assert (cut.out, cut.code) == ('"a"', 0)
-    assert machine.types("cat", f"{artifact.cid}/config.json").out == '{"a": 1}'
     absent = str(Cid.of(cids.RAW, b"nowhere"))
     assert machine.types("store", "fetch", absent, "--from", url).code == 5
     assert machine.types("cat", absent, "--offline", "--from", url).code == 4

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from citrate.core.errors import CitrateError, NotFoundError, NotPermittedError, StoreError
+from citrate import Registry
+from citrate.core.errors import CitrateError, ConfigError, NotFoundError, NotPermittedError, StoreError
 from citrate.registry.kubo import Kubo
+from citrate.registry.pushing import Pushed
 from citrate.registry.remote_pins import PinStatus, RemotePins, services
 from citrate.registry.store import Store
 from tests.e2e.machine import Machine
@@ -134,28 +136,47 @@ def test_kubo_shows_the_token_to_nobody(running: PinningService, kubos: Pair) ->
         kubo.call("config", "Pinning.RemoteServices.good.API.Key")
 
 
-def test_the_command_pushes_waits_shows_and_removes(service: PinningService, kubos: Pair, tmp_path: Path) -> None:
-    machine = Machine(tmp_path / "home", CITRATE_KUBO_API=kubos.a.api)
+def test_pushing_waits_shows_and_removes(service: PinningService, kubos: Pair, tmp_path: Path) -> None:
+    registry = Registry.open(home=str(tmp_path / "home"), kubo_api=kubos.a.api)
     (tmp_path / "weights").write_bytes(pattern(CHUNK, seed=9))
-    cid = machine.gets("add", str(tmp_path / "weights"))["cid"]
+    cid = registry.store.add(tmp_path / "weights").cid
 
-    def row(*arguments: str) -> tuple[str, int]:
-        (found,) = machine.gets("push", str(cid), "--to", *arguments)["objects"]
-        assert (found["variant"], found["cid"]) == ("object", cid)
-        return found["status"], found["sent_bytes"]
+    def told(*found: Pushed) -> tuple[str, bool]:
+        (only,) = found
+        assert (only.what, only.cid) == ("object", cid)
+        return only.status, only.sent_bytes > CHUNK
 
-    assert row("good", "--status") == ("absent", 0)
-    assert row("good")[0] == "pinned"
-    assert row("kubo:good") == ("pinned", 0)
-    assert row("kubo", "--status") == ("pinned", 0)
-    assert row("good", "--remove") == ("removed", 0)
-    assert row("good", "--remove") == ("absent", 0)
+    assert told(*registry.pushed(cid, "good")) == ("absent", False)
+    assert told(*registry.push(cid, "good")) == ("pinned", True)
+    assert told(*registry.push(cid, "kubo:good")) == ("pinned", False)
+    assert told(*registry.pushed(cid, "kubo")) == ("pinned", False)
+    assert told(*registry.pushed(cid, "good", remove=True)) == ("removed", False)
+    assert told(*registry.pushed(cid, "good", remove=True)) == ("absent", False)
+    assert told(*registry.pushed(cid, kubos.a.api, remove=True)) == ("removed", False)
     service.fate = "queued"
-    assert row("good", "--no-wait") == ("queued", 0)
-    late = machine.types("push", str(cid), "--to", "good", "--timeout", "0.2")
+    assert told(*registry.push(cid, "good", wait=False)) == ("queued", True)
+    with pytest.raises(StoreError, match="still has"):
+        registry.push(cid, "good", timeout_s=0.2)
+    with pytest.raises(NotFoundError, match="knows no pinning service"):
+        registry.push(cid, "nobody")
+    for wrong in ("", "kubo:", "other:good", "ftp://host/x"):
+        with pytest.raises(ConfigError):
+            registry.push(cid, wrong)
+    with pytest.raises(ConfigError, match="no Kubo is configured"):
+        Registry.open(home=str(tmp_path / "home")).push(cid, "good")
+
+
+def test_the_command_tells_what_it_did(service: PinningService, kubos: Pair, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "home", CITRATE_KUBO_API=kubos.a.api)
+    (tmp_path / "weights").write_bytes(pattern(CHUNK, seed=10))
+    cid = Registry.open(home=str(machine.home)).store.add(tmp_path / "weights").cid
+    document = machine.gets("push", cid, "--to", "good")
+    (row,) = document["objects"]
+    assert {**row, "sent_bytes": 0} == {"variant": "object", "cid": cid, "status": "pinned", "sent_bytes": 0}
+    assert (document["ref"], document["to"], len(service.pins)) == (cid, "good", 1)
+    service.fate = "queued"
+    service.pins.clear()
+    late = machine.types("push", cid, "--to", "good", "--timeout", "0.2")
     assert (late.code, late.out) == (5, "")
     assert "still has" in late.err
-    assert machine.types("push", str(cid), "--to", "nobody", "--json").error["type"] == "NotFoundError"
-    assert machine.types("push", str(cid), "--to", "kubo:").code == 2
-    assert machine.types("push", str(cid), "--to", "good", "--status", "--remove").code == 2
-    assert machine.types("push", str(cid), "--to", "good", CITRATE_KUBO_API="").code == 2
+    assert machine.types("push", cid, "--to", "good", "--status", "--remove").code == 2
