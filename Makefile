@@ -105,4 +105,4 @@ lock:            ## resolve the dependencies again
 	@npm install --prefix tools/security --package-lock-only --silent && node tools/complete-lock.mjs tools/security/package-lock.json
 
 clean:           ## remove everything that setup, the demo and the tests made
-	rm -rf .boot .venv .venv-security .setup bin node_modules tools/node/node_modules tools/security/node_modules artifacts cache demo-homes dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .boot .venv .venv-security .setup bin node_modules tools/node/node_modules tools/security/node_modules artifacts cache demo-homes dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
