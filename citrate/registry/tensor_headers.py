@@ -48,23 +48,28 @@ def scan(head: bytearray) -> Scan:
 
 _WS = rb"[ \t\n\r]*+"
 _STRING = rb'"(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+"'
-_INT = rb"(?:0|[1-9][0-9]{0,17})"
-_PAIR = _STRING + _WS + rb":" + _WS + _STRING + _WS
-_NAME = re.compile(rb"(" + _STRING + rb")" + _WS + rb":" + _WS)
-_TEXTS = re.compile(
-    rb"(?:null|\{" + _WS + rb"(?:" + _PAIR + rb"(?:," + _WS + _PAIR + rb")*+)?+\})" + _WS
-)  # fmt: skip
+_TEXT = _STRING + _WS
+_NUMBER = rb"(?:0|[1-9][0-9]{0,17})" + _WS
+_COLON, _COMMA, _OPEN, _CLOSE = (token + _WS for token in (rb":", rb",", rb"\{", rb"\}"))
+_LIST, _LIST_END = rb"\[" + _WS, rb"\]" + _WS
+
+
+def _any_of(item: bytes) -> bytes:
+    return rb"(?:" + item + rb"(?:" + _COMMA + item + rb")*+)?+"
+
+
+_NAME = re.compile(rb"(" + _STRING + rb")" + _WS + _COLON)
+_METADATA = re.compile(rb"(?:null" + _WS + rb"|" + _OPEN + _any_of(_TEXT + _COLON + _TEXT) + _CLOSE + rb")")
 _FIELD = re.compile(
-    rb'(?:"(?P<dtype>dtype)"' + _WS + rb":" + _WS + _STRING
-    + rb'|"(?P<shape>shape)"' + _WS + rb":" + _WS
-    + rb"\[" + _WS + rb"(?:" + _INT + _WS + rb"(?:," + _WS + _INT + _WS + rb")*+)?+\]"
-    + rb'|"(?P<data_offsets>data_offsets)"' + _WS + rb":" + _WS
-    + rb"\[" + _WS + rb"(" + _INT + rb")" + _WS + rb"," + _WS + rb"(" + _INT + rb")" + _WS + rb"\])"
-    + _WS + rb"([,}])" + _WS
+    rb'(?:"(?:(dtype)"' + _WS + _COLON + _TEXT
+    + rb'|(shape)"' + _WS + _COLON + _LIST + _any_of(_NUMBER) + _LIST_END
+    + rb'|(data_offsets)"' + _WS + _COLON
+    + _LIST + rb"(" + _NUMBER + rb")" + _COMMA + rb"(" + _NUMBER + rb")" + _LIST_END
+    + rb"))([,}])" + _WS
 )  # fmt: skip
+_BEGIN = re.compile(_OPEN)
 _NEXT = re.compile(rb"([,}])" + _WS)
-_OPEN = re.compile(rb"\{" + _WS)
-_EMPTY = re.compile(rb"\{" + _WS + rb"\}" + _WS)
+_EMPTY = re.compile(_OPEN + _CLOSE)
 
 
 def _safetensors(text: bytes, header_end: int) -> Boundaries | None:
@@ -87,14 +92,14 @@ def _ranges(text: bytes) -> list[tuple[int, int]] | None:
     ranges = list[tuple[int, int]]()
     if _EMPTY.fullmatch(text):
         return ranges
-    opened, texts, more = _OPEN.match(text), 0, True
+    opened, texts, more = _BEGIN.match(text), 0, True
     at = opened.end() if opened is not None else 0
     while more:
         name = _NAME.match(text, at)
         if name is None:
             return None
         if name[1] == b'"__metadata__"':
-            found, texts = _TEXTS.match(text, name.end()), texts + 1
+            found, texts = _METADATA.match(text, name.end()), texts + 1
             if found is None or texts > 1:
                 return None
             at = found.end()
@@ -115,7 +120,7 @@ def _tensor(text: bytes, at: int) -> tuple[int, int, int] | None:
     """``data_offsets`` of the tensor that begins at ``at``, and where what follows it begins."""
     seen: set[bytes] = set()
     begin = end = 0
-    opened = _OPEN.match(text, at)
+    opened = _BEGIN.match(text, at)
     if opened is None:
         return None
     at = opened.end()
@@ -133,8 +138,8 @@ def _tensor(text: bytes, at: int) -> tuple[int, int, int] | None:
 # ---------------------------------------------------------------------- GGUF
 
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
-_TEXT, _ARRAY = 8, 9
-_UINT32 = 4
+_STRING_TYPE, _ARRAY_TYPE = 8, 9
+_UINT32_TYPE = 4
 _WIDTHS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of a value, by the number of its type; texts and arrays tell theirs."""
 
@@ -189,12 +194,12 @@ def _metadata(head: bytearray, keys: int) -> Generator[int, None, tuple[int, int
         yield at + length + 12
         key, at = head[at + 8 : at + 8 + length], at + length + 12
         (kind,) = _U32.unpack_from(head, at - 4)
-        count, is_array = 1, kind == _ARRAY
+        count, is_array = 1, kind == _ARRAY_TYPE
         if is_array:
             yield at + 12
             kind, count = struct.unpack_from("<IQ", head, at)
             at += 12
-        if kind == _TEXT:
+        if kind == _STRING_TYPE:
             strings += count
             if strings > _STRINGS_MAX:
                 return None
@@ -205,7 +210,7 @@ def _metadata(head: bytearray, keys: int) -> Generator[int, None, tuple[int, int
         else:
             return None
         if key == b"general.alignment":
-            if named or is_array or kind != _UINT32:
+            if named or is_array or kind != _UINT32_TYPE:
                 return None
             (named,) = _U32.unpack_from(head, at - 4)
             if named % 8 or not 0 < named <= _ALIGNMENT_MAX:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from citrate.registry.cutting import GivenCuts, TensorCuts
-from citrate.registry.tensor_headers import HEADER_MAX_BYTES, TENSORS_MAX
+from citrate.registry.tensor_headers import BLOCKS, HEADER_MAX_BYTES, TENSORS_MAX
 from tests.registry.storage.tensor_files import MIB, ends_of, fixed, gguf, reference_ends, safetensors, text, value
 
 DECISION = Path(__file__).parents[3] / "docs/decisions/tensor-profile.md"
@@ -290,6 +290,11 @@ def vector_file(vector: dict[str, object]) -> bytes:
 def random_bytes(size: int) -> bytes:
     """What follows a vector's head: byte ``i`` is the low byte of ``i * i >> 8``."""
     return bytes(i * i >> 8 & 255 for i in range(size))
+
+
+def test_the_types_of_the_decision_are_those_of_the_rule() -> None:
+    listed = re.findall(r"\b(\d+): (\d+)/(\d+)", DECISION.read_text("utf-8"))
+    assert {int(kind): (int(weights), int(size)) for kind, weights, size in listed} == BLOCKS
 
 
 @pytest.mark.parametrize("vector", vectors(), ids=lambda vector: str(vector["what"]))
