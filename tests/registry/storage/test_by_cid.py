@@ -13,7 +13,7 @@ import pytest
 
 from citrate.cli.cat import parse_span
 from citrate.core.errors import CitrateError, ConfigError, FormatError, IntegrityError, NotFoundError, StoreError
-from citrate.core.records import Artifact
+from citrate.core.records import TENSOR_PROFILE, Artifact
 from citrate.registry import attempts, by_cid, dagcbor
 from citrate.registry import cid as cids
 from citrate.registry.by_cid import ByteSpan, fetch_dag
@@ -29,6 +29,7 @@ from tests.fixtures_kubo import KuboNode
 from tests.registry.storage.cars import Dag, section, take
 from tests.registry.storage.conftest import CHUNK, Serve, pattern
 from tests.registry.storage.hostile import Answer, Hook, hostile_gateway
+from tests.registry.storage.tensor_files import safetensors
 
 CLOSED = "http://127.0.0.1:1"
 SIZE = 5 * CHUNK + 17
@@ -137,6 +138,24 @@ def test_foreign_layouts_documents_and_sharded_folders_are_read_as_well(
     with pytest.raises(FormatError, match="begins at byte 13 of 13"):
         printed(store, [source], root, "file", ByteSpan(13))
     assert store.ls() == []
+
+
+def test_one_tensor_of_a_file_that_is_cut_at_its_tensors_comes_alone(
+    store: Store, publisher: Store, serve: Serve, tmp_path: Path
+) -> None:
+    tensors = {name: pattern(700_000, seed) for seed, name in enumerate("abcdef", start=1)}
+    data = safetensors(tensors)
+    (tmp_path / "model.safetensors").write_bytes(data)
+    cid = publisher.add(tmp_path / "model.safetensors", profile=TENSOR_PROFILE).cid
+    sizes: list[int] = []
+    with hostile_gateway(serve(publisher), lambda answer: sizes.append(len(answer.body))) as gateway:
+        source, at = GatewaySource(gateway.url), data.index(tensors["d"])
+        assert printed(store, [source], cid, "", ByteSpan(at, at + 699_999)) == tensors["d"]
+        assert printed(store, [source], cid, "", ByteSpan(0, 7)) == data[:8]
+        assert sizes[0] < 701_500
+        assert sizes[1] < 2500
+        fetch_dag(store, [source], cid, "me")
+    assert store.get(cid).read_bytes() == data
 
 
 def test_what_is_here_is_not_fetched_and_what_is_nowhere_says_so(
