@@ -522,17 +522,31 @@ class Registry(Session):
         self.store.pin(artifact.cid, "dataset")
         return card, artifact
 
-    def dataset(self, where: Path | str) -> tuple[Card, Path]:
-        """A dataset by its CID or its folder, its rows held against its card.
+    def dataset(
+        self, where: Path | str, *, gateways: Iterable[str] = (), progress: Progress | None = None
+    ) -> tuple[Card, Path]:
+        """A dataset by its CID or its folder, fetched where it is not here, its rows held against its card.
 
         Raises:
-            NotFoundError: it is neither in the store nor a folder.
+            NotFoundError: no such dataset.
+            StoreError: no source has it.
             IntegrityError: the rows are not those of the card.
         """
         from citrate.training import dataset
 
-        folder = Path(where) if Path(where).is_dir() else self.store.get(str(where))
+        folder = Path(where) if Path(where).is_dir() else self.folder(str(where), "dataset", gateways, progress)
         return dataset.read(folder), folder
+
+    def folder(self, cid: str, reason: str, gateways: Iterable[str] = (), progress: Progress | None = None) -> Path:
+        """The plain files of what a CID names, verified; fetched and pinned for ``reason`` where they are not here.
+
+        Raises:
+            FormatError: no CID, or not what citrate keeps as plain files.
+            StoreError: no source has it.
+        """
+        if not self.store.has(cid):
+            self.fetch_dag(cid, reason, gateways=gateways, progress=progress)
+        return self.store.get(cid)
 
     def changes(self, contract: str, *, cursor: ChangeCursor | None = None, tag: str = "") -> Proved:
         """Every change of a contract that its records do not tell, proved whole at one block.

@@ -33,6 +33,8 @@ COMMANDS = {
     "register-lora": ("register_lora", "check, store and record a LoRA adapter in one transaction"),
     "lora": ("lora", "adapters: list, accept, allow; record what a version was merged from"),
     "dataset": ("dataset", "training data: add, show"),
+    "train": ("train", "fine-tune a base by a recipe, every step committed to"),
+    "verify-training": ("verify_training", "replay parts of a training run, and grade them"),
     "ledger": ("ledger", "training runs: announce, commit, draw, attest, show, list"),
     "access": ("access", "what a model costs, buying it, and what sellers are owed"),
     "report": ("report", "report a model that should not be used, with evidence and a bond"),

@@ -10,6 +10,7 @@ import typer
 from citrate.cli import arguments, context, progress
 from citrate.cli.sizes import human_cost, human_size
 from citrate.core.adapters import SAFETENSORS, Training
+from citrate.fine_tuning import training_of
 from citrate.registry.lora_publishing import Registered
 
 app = context.new_app()
@@ -34,16 +35,21 @@ def register_lora(
 ) -> None:
     """Check a LoRA adapter against its base, store it, and record it in one transaction. At most ten a day.
 
+    What `citrate train` made says itself how: the dataset, the recipe, the proof, the steps and the ledger's run.
+
     Example: citrate register-lora ./adapter --base me/tiny-llama@1.0.0 --name tiny-lora --license apache-2.0
     """
+    registry = context.registry()
     training = Training(
         arguments.hash_of(dataset, "--dataset"),
         arguments.hash_of(recipe, "--recipe"),
         arguments.hash_of(proof, "--proof"),
         run,
     )
+    if training == Training() and (told := training_of(registry, source)) is not None:
+        training, steps = told
     with progress.bars() as on_progress:
-        result = context.registry().register_lora(
+        result = registry.register_lora(
             source,
             base=base,
             name=name,

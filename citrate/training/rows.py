@@ -72,6 +72,11 @@ _COLUMNS: dict[Method, tuple[tuple[str, ...], ...]] = {
 }
 
 
+def takes(method: Method, columns: tuple[str, ...]) -> bool:
+    """Whether a method is trained by rows with these columns."""
+    return columns in _COLUMNS[method]
+
+
 def shape_of(row: Row, method: Method) -> Shape:
     """Check one row.
 

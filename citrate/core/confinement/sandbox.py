@@ -91,6 +91,25 @@ def lock_down(memory_bytes: int) -> None:
     raise UnavailableError("the model process can still open sockets", hint=NO_SANDBOX_HINT)
 
 
+def go_offline() -> None:
+    """Let this process open no socket any more, whatever else it may do.
+
+    Raises:
+        UnavailableError: the kernel refuses.
+    """
+    if platform.system() != "Linux":
+        return
+    try:
+        seccomp.install_offline()
+    except OSError as error:
+        raise UnavailableError(f"the network cannot be shut off here: {error.strerror}") from error
+    try:
+        socket.socket().close()
+    except PermissionError:
+        return
+    raise UnavailableError("sockets can still be opened")
+
+
 def limit_resources(memory_bytes: int) -> None:
     """No core dumps, no growing files, few open files, bounded address space. A lower hard limit is kept."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write past the limit shall fail, not kill

@@ -32,8 +32,10 @@ class _Machine:
 
     audit_arch: int
     seccomp: int
+    sockets: tuple[int, ...]
+    """EPERM: every way to one, also to one that another process listens on."""
     refused: tuple[int, ...]
-    """EPERM: sockets, programs, tracing, namespaces, mounts, keys, and every call that changes a file or a folder."""
+    """EPERM: programs, tracing, namespaces, mounts, keys, and every call that changes a file or a folder."""
     signals: tuple[int, ...]
     """kill, tgkill: allowed to this process only."""
     clone: int
@@ -44,6 +46,7 @@ class _Machine:
 _COMMON = (424, 425, 426, 427, 428, 429, 430, 431, 432, 433, 434, 438, 442, 452, 463, 466)
 """pidfd_send_signal, io_uring (which opens sockets without socket()), the mount calls, pidfd_open, pidfd_getfd,
 mount_setattr, fchmodat2, setxattrat, removexattrat: the same numbers everywhere."""
+_IO_URING = (425, 426, 427)
 _CLONE3, _OPENAT2 = 435, 437
 """ENOSYS: their arguments lie in memory that a filter cannot read, and callers fall back to clone and openat."""
 
@@ -51,8 +54,8 @@ _MACHINES = {
     "x86_64": _Machine(
         audit_arch=0xC000003E,
         seccomp=317,
+        sockets=(41, 42, 43, 49, 50, 53, 288),  # socket, connect, accept, bind, listen, socketpair, accept4
         refused=(
-            *(41, 42, 43, 49, 50, 53, 288),  # socket, connect, accept, bind, listen, socketpair, accept4
             *(59, 322, 101, 310, 311, 57, 58),  # execve, execveat, ptrace, process_vm_readv/writev, fork, vfork
             *(272, 308, 155, 165, 166, 161, 304),  # unshare, setns, pivot_root, (u)mount, chroot, open_by_handle_at
             *(248, 249, 250, 298, 321, 323),  # add_key, request_key, keyctl, perf_event_open, bpf, userfaultfd
@@ -70,8 +73,8 @@ _MACHINES = {
     "aarch64": _Machine(
         audit_arch=0xC00000B7,
         seccomp=277,
+        sockets=(198, 199, 200, 201, 202, 203, 242),  # socket, socketpair, bind, listen, accept, connect, accept4
         refused=(
-            *(198, 199, 200, 201, 202, 203, 242),  # socket, socketpair, bind, listen, accept, connect, accept4
             *(221, 281, 117, 270, 271),  # execve, execveat, ptrace, process_vm_readv/writev
             *(97, 268, 41, 40, 39, 51, 265),  # unshare, setns, pivot_root, mount, umount2, chroot, open_by_handle_at
             *(217, 218, 219, 241, 280, 282),  # add_key, request_key, keyctl, perf_event_open, bpf, userfaultfd
@@ -103,10 +106,29 @@ def install(*, devices: bool) -> None:
     Raises:
         OSError: the kernel or the architecture has no such filter.
     """
+    machine = _this_machine()
+    _put_on(machine, program(machine, os.getpid(), _CREATES if devices else _WRITES))
+
+
+def install_offline() -> None:
+    """Put a filter on this process that refuses sockets and nothing else, for good.
+
+    Raises:
+        OSError: the kernel or the architecture has no such filter.
+    """
+    machine = _this_machine()
+    steps = _begin(machine) + _refusals((*machine.sockets, *_IO_URING)) + [(_RETURN, 0, 0, _ALLOW)]
+    _put_on(machine, _packed(steps))
+
+
+def _this_machine() -> _Machine:
     machine = _MACHINES.get(platform.machine())
     if machine is None:
         raise OSError(errno.ENOSYS, f"no system call filter is written for {platform.machine()}")
-    code = program(machine, os.getpid(), _CREATES if devices else _WRITES)
+    return machine
+
+
+def _put_on(machine: _Machine, code: bytes) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS) failed")
@@ -119,16 +141,7 @@ def install(*, devices: bool) -> None:
 def program(machine: _Machine, pid: int, refused_open_flags: int) -> bytes:
     """The filter as an array of ``struct sock_filter`` (16-bit code, two 8-bit jumps, 32-bit operand)."""
     refuse, missing = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
-    steps = [
-        (_LD_WORD, 0, 0, _ARCH),
-        (_JUMP_EQUAL, 1, 0, machine.audit_arch),
-        (_RETURN, 0, 0, _KILL_PROCESS),  # another architecture's numbers mean other calls
-        (_LD_WORD, 0, 0, _NR),
-        (_JUMP_GREATER_EQUAL, 0, 1, _X32_BIT),
-        (_RETURN, 0, 0, missing),
-    ]
-    for number in (*machine.refused, *_COMMON):
-        steps += [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, refuse)]
+    steps = _begin(machine) + _refusals((*machine.sockets, *machine.refused, *_COMMON))
     for number in (_CLONE3, _OPENAT2):
         steps += [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, missing)]
     for number in machine.signals:
@@ -138,6 +151,26 @@ def program(machine: _Machine, pid: int, refused_open_flags: int) -> bytes:
     if machine.open is not None:
         steps += _when_argument(machine.open, 1, (_JUMP_ANY_BIT, 0, 1, refused_open_flags), _ERRNO | errno.EACCES)
     steps.append((_RETURN, 0, 0, _ALLOW))
+    return _packed(steps)
+
+
+def _begin(machine: _Machine) -> list[tuple[int, int, int, int]]:
+    """Load the call's number; other architectures and the x32 interface, whose numbers mean other calls, end here."""
+    return [
+        (_LD_WORD, 0, 0, _ARCH),
+        (_JUMP_EQUAL, 1, 0, machine.audit_arch),
+        (_RETURN, 0, 0, _KILL_PROCESS),
+        (_LD_WORD, 0, 0, _NR),
+        (_JUMP_GREATER_EQUAL, 0, 1, _X32_BIT),
+        (_RETURN, 0, 0, _ERRNO | errno.ENOSYS),
+    ]
+
+
+def _refusals(numbers: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
+    return [step for number in numbers for step in ((_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ERRNO | errno.EPERM))]
+
+
+def _packed(steps: list[tuple[int, int, int, int]]) -> bytes:
     return b"".join(struct.pack("=HBBI", *step) for step in steps)
 
 

@@ -1,0 +1,78 @@
+"""`citrate train`: a recipe becomes an adapter and a proof of how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from citrate.cli import arguments, context, progress
+
+if TYPE_CHECKING:
+    from citrate.fine_tuning import Trained
+
+app = context.new_app()
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file; see docs/training.md.")],
+    out: Annotated[Path | None, typer.Option(help="The run's folder; default: the recipe's name, beside you.")] = None,
+    announce: Annotated[
+        bool, typer.Option("--announce", help="Record the run in the ledger: before it begins, and its outcome.")
+    ] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    from_: Annotated[list[str] | None, typer.Option("--from", metavar="URL", help="A gateway to fetch from.")] = None,
+    allow: Annotated[str | None, typer.Option(help="deprecated,quarantined")] = None,
+) -> None:
+    """Fine-tune a verified base on a verified dataset; every step is committed to. Run again, it goes on.
+
+    Example: citrate train examples/recipes/sft-recipe.yaml --out run
+    """
+    from citrate import fine_tuning
+    from citrate.training import recipe as recipes
+
+    registry = context.registry()
+    wanted = recipes.load(recipe)
+    target = out or Path(recipe.stem.removesuffix("-recipe"))
+    with progress.bars() as on_progress:
+        prepared = fine_tuning.prepare(
+            registry, wanted, recipe.parent, gateways=from_ or (), allow=arguments.allowed(allow), progress=on_progress
+        )
+        base = "" if (recipe.parent / wanted.base).is_dir() else wanted.base
+
+        tokens: list[int] = []
+
+        def told(step: Mapping[str, Any]) -> None:
+            if on_progress is not None:
+                tokens.append(step["tokens"])
+                rate = sum(tokens) / max(step["seconds"], 1e-9)
+                on_progress("train", step["step"], wanted.steps, f"loss {step['loss']:.4g}, {rate:.0f} tokens/s")
+
+        done = fine_tuning.train(
+            registry, prepared, target, base=base, announce=announce, threads=threads, on_step=told
+        )
+    context.emit(_document(done), lambda: _human(done))
+
+
+def _document(done: Trained) -> dict[str, object]:
+    return {
+        "adapter_path": str(done.adapter),
+        "proof_root": done.proof.root,
+        "steps": done.proof.steps,
+        "final_loss": done.final_loss,
+        "recipe_sha256": done.proof.recipe_sha256,
+        "dataset_root": done.proof.dataset_root,
+        "base_sha256": done.proof.base_sha256,
+        "proof_cid": done.proof_cid,
+        "dataset_cid": done.dataset_cid,
+        "run_id": done.run_id or None,
+    }
+
+
+def _human(done: Trained) -> None:
+    context.talk(f"{done.proof.steps} steps, loss {done.final_loss:.4g}, proof {done.proof.root}")
+    context.talk(f"register it: citrate register-lora {done.adapter} --base REF --name NAME --license SPDX")
+    context.say(str(done.adapter))

@@ -1,0 +1,160 @@
+"""Checkpoints of a training run: everything that the next step depends on, as SafeTensors and JSON. No pickle.
+
+::
+
+    step-00000050/adapter_model.safetensors   the trained weights
+    step-00000050/optimizer.safetensors       the optimizer's state, parameter/state
+    step-00000050/rng.safetensors             the random generators
+    step-00000050/trainer_state.json          which step, and what the trainer counts
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from citrate.core.errors import FormatError, IntegrityError
+from citrate.training.commitment import Leaf, rng_tensors, tensors_sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+WEIGHTS, OPTIMIZER, RNG, STATE = (
+    "adapter_model.safetensors",
+    "optimizer.safetensors",
+    "rng.safetensors",
+    "trainer_state.json",
+)
+_STATE_MAX_BYTES = 64 << 10
+
+
+@dataclass(frozen=True)
+class TrainerCounts:
+    """What the trainer counts beside its tensors; the learning rate follows from the step."""
+
+    step: int
+    max_steps: int
+    epoch: float
+    tokens: int
+    batch_size: int
+
+
+def folder_of(root: Path, step: int) -> Path:
+    """Where the checkpoint after a step lies."""
+    return root / f"step-{step:08d}"
+
+
+def steps_in(root: Path) -> list[int]:
+    """The steps of which there are whole checkpoints, ascending."""
+    if not root.is_dir():
+        return []
+    names = (path.name for path in root.iterdir() if path.is_dir() and path.name.startswith("step-"))
+    return sorted(int(name[5:]) for name in names if name[5:].isdecimal())
+
+
+def save(
+    folder: Path,
+    weights: Mapping[str, torch.Tensor],
+    optimizer: Mapping[str, torch.Tensor],
+    counts: TrainerCounts,
+) -> None:
+    """Write a checkpoint: whole, or not at all."""
+    from safetensors.torch import save_file
+
+    staging = folder.with_name(f".{folder.name}")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    for name, tensors in ((WEIGHTS, weights), (OPTIMIZER, optimizer), (RNG, rng_tensors())):
+        save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, staging / name)
+    (staging / STATE).write_text(json.dumps(_document(counts), sort_keys=True) + "\n")
+    for path in staging.iterdir():
+        path.chmod(0o644)  # safetensors writes 0600, which an IPFS node under another user cannot read
+        _sync(path)
+    shutil.rmtree(folder, ignore_errors=True)
+    staging.rename(folder)
+    _sync(folder.parent)
+
+
+def load(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    """The tensors of one file of a checkpoint.
+
+    Raises:
+        FormatError: it is missing or no SafeTensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(folder / name)
+    except (OSError, SafetensorError) as error:
+        raise FormatError(f"the checkpoint {folder.name} has no readable {name}") from error
+
+
+def counts(folder: Path) -> TrainerCounts:
+    """What stands beside the tensors of a checkpoint.
+
+    Raises:
+        FormatError: it is missing or malformed.
+    """
+    try:
+        with (folder / STATE).open("rb") as file:
+            document = json.loads(file.read(_STATE_MAX_BYTES))
+        return TrainerCounts(
+            step=int(document["global_step"]),
+            max_steps=int(document["max_steps"]),
+            epoch=float(document["epoch"]),
+            tokens=int(document["num_input_tokens_seen"]),
+            batch_size=int(document["train_batch_size"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"the checkpoint {folder.name} has no readable {STATE}") from error
+
+
+def check(folder: Path, leaf: Leaf) -> None:
+    """Hold a checkpoint's tensors against the step that it was taken after.
+
+    Raises:
+        FormatError: a file is missing or malformed.
+        IntegrityError: it is another state than the run committed to.
+    """
+    for name, expected in ((WEIGHTS, leaf.weights), (OPTIMIZER, leaf.optimizer), (RNG, leaf.rng)):
+        actual = tensors_sha256(load(folder, name))
+        if actual != expected:
+            raise IntegrityError(
+                f"the checkpoint after step {leaf.step} is not the state that the run committed to",
+                path=f"{folder.name}/{name}", expected=expected, actual=actual,
+            )  # fmt: skip
+    if counts(folder).step != leaf.step:
+        raise IntegrityError(
+            f"the checkpoint {folder.name} says that it is another step's",
+            path=f"{folder.name}/{STATE}", expected=str(leaf.step), actual=str(counts(folder).step),
+        )  # fmt: skip
+
+
+def _document(found: TrainerCounts) -> dict[str, object]:
+    """Named as transformers' trainer names them, which reads this file when it goes on."""
+    return {
+        "global_step": found.step,
+        "max_steps": found.max_steps,
+        "epoch": found.epoch,
+        "num_input_tokens_seen": found.tokens,
+        "train_batch_size": found.batch_size,
+        "log_history": [],
+        "logging_steps": 1,
+        "is_local_process_zero": True,
+        "is_world_process_zero": True,
+    }
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,257 @@
+"""A recipe: everything that decides what a training run makes of its base and its dataset.
+
+A user writes YAML; what is hashed, announced and replayed is the *bound* recipe: the same with the base, the dataset
+and the reward model named by their content, as canonical JSON. Numbers that are no integers are decimal text in it, so
+that equal recipes have equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from citrate.core import canonical
+from citrate.core.errors import ConfigError, FormatError, NotFoundError
+from citrate.training import determinism
+from citrate.training.rows import Method
+
+RECIPE_MAX_BYTES = 1 << 20
+_HINT = "every field is described in docs/training.md; examples are in examples/recipes"
+
+
+def _number(value: object) -> Decimal:
+    """YAML reads ``2e-4`` as text and ``2.0e-4`` as a number: both are meant as the decimal that stands there."""
+    try:
+        found = Decimal(str(value)) if not isinstance(value, bool) else Decimal("NaN")
+    except InvalidOperation as error:
+        raise ValueError("not a number") from error
+    if not found.is_finite():
+        raise ValueError("not a number")
+    return found
+
+
+def _spelled(value: Decimal) -> str:
+    text = format(value.normalize(), "f")
+    return "0" if text == "-0" else text
+
+
+Number = Annotated[Decimal, BeforeValidator(_number), PlainSerializer(_spelled)]
+Fraction = Annotated[Number, Field(ge=0, lt=1)]
+Positive = Annotated[Number, Field(gt=0)]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Lora(_Part):
+    """The adapter that is trained."""
+
+    rank: Annotated[int, Field(gt=0, le=4096)] = 16
+    """Rank of the update."""
+    alpha: Annotated[int, Field(gt=0)] = 32
+    """The update is added at ``alpha / rank`` (``alpha / sqrt(rank)`` with ``rslora``)."""
+    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    """Names of the linear layers that get an update, such as ``q_proj``."""
+    dropout: Fraction = Decimal(0)
+    """The part of the adapter's input that is dropped in training."""
+    dora: bool = False
+    """Learn magnitudes apart from directions (DoRA)."""
+    rslora: bool = False
+    """Scale by the square root of the rank."""
+
+
+class Optimizer(_Part):
+    """How weights follow gradients: AdamW."""
+
+    learning_rate: Positive = Decimal("0.0002")
+    weight_decay: Annotated[Number, Field(ge=0)] = Decimal(0)
+    beta1: Fraction = Decimal("0.9")
+    beta2: Fraction = Decimal("0.999")
+    epsilon: Positive = Decimal("0.00000001")
+    max_grad_norm: Positive = Decimal(1)
+    """Gradients of a larger norm are scaled down to it."""
+
+
+class Schedule(_Part):
+    """How the learning rate goes over the steps."""
+
+    kind: Literal["linear", "cosine", "constant"] = "linear"
+    """What it does after the warm-up: falls to 0 on a line or a cosine, or stays."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+
+
+class Preference(_Part):
+    """Options of ``dpo`` and ``kto``."""
+
+    beta: Positive = Decimal("0.1")
+    """How dear it is to leave the base."""
+    loss: Literal["sigmoid", "hinge", "ipo", "robust"] = "sigmoid"
+    """DPO's loss; ``kto`` takes none but the default."""
+
+
+class Reinforcement(_Part):
+    """Options of ``grpo`` and ``rloo``."""
+
+    reward_model: Annotated[str, StringConstraints(min_length=1)]
+    """A reward model that was merged into its base: a reference or a folder."""
+    generations: Annotated[int, Field(ge=2)] = 4
+    """Answers to each prompt."""
+    max_completion_length: Annotated[int, Field(gt=0)] = 256
+    """Tokens of an answer."""
+    temperature: Positive = Decimal(1)
+    beta: Annotated[Number, Field(ge=0)] = Decimal("0.04")
+    """How dear it is to leave the base; 0 holds no reference."""
+
+
+class Recipe(_Part):
+    """One training run. See docs/training.md for examples."""
+
+    schema_: Literal["citrate.recipe/1"] = Field(alias="schema")
+    base: Annotated[str, StringConstraints(min_length=1)]
+    """What is trained on: a reference, or a folder with safetensors."""
+    method: Method
+    dataset: Annotated[str, StringConstraints(min_length=1)]
+    """A dataset's CID or folder, or a JSONL file."""
+    lora: Lora = Lora()
+    quantization: Literal["none", "nf4"] = "none"
+    """``nf4``: the base in 4 bits while it is trained on (QLoRA)."""
+    steps: Annotated[int, Field(gt=0, le=10_000_000)]
+    """Optimizer steps."""
+    batch_size: Annotated[int, Field(gt=0)] = 8
+    """Rows a step and process, before accumulation; for ``grpo`` and ``rloo``: answers."""
+    accumulation: Annotated[int, Field(gt=0)] = 1
+    """Batches a step."""
+    max_length: Annotated[int, Field(gt=0)] = 1024
+    """Tokens of a row; what is longer is cut."""
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    preference: Preference | None = None
+    reinforcement: Reinforcement | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Decides the adapter's first weights, the order of the rows, dropout and sampling."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    world_size: Annotated[int, Field(gt=0)] = 1
+    """Processes that train together: their number changes the result."""
+    determinism: str = "citrate/cpu-avx2-fp32"
+    """The profile under which a replay is bit for bit; see docs/training.md."""
+    checkpoint_every: Annotated[int, Field(gt=0)] = 50
+    """Steps of a segment: what a verifier replays, and what a killed run loses at most."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        reinforced = self.method in (Method.GRPO, Method.RLOO)
+        if reinforced != (self.reinforcement is not None):
+            raise ValueError(f"{self.method} {'needs' if reinforced else 'takes no'} reinforcement")
+        if self.preference is not None and self.method not in (Method.DPO, Method.KTO):
+            raise ValueError(f"{self.method} takes no preference")
+        if self.method == Method.KTO and self.preference is not None and self.preference.loss != "sigmoid":
+            raise ValueError("kto has no other loss")
+        if self.reinforcement is not None:
+            answers = self.batch_size * self.accumulation * self.world_size
+            if answers % self.reinforcement.generations:
+                raise ValueError(
+                    f"{answers} answers a step are no multiple of {self.reinforcement.generations} generations"
+                )
+        determinism.profile(self.determinism)
+        if self.world_size > 1:
+            raise ValueError("world_size is 1: runs of several processes are not in this release")
+        if self.schedule.warmup_steps >= self.steps:
+            raise ValueError("the warm-up is as long as the run")
+        return self
+
+    @property
+    def segments(self) -> int:
+        """How many parts a verifier can choose among."""
+        return -(-self.steps // self.checkpoint_every)
+
+
+class Bound(_Part):
+    """A recipe whose inputs are named by their content: what is hashed, announced and replayed.
+
+    ``recipe`` says nothing of where its inputs lie: its ``base``, ``dataset`` and ``reward_model`` are ``-``.
+    """
+
+    recipe: Recipe
+    base_sha256: Digest
+    dataset_root: Digest
+    reward_sha256: Digest | Literal[""] = ""
+
+    def to_bytes(self) -> bytes:
+        """As it is hashed."""
+        return canonical.dumps(self.model_dump(mode="json", by_alias=True))
+
+    @property
+    def sha256(self) -> str:
+        """The recipe's hash, as it stands in the training ledger and in an adapter's record."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+    @classmethod
+    def parse(cls, data: bytes) -> Bound:
+        """Read a bound recipe.
+
+        Raises:
+            FormatError: not canonical JSON, or no bound recipe.
+        """
+        try:
+            return cls.model_validate(canonical.loads(data))
+        except ValidationError as error:
+            raise FormatError(f"not a recipe: {_first(error)}") from error
+
+
+def bind(recipe: Recipe, *, base_sha256: str, dataset_root: str, reward_sha256: str = "") -> Bound:
+    """Name a recipe's inputs by their content."""
+    changes: dict[str, object] = {"base": "-", "dataset": "-"}
+    if recipe.reinforcement is not None:
+        changes["reinforcement"] = recipe.reinforcement.model_copy(update={"reward_model": "-"})
+    return Bound(
+        recipe=recipe.model_copy(update=changes),
+        base_sha256=base_sha256,
+        dataset_root=dataset_root,
+        reward_sha256=reward_sha256,
+    )
+
+
+def load(path: Path) -> Recipe:
+    """Read a recipe that a user wrote.
+
+    Raises:
+        NotFoundError: no such file.
+        ConfigError: not YAML, or a field is unknown, missing, or contradicts another; the message names it.
+    """
+    if not path.is_file():
+        raise NotFoundError(f"no such recipe: {path}", hint="examples are in examples/recipes")
+    if path.stat().st_size > RECIPE_MAX_BYTES:
+        raise ConfigError(f"{path.name} is larger than a recipe can be", hint=_HINT)
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{path.name} is not YAML: {' '.join(str(error).split())[:200]}", hint=_HINT) from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path.name} is not a recipe: a mapping of fields is wanted", hint=_HINT)
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(f"{path.name}: {_first(error)}", hint=_HINT) from error
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    said = str(first["msg"]).removeprefix("Value error, ")
+    return f"{place}: {said}" if place else said

@@ -1,0 +1,221 @@
+"""Do a training run: step by step, committed, resumable, and at its end a clean adapter and its proof.
+
+Runs in a process whose environment is the recipe's determinism profile (``process`` starts it). The run's folder:
+
+::
+
+    recipe.json  leaves.jsonl  checkpoints/  proof.json    the proof
+    log.jsonl                                              loss, gradient norm and learning rate of each step
+    adapter/                                               what came out, as it can be registered
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from citrate.core.errors import AlreadyExistsError, FormatError, IntegrityError, TrainingError
+from citrate.formats import adapter as adapters
+from citrate.training import checkpoint, committing, determinism, trainers
+from citrate.training.commitment import Leaf, tensors_sha256
+from citrate.training.proof import CHECKPOINTS, LEAVES, PROOF, RECIPE, Environment, Proof, root_of
+from citrate.training.recipe import Bound
+from citrate.training.trainers import Inputs
+
+LOG, ADAPTER = "log.jsonl", "adapter"
+_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "numpy", "safetensors")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is told of a step: the mean loss over its batches, its tokens without padding, seconds since the start."""
+
+    step: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    tokens: int
+    seconds: float
+
+
+def train(bound: Bound, inputs: Inputs, out: Path, on_step: Callable[[Step], None]) -> Proof:
+    """Do a run, or go on with it where it was interrupted; a run that has ended is not done again.
+
+    Args:
+        bound: the recipe.
+        inputs: its base, dataset and reward model, verified.
+        out: the run's folder; a new one, or that of the same recipe.
+        on_step: called after each step.
+
+    Raises:
+        AlreadyExistsError: the folder is another recipe's.
+        TrainingError: the base cannot be trained so, memory ran out, or the loss is no number any more.
+    """
+    _take(out, bound)
+    if (out / PROOF).exists():
+        return Proof.parse((out / PROOF).read_bytes())
+    run = _Run(bound, inputs, out, on_step)
+    run.go()
+    return run.finish()
+
+
+def _take(out: Path, bound: Bound) -> None:
+    path = out / RECIPE
+    if path.exists():
+        if path.read_bytes() != bound.to_bytes():
+            raise AlreadyExistsError(f"{out} holds the run of another recipe", hint="choose another --out")
+        return
+    if out.exists() and any(entry.name != "announced.json" for entry in out.iterdir()):
+        raise AlreadyExistsError(f"{out} exists and is not empty", hint="choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bound.to_bytes())
+
+
+class _Run:
+    def __init__(self, bound: Bound, inputs: Inputs, out: Path, on_step: Callable[[Step], None]) -> None:
+        self._bound, self._inputs, self._out, self._on_step = bound, inputs, out, on_step
+        self._recipe = bound.recipe
+        self._leaves: list[Leaf] = []
+        self._started = time.monotonic()
+        self._trainer: Any = None
+
+    def go(self) -> None:
+        begin = self._resume_from()
+        work = self._out / "work"
+        shutil.rmtree(work, ignore_errors=True)
+        kind = committing.committing(trainers.trainer_of(self._recipe.method))
+        self._trainer = trainers.build(self._recipe, self._inputs, work, kind)
+        with (self._out / LEAVES).open("ab") as leaves, (self._out / LOG).open("ab") as log:
+            committing.watching(self._trainer, lambda step: self._after(step, leaves, log))
+            resume = str(checkpoint.folder_of(self._out / CHECKPOINTS, begin)) if begin else None
+            with trainer_errors():
+                self._trainer.train(resume_from_checkpoint=resume)
+        if len(self._leaves) != self._recipe.steps:
+            raise TrainingError(f"training ended after {len(self._leaves)} of {self._recipe.steps} steps")
+
+    def _resume_from(self) -> int:
+        """The step of the newest checkpoint that is what its leaf says; what was written after it is cut off."""
+        kept = _lines(self._out / LEAVES)
+        for step in reversed(checkpoint.steps_in(self._out / CHECKPOINTS)):
+            try:
+                leaves = [Leaf.parse(line) for line in kept[:step]]
+                if len(leaves) == step:
+                    checkpoint.check(checkpoint.folder_of(self._out / CHECKPOINTS, step), leaves[-1])
+                    self._leaves = leaves
+                    break
+            except (FormatError, IntegrityError):
+                continue
+        _cut(self._out / LEAVES, len(self._leaves))
+        _cut(self._out / LOG, len(self._leaves))
+        return len(self._leaves)
+
+    def _after(self, told: committing.Told, leaves: Any, log: Any) -> None:
+        if not math.isfinite(told.loss) or not math.isfinite(told.grad_norm):
+            kept = checkpoint.steps_in(self._out / CHECKPOINTS)
+            raise TrainingError(
+                f"the loss is {told.loss} at step {told.leaf.step}: training stopped"
+                + (f"; the state after step {kept[-1]} is kept" if kept else ""),
+                hint="lower optimizer.learning_rate, or look for broken rows: citrate dataset show",
+            )
+        self._leaves.append(told.leaf)
+        leaves.write(told.leaf.to_bytes() + b"\n")
+        step = Step(
+            told.leaf.step, told.loss, told.grad_norm, told.learning_rate, told.tokens, time.monotonic() - self._started
+        )
+        line = {key: value for key, value in asdict(step).items() if key != "seconds"}  # the same run, the same bytes
+        log.write(json.dumps(line, sort_keys=True).encode() + b"\n")
+        if told.leaf.step % self._recipe.checkpoint_every == 0 and told.leaf.step < self._recipe.steps:
+            for file in (leaves, log):
+                file.flush()
+                os.fsync(file.fileno())
+            committing.save(self._trainer, checkpoint.folder_of(self._out / CHECKPOINTS, told.leaf.step))
+        self._on_step(step)
+
+    def finish(self) -> Proof:
+        weights = self._write_adapter()
+        proof = Proof(
+            schema="citrate.training-proof/v1",
+            recipe_sha256=self._bound.sha256,
+            base_sha256=self._bound.base_sha256,
+            dataset_root=self._bound.dataset_root,
+            steps=self._recipe.steps,
+            checkpoint_every=self._recipe.checkpoint_every,
+            root=root_of(self._leaves),
+            weights_sha256=weights,
+            environment=environment(self._recipe.determinism),
+        )
+        staging = self._out / f".{PROOF}"
+        staging.write_bytes(proof.to_bytes())
+        staging.rename(self._out / PROOF)
+        shutil.rmtree(self._out / "work", ignore_errors=True)
+        return proof
+
+    def _write_adapter(self) -> str:
+        """Write what is registered: PEFT's two files without what PEFT leaves of this machine in them."""
+        raw, target = self._out / "work" / "adapter", self._out / ADAPTER
+        self._trainer.accelerator.unwrap_model(self._trainer.model).save_pretrained(raw)
+        (raw / "README.md").unlink(missing_ok=True)  # PEFT's template, which names the base's path on this machine
+        found = adapters.open_adapter(raw)
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+        for name, text in adapters.texts(found).items():
+            (target / name).write_bytes(text)
+        shutil.copyfile(raw / adapters.WEIGHTS, target / adapters.WEIGHTS)
+        weights = tensors_sha256(checkpoint.load(target, adapters.WEIGHTS))
+        if weights != self._leaves[-1].weights:
+            raise IntegrityError(
+                "the adapter that was written is not the last step's",
+                path=adapters.WEIGHTS, expected=self._leaves[-1].weights, actual=weights,
+            )  # fmt: skip
+        return weights
+
+
+def environment(profile: str) -> Environment:
+    """What this process runs on."""
+    import torch
+
+    return Environment(
+        profile=determinism.profile(profile).name,
+        machine=platform.machine(),
+        instructions=torch.backends.cpu.get_cpu_capability(),
+        threads=torch.get_num_threads(),
+        packages={name: version(name) for name in _PACKAGES},
+    )
+
+
+class trainer_errors:  # noqa: N801  # a context manager, as contextlib's are named
+    """Tells what the trainer raises as a TrainingError that says which setting to change."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        import torch
+
+        text = str(error)
+        exhausted = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text
+        if exhausted:
+            raise TrainingError(
+                "there is not enough memory for a step",
+                hint="halve batch_size and double accumulation, lower max_length, or quantization: nf4",
+            ) from error
+        if isinstance(error, ValueError | RuntimeError | IndexError):
+            raise TrainingError(f"training failed: {' '.join(text.split())[:300]}") from error
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines() if path.exists() else []
+
+
+def _cut(path: Path, count: int) -> None:
+    """Keep the first lines of a journal."""
+    kept = _lines(path)[:count]
+    path.write_bytes(b"".join(line + b"\n" for line in kept))

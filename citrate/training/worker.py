@@ -1,0 +1,92 @@
+"""The process that trains or replays: its environment is the recipe's determinism profile before torch is imported.
+
+``python -m citrate.training.worker`` reads one request, a line of JSON, on its stdin, and writes a line of JSON for
+each event on its stdout: ``step`` and ``segment`` on the way, ``done`` or ``error`` at the end. What libraries print
+goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from citrate.core.confinement import sandbox
+from citrate.core.errors import CitrateError, TrainingError
+
+Tell = Callable[..., None]
+
+
+def main() -> int:
+    """Answer the request on stdin; returns the exit code."""
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def tell(event: str, **fields: object) -> None:
+        out.write(json.dumps({"event": event, **fields}) + "\n")
+        out.flush()
+
+    request = json.loads(sys.stdin.buffer.readline())
+    try:
+        {"train": _train, "replay": _replay}[request["do"]](request, tell)
+    except CitrateError as error:
+        tell("error", type=type(error).__name__, message=error.message, hint=error.hint, details=error.details)
+        return 1
+    except ImportError as error:
+        tell(
+            "error", type="BackendMissingError", message=str(error), hint="pip install 'citrate[training]'", details={}
+        )
+        return 1
+    return 0
+
+
+def _train(request: dict[str, Any], tell: Tell) -> None:
+    from citrate.training.recipe import Bound
+    from citrate.training.run import train
+
+    _threads(request)
+    bound = Bound.parse(request["recipe"].encode())
+    proof = train(bound, _inputs(request), Path(request["out"]), lambda step: tell("step", **asdict(step)))
+    tell("done", proof=proof.to_bytes().decode())
+
+
+def _replay(request: dict[str, Any], tell: Tell) -> None:
+    from citrate.training.proof import Record
+    from citrate.training.replay import replay
+
+    _threads(request)
+    record, inputs = Record(Path(request["proof"])), _inputs(request)
+    sandbox.go_offline()  # a replay has all it needs; macOS has no such call, and HF_HUB_OFFLINE everywhere
+    for number in request["segments"]:
+        with tempfile.TemporaryDirectory() as work:
+            tell("segment", **asdict(replay(record, number, inputs, Path(request["adapter"]), Path(work))))
+    tell("done")
+
+
+def _inputs(request: dict[str, Any]) -> Any:
+    from citrate.training.trainers import Inputs
+
+    reward = request.get("reward")
+    return Inputs(Path(request["base"]), Path(request["dataset"]), Path(reward) if reward else None)
+
+
+def _threads(request: dict[str, Any]) -> None:
+    import logging
+    import warnings
+
+    import torch
+
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(int(request["threads"]))
+    if not torch.cuda.is_available() and request["device"] == "cuda":
+        raise TrainingError("the recipe wants a GPU, and torch finds none", hint="determinism: citrate/cpu-avx2-fp32")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

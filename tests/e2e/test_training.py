@@ -1,0 +1,94 @@
+"""A fine-tune from the registry and back: announced, trained, recorded, and replayed on a machine that has nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ROOT, Machine, Release
+
+pytestmark = [pytest.mark.servers, pytest.mark.models, pytest.mark.xdist_group("e2e")]
+
+RECIPE = """
+schema: citrate.recipe/1
+base: {base}
+method: sft
+dataset: {dataset}
+steps: 4
+batch_size: 2
+max_length: 64
+checkpoint_every: 2
+seed: 7
+lora: {{rank: 4, alpha: 8, targets: [q_proj, v_proj]}}
+optimizer: {{learning_rate: 1e-3}}
+"""
+
+
+def test_an_announced_run_is_recorded_and_replayed_by_somebody_else(
+    release: Release, reader: Machine, tmp_path: Path
+) -> None:
+    machine = release.machine
+    rows = ROOT / "examples" / "datasets" / "polite.jsonl"
+    dataset = machine.gets("dataset", "add", str(rows), "--method", "sft", "--license", "apache-2.0")
+    recipe = tmp_path / "polite-recipe.yaml"
+    recipe.write_text(RECIPE.format(base=release.ref, dataset=dataset["cid"]))
+    trained = machine.gets("train", str(recipe), "--out", str(tmp_path / "run"), "--announce")
+    assert trained["steps"] == 4 and trained["dataset_root"] == dataset["root"]
+    run = machine.gets("ledger", "show", str(trained["run_id"]))
+    assert (run["recipe"], run["proof_root"]) == (trained["recipe_sha256"], trained["proof_root"])
+    again = machine.gets("train", str(recipe), "--out", str(tmp_path / "run"), "--announce")
+    assert again == trained, "what has ended is not done again, announced again, or committed again"
+
+    adapter = str(trained["adapter_path"])
+    recorded = machine.gets(
+        "register-lora", adapter, "--base", release.ref, "--name", "polite", "--license", "apache-2.0"
+    )
+    resolved = reader.gets("resolve", str(recorded["ref"]))
+    assert resolved["steps"] == 4 and resolved["training"] == {
+        "dataset": trained["dataset_root"],
+        "recipe": trained["recipe_sha256"],
+        "proof_root": trained["proof_root"],
+        "run": trained["run_id"],
+        "confirmed": True,
+    }
+    verified = reader.gets("verify-training", str(recorded["ref"]), "--all")
+    assert verified["grade"] == "exact" and [each["exact"] for each in verified["segments"]] == [True, True]
+
+    forged = tmp_path / "run" / "adapter" / "training.json"
+    told = json.loads(forged.read_text())
+    other = machine.gets("dataset", "add", str(ROOT / "examples" / "datasets" / "questions.jsonl"), "--method", "grpo",
+                         "--license", "apache-2.0")  # fmt: skip
+    forged.write_text(json.dumps({**told, "dataset": other["cid"]}, sort_keys=True, separators=(",", ":")))
+    refused = machine.types("verify-training", str(tmp_path / "run"), "--json")
+    assert refused.code == 3 and "the dataset is not the one" in str(refused.error["message"])
+
+
+def test_bad_input_of_training(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "home")
+    good = {
+        "schema": "citrate.recipe/1",
+        "base": str(ROOT / "examples" / "tiny-llama"),
+        "method": "sft",
+        "dataset": str(ROOT / "examples" / "datasets" / "polite.jsonl"),
+        "steps": 4,
+    }
+    path = tmp_path / "a-recipe.yaml"
+    for changes, code, word in (
+        ({"stepz": 1}, 2, "a-recipe.yaml: stepz: Extra inputs"),
+        ({"base": "./nowhere"}, 4, "no such folder"),
+        ({}, 2, "is a file of rows, not a dataset"),
+    ):
+        path.write_text(json.dumps({**good, **changes}))
+        result = machine.types("train", str(path), "--out", str(tmp_path / "out"), "--json")
+        assert result.code == code and word in str(result.error["message"]), (changes, result.out)
+        assert result.error["hint"], changes
+    for arguments, code, word in (
+        (("train", str(tmp_path / "none.yaml")), 4, "no such recipe"),
+        (("verify-training", str(tmp_path)), 4, "is no training run"),
+        (("verify-training", str(tmp_path), "--seed", "dice"), 2, "is not hex"),
+    ):
+        result = machine.types(*arguments, "--json")
+        assert result.code == code and word in str(result.error["message"]), (arguments, result.out)
+    assert not (tmp_path / "out").exists(), "nothing is begun"

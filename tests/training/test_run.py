@@ -1,0 +1,152 @@
+"""A run is committed to step by step, goes on where it was interrupted, and ends with the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+
+from citrate.core.errors import AlreadyExistsError, IntegrityError, TrainingError
+from citrate.formats.adapter import open_adapter
+from citrate.training import dataset, recipe, run
+from citrate.training.commitment import Leaf
+from citrate.training.proof import Record
+from citrate.training.recipe import Bound, Recipe
+from citrate.training.rows import Method
+from citrate.training.run import Step
+from citrate.training.trainers import Inputs
+from tests.training.conftest import SETTINGS, make_rows
+from tests.training.runs import BASE_SHA256, EXAMPLES, edit_tensors, log_of, with_leaf
+
+pytestmark = [pytest.mark.models, pytest.mark.xdist_group("training")]
+LLAMA = EXAMPLES / "tiny-llama"
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_run_ends_with_a_clean_adapter_and_a_record_that_fits(done: tuple[Path, list[Step]], bound: Bound) -> None:
+    out, steps = done
+    assert [step.step for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert all(math.isfinite(step.loss) and step.grad_norm > 0 for step in steps)
+    assert [line["loss"] for line in log_of(out)] == [step.loss for step in steps]
+    record = Record(out)
+    record.check()
+    assert record.bound == bound and record.proof.environment.packages["trl"]
+    assert sorted(path.name for path in (out / "checkpoints").iterdir()) == ["step-00000002", "step-00000004"]
+    assert sorted(path.name for path in (out / "adapter").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
+    adapter = open_adapter(out / "adapter")
+    assert (adapter.rank, adapter.target_modules) == (4, ("q_proj", "v_proj"))
+    everything = b"".join(path.read_bytes() for path in out.rglob("*") if path.is_file())
+    assert str(Path.cwd()).encode() not in everything and str(out).encode() not in everything, "a local path leaked"
+    suffixes = {path.suffix for path in out.rglob("*") if path.is_file()}
+    assert suffixes == {".json", ".jsonl", ".safetensors"}, "no pickles"
+
+
+def test_a_run_that_has_ended_is_not_done_again(done: tuple[Path, list[Step]], rows: Path, bound: Bound) -> None:
+    again: list[Step] = []
+    found = run.train(bound, Inputs(LLAMA, rows), done[0], again.append)
+    assert found == Record(done[0]).proof and again == []
+
+
+@pytest.mark.parametrize("stop_at", [3, 5])
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
+    done: tuple[Path, list[Step]], rows: Path, bound: Bound, tmp_path: Path, stop_at: int
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(step: Step) -> None:
+        if step.step == stop_at:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run.train(bound, Inputs(LLAMA, rows), tmp_path / "out", kill)
+    with (tmp_path / "out" / "leaves.jsonl").open("ab") as torn:
+        torn.write(b'{"batch":"torn')
+    told: list[Step] = []
+    run.train(bound, Inputs(LLAMA, rows), tmp_path / "out", told.append)
+    assert told[0].step == stop_at, "goes on after the last checkpoint"
+    assert hashes(tmp_path / "out") == hashes(done[0])
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_from(
+    done: tuple[Path, list[Step]], copy: Path, rows: Path, bound: Bound
+) -> None:
+    for name in ("proof.json",):
+        (copy / name).unlink()
+    shutil.rmtree(copy / "adapter")
+
+    def nudge(tensors: dict[str, object]) -> None:
+        first = sorted(tensors)[0]
+        tensors[first] = tensors[first] + 1e-3  # type: ignore[operator]  # a tensor
+
+    edit_tensors(copy / "checkpoints" / "step-00000004" / "adapter_model.safetensors", nudge)
+    told: list[Step] = []
+    run.train(bound, Inputs(LLAMA, rows), copy, told.append)
+    assert told[0].step == 3 and hashes(copy) == hashes(done[0])
+
+
+def test_another_recipe_does_not_take_over_a_folder(
+    done: tuple[Path, list[Step]], rows: Path, bound: Bound, tmp_path: Path
+) -> None:
+    other = bound.model_copy(update={"recipe": bound.recipe.model_copy(update={"seed": 8})})
+    with pytest.raises(AlreadyExistsError, match="another recipe"):
+        run.train(other, Inputs(LLAMA, rows), done[0], lambda _: None)
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(AlreadyExistsError, match="not empty"):
+        run.train(bound, Inputs(LLAMA, rows), tmp_path, lambda _: None)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(rows: Path, tmp_path: Path) -> None:
+    wild = Recipe.model_validate({**SETTINGS, "optimizer": {"learning_rate": "1e30"}, "lora": {}})
+    bound = recipe.bind(wild, base_sha256=BASE_SHA256, dataset_root=dataset.read(rows).root)
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+: training stopped") as error:
+        run.train(bound, Inputs(LLAMA, rows), tmp_path / "out", lambda _: None)
+    assert "learning_rate" in error.value.hint
+    assert not (tmp_path / "out" / "proof.json").exists()
+
+
+METHODS = {
+    Method.DPO: ("polite-pairs", {"preference": {"beta": "0.2", "loss": "ipo"}}),
+    Method.REWARD: ("polite-pairs", {}),
+    Method.KTO: ("polite-labels", {"lora": {"rank": 4, "alpha": 8, "dora": True, "rslora": True}}),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_and_goes_on_to_the_same_bytes(method: Method, tmp_path: Path) -> None:
+    name, changes = METHODS[method]
+    (tmp_path / "rows").mkdir()
+    rows = make_rows(tmp_path / "rows", EXAMPLES / "datasets" / f"{name}.jsonl", method)
+    wanted = Recipe.model_validate({**SETTINGS, "method": method, "steps": 4, **changes})
+    bound = recipe.bind(wanted, base_sha256=BASE_SHA256, dataset_root=dataset.read(rows).root)
+    inputs = Inputs(LLAMA, rows)
+    run.train(bound, inputs, tmp_path / "a", lambda _: None)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "b" / "proof.json").unlink()
+    told: list[Step] = []
+    run.train(bound, inputs, tmp_path / "b", told.append)
+    assert [step.step for step in told] == [3, 4]
+    assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
+
+
+def test_a_leaf_is_what_it_says() -> None:
+    leaf = Leaf(3, "a" * 64, "b" * 64, "c" * 64, "d" * 64)
+    assert Leaf.parse(leaf.to_bytes()) == leaf
+
+
+def test_a_record_whose_parts_contradict_each_other(copy: Path) -> None:
+    record = Record(copy)
+    leaves = with_leaf(record, 3, rng="e" * 64)
+    (copy / "leaves.jsonl").write_bytes(b"".join(leaf.to_bytes() + b"\n" for leaf in leaves))
+    with pytest.raises(IntegrityError, match="the root over the steps"):
+        Record(copy).check()
