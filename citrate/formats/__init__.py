@@ -67,6 +67,9 @@ class FormatModule(Readable, Protocol):
     BARE: bool
     """One file is the whole artifact."""
 
+    TARGETS: Mapping[str, tuple[str, ...]]
+    """The GPU architectures that a quantization is made for; what is not named runs anywhere."""
+
     def quantizations(self, model: SourceModel) -> tuple[str, ...]:
         """The quantizations ``model`` can be written in; empty where none."""
         ...
@@ -82,9 +85,7 @@ class FormatModule(Readable, Protocol):
 
 def possible_variants(model: SourceModel) -> tuple[Variant, ...]:
     """Every variant that ``convert`` can make of ``model``."""
-    return tuple(
-        Variant(format_, quantization) for format_ in FORMATS for quantization in _module(format_).quantizations(model)
-    )
+    return tuple(variant for format_ in FORMATS for variant in _variants(model, format_))
 
 
 def convert(
@@ -177,9 +178,8 @@ def require_possible(model: SourceModel, variant: Variant) -> None:
     Raises:
         UnsupportedConversionError: why not; the hint lists what is possible.
     """
-    module = _module(variant.format)
-    if variant.target or variant.quantization not in module.quantizations(model):
-        raise _unsupported(model, variant, module)
+    if variant not in _variants(model, variant.format):
+        raise _unsupported(model, variant, _module(variant.format))
 
 
 def why_impossible(model: SourceModel, variant: Variant) -> str:
@@ -194,6 +194,15 @@ def why_impossible(model: SourceModel, variant: Variant) -> str:
 def is_bare(variant: Variant) -> bool:
     """Whether the artifact of ``variant`` is one file rather than a directory."""
     return _module(variant.format).BARE
+
+
+def _variants(model: SourceModel, format_: Format) -> list[Variant]:
+    module = _module(format_)
+    return [
+        Variant(format_, quantization, target)
+        for quantization in module.quantizations(model)
+        for target in module.TARGETS.get(quantization, ("",))
+    ]
 
 
 def _unsupported(model: SourceModel, variant: Variant, module: FormatModule) -> UnsupportedConversionError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from citrate.formats.vocabulary import Vocabulary, read_vocabulary
 from citrate.formats.vocabulary_tokens import Deviation
 
 BARE = True
+TARGETS: Mapping[str, tuple[str, ...]] = {}
 _LIMITS = {
     # mean divergence in nats; the farthest vector's distance. F32 is the source itself, evaluated by another program
     "F32": ("0.0001", "0.0001"),

@@ -37,6 +37,10 @@ LIMITS: Mapping[str, float] = {
     "affine8-g32": 0.035,
     "affine8": 0.05,
     "affine8-g128": 0.07,
+    # ModelOpt's: half a step of three or one bits of mantissa; of four bits whose scale 128 weights share
+    "fp8": 0.07,
+    "nvfp4": 0.3,
+    "w4a16_awq": 0.4,
 }
 
 

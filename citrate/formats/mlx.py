@@ -5,7 +5,7 @@ Written without MLX, which need not be installed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +34,7 @@ from citrate.formats.streaming import buffer, in_order, read_rows, row_ranges
 from citrate.formats.vocabulary_tokens import Deviation
 
 BARE = False
+TARGETS: Mapping[str, tuple[str, ...]] = {}
 _SHARD_BYTES = 5 << 30
 _CAST = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 _LIMITS = {"": "0.001", "4bit-g32": "0.15", "4bit": "0.2", "4bit-g128": "0.3"}
@@ -77,8 +78,8 @@ def _convert(request: Request) -> Conversion:
         done = _write_shard(request, plan, name, tensors, checks, done)
         weight_map |= {entry.name: name for tensor in tensors for entry in plan.planned(tensor)}
     total = sum(entry.size_bytes for tensors in shards for tensor in tensors for entry in plan.planned(tensor))
-    metadata: dict[str, Json] = {"total_size": total, "total_parameters": model.architecture.parameters}
-    write_file(request.sink, INDEX, pretty({"metadata": metadata, "weight_map": weight_map}))
+    sizes: dict[str, Json] = {"total_size": total, "total_parameters": model.architecture.parameters}
+    write_file(request.sink, INDEX, pretty({"metadata": sizes, "weight_map": weight_map}))
     write_companions(model, request.sink, _config(model, plan.affine))
     return Conversion(
         variant=request.variant,

@@ -31,6 +31,7 @@ from citrate.formats.streaming import PIECE_BYTES, buffer, in_order, read_bytes,
 from citrate.formats.vocabulary_tokens import Deviation
 
 BARE = False
+TARGETS: Mapping[str, tuple[str, ...]] = {}
 EXTRA = ""
 INDEX = "model.safetensors.index.json"
 _PICKLED = re.compile(r"(^|/)pytorch_model(-\d+-of-\d+)?\.bin$")

@@ -1,61 +1,166 @@
-# ruff: noqa: ARG001 - every model is answered the same
-"""TensorRT-LLM: not written yet. It will be a quantised checkpoint per GPU architecture, made by NVIDIA ModelOpt."""
+"""TensorRT-LLM: a quantised Hugging Face checkpoint for a GPU architecture, made by NVIDIA ModelOpt on any CPU.
+
+What it holds is checked here, tensor by tensor and by what it predicts; that TensorRT-LLM loads it is not, which takes
+an NVIDIA GPU.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
-from citrate.core.errors import UnsupportedConversionError
-from citrate.core.records import Format
-from citrate.formats import families
-from citrate.formats.checks.reference import Outputs
+from citrate.core.canonical import Json
+from citrate.core.errors import FormatError
+from citrate.core.records import Check, Format
+from citrate.core.sink import Sink
+from citrate.formats.checks import metadata, network, tokens
+from citrate.formats.checks.network import Outputs
+from citrate.formats.checks.reference import positions
 from citrate.formats.checks.tokens import Tokenized
-from citrate.formats.conversion import Conversion, Request
+from citrate.formats.configuration import canonical_config
+from citrate.formats.conversion import Conversion, Request, converter_version
+from citrate.formats.documents import parse_object, pretty, read_object
 from citrate.formats.families.family import Output
-from citrate.formats.source import SourceModel
+from citrate.formats.layout import layout_of, why_not
+from citrate.formats.safetensors import INDEX, write_companions, write_file
+from citrate.formats.safetensors_file import Planned, Tensor, header_bytes
+from citrate.formats.sharding import sharded
+from citrate.formats.source import SourceModel, open_model
+from citrate.formats.streaming import PIECE_BYTES, buffer, in_order, read_bytes
+from citrate.formats.tensorrt import calibration, decoding, judging, making
+from citrate.formats.tensorrt.schemes import SCHEMES, Scheme
 from citrate.formats.vocabulary_tokens import Deviation
 
 BARE = False
-REASON = "this release does not write TensorRT-LLM checkpoints yet"
+TARGETS: Mapping[str, tuple[str, ...]] = {name: scheme.targets for name, scheme in SCHEMES.items()}
+QUANT_CONFIG = "hf_quant_config.json"
+_ADDED = ("quantization_config", "dtype", "torch_dtype")
 
 
 def quantizations(model: SourceModel) -> tuple[str, ...]:
-    """None for now."""
-    return ()
+    """The quantizations of ``model`` that ModelOpt makes; empty where it cannot be converted."""
+    if refusal(model):
+        return ()
+    slots = layout_of(model).slots(model.config)
+    shapes = [slot.shape for name, slot in slots.items() if name.endswith(judging.PROJECTION)]
+    return tuple(
+        name
+        for name, scheme in SCHEMES.items()
+        if all(rows % 2 == 0 and columns % (scheme.group or 16) == 0 for rows, columns in shapes)
+    )
 
 
 def refusal(model: SourceModel) -> str:
-    """Why not."""
-    family = families.find(model.config)
-    return family.refusals.get(Format.TENSORRT_LLM, REASON) if family else REASON
+    """Why ``model`` cannot become a TensorRT-LLM checkpoint; empty where it can."""
+    return why_not(model, Format.TENSORRT_LLM)
 
 
 def convert(requests: Sequence[Request]) -> tuple[Conversion, ...]:
-    """Refuse."""
-    raise UnsupportedConversionError(REASON)
+    """Write a directory a request; ModelOpt runs once, and quantises once for all targets of a quantization.
+
+    Raises as ``citrate.formats.convert`` does, and UnavailableError where memory does not suffice.
+    """
+    model, schemes = requests[0].model, [SCHEMES[request.variant.quantization] for request in requests]
+    with tempfile.TemporaryDirectory(prefix="citrate-modelopt-") as folder:
+        outs = {scheme: Path(folder) / scheme.name for scheme in schemes}
+        scratch = Path(folder) / "scratch"
+        scratch.mkdir()
+        requests[0].report(0)
+        versions = making.make(model, outs, scratch, requests[0].threads)
+        made = {scheme: open_model(out) for scheme, out in outs.items()}
+        return tuple(
+            _write(request, scheme, made[scheme], versions) for request, scheme in zip(requests, schemes, strict=True)
+        )
 
 
 def tokenize(path: Path, texts: Sequence[str]) -> Tokenized:
-    """Refuse."""
-    raise UnsupportedConversionError(REASON)
+    """By the artifact's tokenizer.json."""
+    return tokens.tokenized(path, texts)
 
 
-def deviation(model: SourceModel) -> Deviation | None:
+def deviation(model: SourceModel) -> Deviation | None:  # noqa: ARG001 - the tokenizer is the source's own file
     """None: the tokenizer is passed on as it is."""
     return None
 
 
 def faults(model: SourceModel, quantization: str, path: Path) -> list[str]:
-    """Refuse."""
-    raise UnsupportedConversionError(REASON)
+    """What the directory lacks of its source, or says otherwise."""
+    found = metadata.of_folder(model, path, _ADDED)
+    algorithm = _algorithm(path)
+    wanted = SCHEMES[quantization].algorithm
+    return found if algorithm == wanted else [*found, f"{QUANT_CONFIG}: quant_algo is {algorithm!r:.40}, not {wanted}"]
 
 
 def outputs(model: SourceModel, path: Path) -> Outputs:
-    """Refuse."""
-    raise UnsupportedConversionError(REASON)
+    """Logits by transformers, of the decoded weights, with inputs rounded as the engine rounds them."""
+    written, algorithm = open_model(path), _algorithm(path)
+    scheme = next((scheme for scheme in SCHEMES.values() if scheme.algorithm == algorithm), None)
+    if scheme is None:
+        raise FormatError(f"{QUANT_CONFIG}: quant_algo is {algorithm!r:.40}, which citrate does not know")
+    made = network.built(written.config, pooled=False)
+    decoding.round_inputs(made, written, scheme)
+    return network.evaluate(made, decoding.weights(written, scheme), positions(model), "")
 
 
-def limit(quantization: str, output: Output) -> str:
-    """Refuse."""
-    raise UnsupportedConversionError(REASON)
+def limit(quantization: str, output: Output) -> str:  # noqa: ARG001 - decoders only
+    """In nats."""
+    return SCHEMES[quantization].limit
+
+
+def _algorithm(path: Path) -> Json:
+    quantization = read_object(path, QUANT_CONFIG).get("quantization")
+    return quantization.get("quant_algo") if isinstance(quantization, dict) else None
+
+
+def _write(request: Request, scheme: Scheme, made: SourceModel, versions: Mapping[str, str]) -> Conversion:
+    """Judge what ModelOpt made, and write it in an order of ours; its tensors byte for byte."""
+    model = request.model
+    checks: tuple[Check, ...] = judging.judge(request.variant, model, made, scheme)
+    done = 0
+    files = sharded(made.tensors)
+    for name, tensors in files:
+        _write_shard(request, name, tensors)
+        done += sum(tensor.size_bytes for tensor in tensors)
+        request.report(done * model.size_bytes // made.size_bytes)
+    if len(files) > 1:
+        weight_map: dict[str, Json] = {tensor.name: name for name, tensors in files for tensor in tensors}
+        write_file(request.sink, INDEX, pretty({"metadata": {"total_size": done}, "weight_map": weight_map}))
+    _write_documents(request.sink, model, made)
+    arguments = {"calibration_sha256": calibration.sha256(), "recipe": scheme.recipe, **versions}
+    return Conversion(
+        variant=request.variant,
+        checks=checks,
+        converter="citrate.formats.tensorrt_llm",
+        version=converter_version(),
+        arguments=arguments,
+        source_dtype=model.source_dtype,
+        bare=BARE,
+    )
+
+
+def _write_shard(request: Request, name: str, tensors: Sequence[Tensor]) -> None:
+    header = header_bytes([Planned(t.name, t.dtype, t.shape) for t in tensors], {"format": "pt"})
+    file = request.sink.open(name, len(header) + sum(tensor.size_bytes for tensor in tensors))
+    file.write(header)
+    jobs = (
+        partial(read_bytes, tensor, start, min(PIECE_BYTES, tensor.size_bytes - start))
+        for tensor in tensors
+        for start in range(0, tensor.size_bytes, PIECE_BYTES)
+    )
+    with closing(in_order(jobs, request.threads)) as pieces:
+        for values in pieces:
+            file.write(buffer(values))
+    file.close()
+
+
+def _write_documents(sink: Sink, model: SourceModel, made: SourceModel) -> None:
+    """The source's configuration with what ModelOpt says of its quantization, and that once more where engines look."""
+    config = parse_object(canonical_config(model.config), "config.json")
+    config["dtype"] = {"F16": "float16"}.get(model.source_dtype, "bfloat16")
+    config["quantization_config"] = made.config.document.get("quantization_config")
+    config.pop("torch_dtype", None)
+    write_companions(model, sink, pretty(config))
+    write_file(sink, QUANT_CONFIG, pretty(read_object(made.root, QUANT_CONFIG)))

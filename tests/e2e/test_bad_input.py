@@ -138,7 +138,7 @@ def test_wrong_arguments_exit_2(fresh: Machine, arguments: tuple[str, ...], word
 
 
 def test_a_named_variant_that_cannot_be_made_lists_what_is_possible(fresh: Machine) -> None:
-    result = fresh.types("register-model", str(SAMPLE), "--name", "x", "--variants", "tensorrt_llm:fp8@sm90", "--json")
+    result = fresh.types("register-model", str(SAMPLE), "--name", "x", "--variants", "tensorrt_llm:fp8@sm70", "--json")
     refuses(result, 1, "UnsupportedConversionError", "LlamaForCausalLM")
     assert "gguf:Q4_K_M" in str(result.error["hint"])
     assert fresh.files() == set()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from citrate.core.records import Format
-from citrate.formats import tensorrt_llm
 from citrate.formats.families import FAMILIES
 from citrate.formats.families.family import Family
 from citrate.formats.mixtures import MIXTURES
 from citrate.formats.mlx_affine import WRITTEN
+from citrate.formats.tensorrt_llm import TARGETS
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
 START, END = "<!-- families: made by tests/formats/family_table.py -->\n", "<!-- end of families -->\n"
@@ -25,13 +25,14 @@ def table() -> str:
         lines.append(f"| {family.name} | {family.models} | {classes} | {' | '.join(cells)} |")
     gguf = ", ".join(f"`{name}`" for name in MIXTURES)
     mlx = ", ".join(f"`{name}`" for name in WRITTEN if name)
-    legend = [f"Yes: GGUF as {gguf}; MLX as {mlx}, and unquantised as `mlx`.", ""]
+    tensorrt = ", ".join(f"`{name}@{target}`" for name, targets in TARGETS.items() for target in targets)
+    legend = [f"Yes: GGUF as {gguf}; MLX as {mlx}, and unquantised as `mlx`; TensorRT-LLM as {tensorrt}.", ""]
     legend += ["No:", "", *(f"{number}. {note}" for number, note in enumerate(notes, 1))]
     return "\n".join([*lines, "", *legend, ""])
 
 
 def _cell(family: Family, format_: Format, notes: list[str]) -> str:
-    reason = family.refusals.get(format_) or (tensorrt_llm.REASON if format_ is Format.TENSORRT_LLM else "")
+    reason = family.refusals.get(format_, "")
     if not reason:
         return "yes"
     if reason not in notes:

@@ -171,7 +171,7 @@ def test_an_unknown_quantization_lists_what_is_possible(llama: Path, tmp_path: P
     from tiny_models import FolderSink
 
     model, sink = open_model(llama), FolderSink(tmp_path / "none")
-    for variant in ("gguf:Q3_K_S", "gguf:Q8_0@sm90", "tensorrt_llm:fp8@sm90", "mlx:7bit"):
+    for variant in ("gguf:Q3_K_S", "gguf:Q8_0@sm90", "tensorrt_llm:fp8@sm70", "tensorrt_llm:fp8", "mlx:7bit"):
         with pytest.raises(UnsupportedConversionError, match=variant) as raised:
             convert(model, Variant.parse(variant), sink)
         assert "gguf:Q4_K_M" in raised.value.hint

@@ -36,8 +36,13 @@ _QUANTIZED = ("quantization", "quantization_config")
 _GIVEN = ("model_type", "dtype", "torch_dtype")
 
 
-def built(config: Config, pooled: bool) -> torch.nn.Module:
+def built(config: Config, *, pooled: bool, dtype: torch.dtype | None = None) -> torch.nn.Module:
     """The class for ``config``, its parameters without memory (torch's device ``meta``).
+
+    Args:
+        config: the model's configuration.
+        pooled: whether vectors are wanted rather than logits.
+        dtype: of the parameters; float32 by default.
 
     Raises:
         FormatError: transformers cannot build it.
@@ -58,7 +63,7 @@ def built(config: Config, pooled: bool) -> torch.nn.Module:
     try:
         with _hollow():
             made = AutoConfig.for_model(config.model_type, **document)
-            return build(made, dtype=torch.float32, attn_implementation="eager", **settings).eval()
+            return build(made, dtype=dtype or torch.float32, attn_implementation="eager", **settings).eval()
     except Exception as error:
         raise FormatError(f"transformers cannot build this config.json: {first_line(error)}") from error
 
@@ -90,6 +95,21 @@ def evaluate(network: torch.nn.Module, weights: Weights, sequences: Sequence[Seq
     values = getattr(output, "last_hidden_state" if pooled else "logits").to(torch.float32).numpy()
     rows = zip(values, sequences, strict=True)
     return np.concatenate([_pooled(row[: len(sequence)], pooled) for row, sequence in rows])
+
+
+def materialized(network: torch.nn.Module, weights: Weights) -> torch.nn.Module:
+    """``network`` with all of its weights in memory; raises as ``evaluate`` does."""
+    import torch
+
+    _require_same_names(network, weights)
+    loaded: dict[str, torch.nn.Parameter] = {}
+    for name, source in _sources(network, weights).items():
+        if source not in loaded:
+            values = fill(network.get_parameter(name), source, weights[source]())
+            loaded[source] = torch.nn.Parameter(values, requires_grad=False)
+        owner, _, attribute = name.rpartition(".")
+        setattr(network.get_submodule(owner), attribute, loaded[source])
+    return network
 
 
 def fill(parameter: torch.Tensor, name: str, pieces: Pieces) -> torch.Tensor:

@@ -91,7 +91,7 @@ def evaluated(config: Config, weights: Weights, sequences: Sequence[Sequence[int
         FormatError: weights do not fill the model exactly, or transformers cannot build or run it.
         BackendMissingError: torch or transformers is not installed.
     """
-    return network.evaluate(network.built(config, bool(pooled)), weights, sequences, pooled)
+    return network.evaluate(network.built(config, pooled=bool(pooled)), weights, sequences, pooled)
 
 
 def _rows(tensor: Tensor) -> Pieces:

@@ -12,7 +12,10 @@ from citrate.formats.families import pooling
 from citrate.formats.families.decoder import intermediate_size
 from citrate.formats.families.family import Metadata, Slot
 
-REFUSALS: Mapping[Format, str] = {Format.MLX: "mlx-lm runs no encoders, so nothing could be checked against it"}
+REFUSALS: Mapping[Format, str] = {
+    Format.MLX: "mlx-lm runs no encoders, so nothing could be checked against it",
+    Format.TENSORRT_LLM: "citrate has ModelOpt quantise decoders only",
+}
 
 _LAYER = {
     "attention.self.query": "attn_q",

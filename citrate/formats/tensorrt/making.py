@@ -1,0 +1,95 @@
+"""ModelOpt in a child process: it wants the whole model in memory, changes the classes it works on, and talks a lot."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+from citrate.core.confinement import endings
+from citrate.core.errors import BackendMissingError, FormatError, UnavailableError
+from citrate.formats.checks.network import first_line
+from citrate.formats.source import SourceModel
+from citrate.formats.streaming import default_threads
+from citrate.formats.tensorrt import calibration
+from citrate.formats.tensorrt.schemes import Scheme
+
+_BYTES_PER_WEIGHT = 4
+"""The weights in 16 bits, their quantised copies, and what the search for scales keeps."""
+_LIBRARIES = 2 << 30
+_MEMORY_HINT = "leave the tensorrt_llm variants out here, and add them on a larger machine: citrate add-variant"
+_HINT = "pip install 'citrate[nvidia,gguf]'"
+
+
+def make(model: SourceModel, outs: Mapping[Scheme, Path], scratch: Path, threads: int | None) -> Mapping[str, str]:
+    """Quantise ``model`` by each scheme into its folder.
+
+    Args:
+        model: the source; decoders only.
+        outs: where each scheme's checkpoint goes.
+        scratch: a folder for what libraries keep beside it.
+        threads: default: all cores this process may use.
+
+    Returns:
+        The versions that the bytes depend on, by package.
+
+    Raises:
+        FormatError: ModelOpt cannot quantise this model.
+        BackendMissingError: ModelOpt is not installed.
+        UnavailableError: it takes more memory than there is.
+    """
+    for package in ("modelopt", "torch", "transformers", "tokenizers"):
+        if importlib.util.find_spec(package) is None:
+            raise BackendMissingError(f"TensorRT-LLM checkpoints need {package}", hint=_HINT)
+    _require_memory(model)
+    request = {
+        "parent_pid": os.getpid(),
+        "source": str(model.root.absolute()),
+        "recipes": {scheme.recipe: str(out) for scheme, out in outs.items()},
+        "sequences": calibration.sequences(model),
+        "threads": threads or default_threads(),
+    }
+    return _ask(json.dumps(request).encode(), scratch)
+
+
+def _require_memory(model: SourceModel) -> None:
+    needed = _BYTES_PER_WEIGHT * model.architecture.parameters + _LIBRARIES
+    available = psutil.virtual_memory().available
+    if needed > available:
+        raise UnavailableError(
+            f"ModelOpt takes {needed / 1e9:.1f} GB of memory for this model, there are {available / 1e9:.1f} GB",
+            hint=_MEMORY_HINT,
+        )
+
+
+def _ask(request: bytes, scratch: Path) -> Mapping[str, str]:
+    command = [sys.executable, "-P", "-m", "citrate.formats.tensorrt.making_process"]
+    environment = endings.environment(os.environ, str(scratch))
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,  # Ctrl-C is for us: we end it
+    )
+    try:
+        said, talk = process.communicate(request)
+    finally:
+        process.kill()
+        process.wait()
+    if process.returncode:
+        raise endings.crash(process.returncode, talk, "ModelOpt failed", _MEMORY_HINT)
+    try:
+        answer: dict[str, str] = json.loads(said)
+    except ValueError as error:
+        raise FormatError(f"ModelOpt answers nonsense: {first_line(error)}") from error
+    if "error" in answer:
+        raise endings.failure(answer["error"], answer["message"], answer["hint"], talk, _MEMORY_HINT)
+    return answer
