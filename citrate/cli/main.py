@@ -7,6 +7,7 @@ table holds the one line that the overview prints. stdout is data, stderr is tal
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -72,6 +73,10 @@ class Formatter(Protocol):
     def write_dl(self, rows: Sequence[tuple[str, str]]) -> None: ...
 
 
+class _ReaderLeftError(Exception):
+    """Whoever read our output closed it, as ``head`` does: the command has nothing more to do."""
+
+
 class _Commands(TyperGroup):
     """The top level: lists from the table, imports on use. Typer vendors click, whose types have no public name."""
 
@@ -88,10 +93,14 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: object) -> object:
         try:
-            return super().invoke(ctx)  # type: ignore[arg-type]  # see above: no public name
+            code = super().invoke(ctx)  # type: ignore[arg-type]  # see above: no public name
+            sys.stdout.flush()
         except InterruptedSendingError as stop:
             context.stopped_while_sending(stop.tx_hash)
             raise
+        except BrokenPipeError as error:  # typer would make it exit 1
+            raise _ReaderLeftError from error
+        return code
 
     def format_commands(self, _ctx: object, formatter: Formatter) -> None:
         with formatter.section("Commands"):
@@ -138,7 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             context.interrupted(state)
         finally:
             stopping.pass_on()
-    except BrokenPipeError:
+    except _ReaderLeftError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered must not fail once more at the exit
         sys.exit(141)
     except Exception as error:  # noqa: BLE001  # the boundary: usage errors and faults end here, once
         context.fail_unexpected(state, error)
