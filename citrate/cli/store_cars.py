@@ -97,6 +97,8 @@ def export(
 
     Example: citrate store export bafybei... --out model.car
     """
+    from citrate.registry.pieces import in_pieces
+
     registry = context.registry()
     if not registry.store.owners(cid):
         raise NotFoundError(f"{cid} is not in the store", hint="see what is: citrate store ls")
@@ -108,13 +110,13 @@ def export(
         return
     if out.exists() and not out.is_file():  # a device or a pipe is written to, never replaced
         with out.open("wb") as file:
-            size = sum(file.write(piece) for piece in registry.store.export_car(cid))
+            size = sum(file.write(piece) for part in registry.store.export_car(cid) for piece in in_pieces(part))
         context.emit({"cid": cid, "path": str(out), "size_bytes": size}, lambda: context.say(str(out)))
         return
     partial = out.with_name(f".{out.name}.partial")
     try:
         with partial.open("wb") as file:
-            size = sum(file.write(piece) for piece in registry.store.export_car(cid))
+            size = sum(file.write(piece) for part in registry.store.export_car(cid) for piece in in_pieces(part))
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)

@@ -16,12 +16,12 @@ from citrate.core.errors import FormatError, NotFoundError
 from citrate.registry import ipld
 from citrate.registry.cid import CODECS, Cid
 from citrate.registry.dagpb import BLOCK_MAX_BYTES
+from citrate.registry.pieces import WRITE_BYTES, in_pieces
 from citrate.registry.store.arrivals import Arrivals, is_empty
 from citrate.registry.store.dags import DagShelf, NewDag
 from citrate.registry.store.layout import Layout, disk_errors, remove_tree, sync_directory
 from citrate.registry.store.writer import FILE_MODE
 
-_BUFFER_BYTES = 1 << 20
 _SCRATCH = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
@@ -88,7 +88,7 @@ class DagWriter:
             self._folder = self._staging.enter_context(self._layout.staging())
         path = self._folder / "pack"
         path.touch()
-        self._pack = self._staging.enter_context(path.open("r+b", buffering=_BUFFER_BYTES))
+        self._pack = self._staging.enter_context(path.open("r+b", buffering=WRITE_BYTES))
         (self._folder / "scratch.sqlite").unlink(missing_ok=True)
         self._scratch = sqlite3.connect(self._folder / "scratch.sqlite", isolation_level=None)
         self._staging.callback(self._scratch.close)
@@ -133,7 +133,8 @@ class DagWriter:
             raise FormatError(f"block {cid} has {len(block)} bytes; IPFS moves up to {BLOCK_MAX_BYTES}")
         if self._insert(cid, block):
             with disk_errors(self._layout.root):
-                self._pack.write(block)
+                for piece in in_pieces(block):
+                    self._pack.write(piece)
                 if self._arrivals is not None:
                     self._arrivals.note(cid, len(block))
 

@@ -17,6 +17,7 @@ from citrate.registry import unixfs
 from citrate.registry.cutting import Cutter, cutter
 from citrate.registry.dag import CHUNK_BYTES, PROFILE
 from citrate.registry.doublehash import double_hash
+from citrate.registry.pieces import WRITE_BYTES
 from citrate.registry.store.durability import whole_sync
 from citrate.registry.store.index import Receipt, StagedFile
 from citrate.registry.store.layout import Layout, disk_errors, start_write_back
@@ -26,11 +27,8 @@ from citrate.registry.unixfs import SourceFile
 FILE_MODE = 0o444
 _PREALLOCATE_FROM_BYTES = 1 << 20
 _WRITE_BACK_BYTES = 32 << 20
-_WRITE_BYTES = 256 << 10
-"""Never more at once: a write of 1 MiB makes the kernel look for that much memory in one piece, and where memory is
-fragmented it spends ten times longer on moving pages than on the write."""
 _TOGETHER_FROM_FILES = 32
-_ZEROS = bytes(_WRITE_BYTES)
+_ZEROS = bytes(WRITE_BYTES)
 
 
 class DiskFile:
@@ -99,10 +97,10 @@ class DiskFile:
         """Append ``data``."""
         with disk_errors(self._root):
             while len(data):
-                piece = data[:_WRITE_BYTES]
+                piece = data[:WRITE_BYTES]
                 if self._holes and bytes(piece) == _ZEROS:
-                    os.lseek(self._descriptor, _WRITE_BYTES, os.SEEK_CUR)
-                    count = _WRITE_BYTES
+                    os.lseek(self._descriptor, WRITE_BYTES, os.SEEK_CUR)
+                    count = WRITE_BYTES
                 else:
                     count = os.write(self._descriptor, piece)
                     self._unsent += count
