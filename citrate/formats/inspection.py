@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from citrate.core.errors import FormatError, NotFoundError
+from citrate.core.errors import FormatError, NotFoundError, UnsupportedConversionError
 from citrate.core.records import Architecture
 from citrate.formats import families, findings, gguf_file, gguf_weights, mlx_source
 from citrate.formats.chat_templates import look_over
@@ -14,7 +14,7 @@ from citrate.formats.companions import named
 from citrate.formats.families.family import Output
 from citrate.formats.gguf_file import GgufHeader
 from citrate.formats.licence import Licence, find_licence, spdx_of
-from citrate.formats.source import open_model
+from citrate.formats.source import SourceModel, open_model
 from citrate.formats.tokenizer_files import chat_template, chat_template_sha256, tokenizer_kind
 
 _GGUF_MOST = {
@@ -142,11 +142,28 @@ def require_writes(found: Inspection, name: str) -> None:
         )
 
 
+def require_template(found: Inspection, expected_sha256: str, name: str) -> None:
+    """Refuse a chat template that is not the model's: one variant of a version must not read prompts otherwise.
+
+    Args:
+        found: what was pulled.
+        expected_sha256: of the template that the version's manifest names; empty for none.
+        name: how the message calls the model.
+
+    Raises:
+        FormatError: both have a template, and they differ.
+    """
+    if expected_sha256 and found.chat_template_sha256 and found.chat_template_sha256 != expected_sha256:
+        raise FormatError(
+            f"{name} has a chat template (SHA-256 {found.chat_template_sha256[:16]}…) that its manifest does not name",
+            hint="look at it with citrate inspect --chat-template; the publisher can say which one is meant",
+        )
+
+
 def _inspect_directory(root: Path) -> Inspection:
     model = open_model(root)
-    template, packed = chat_template(root), mlx_source.described(model)
-    architecture = mlx_source.decoded(model).architecture
-    remarks = (f"quantised for MLX ({packed}): as safetensors its weights are decoded",) if packed else ()
+    template = chat_template(root)
+    architecture, remarks = _decoded(model)
     return Inspection(
         format="mlx" if mlx_source.is_mlx(model) else "safetensors",
         architecture=architecture,
@@ -160,6 +177,16 @@ def _inspect_directory(root: Path) -> Inspection:
         licence=find_licence(root),
         findings=(*model.findings, *remarks),
     )
+
+
+def _decoded(model: SourceModel) -> tuple[Architecture, tuple[str, ...]]:
+    """The architecture, with the parameters that quantised weights stand for, and what is to be said of these."""
+    try:
+        packed = mlx_source.described(model)
+        architecture = mlx_source.decoded(model).architecture
+    except UnsupportedConversionError as error:
+        return model.architecture, (f"{error.message}; parameters are counted as they are packed",)
+    return architecture, (f"quantised for MLX ({packed}): as safetensors its weights are decoded",) if packed else ()
 
 
 def _inspect_gguf(path: Path) -> Inspection:

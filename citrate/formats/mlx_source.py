@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 
 from citrate.core.canonical import Json
-from citrate.core.errors import FormatError
+from citrate.core.errors import FormatError, UnsupportedConversionError
 from citrate.formats.configuration import Config
 from citrate.formats.dtypes import CONVERTIBLE, Raw, all_finite, width
 from citrate.formats.mlx_affine import Affine, decode
@@ -25,7 +26,7 @@ _GROUPS = (32, 64, 128)
 
 @dataclass(frozen=True)
 class Packed:
-    """A quantised matrix: where its three arrays lie, and the matrix that they stand for."""
+    """A quantised matrix, or a stack of them: where its three arrays lie, and what they stand for."""
 
     affine: Affine
     codes: Tensor
@@ -33,9 +34,9 @@ class Packed:
     biases: Tensor
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns of the matrix."""
-        return self.codes.shape[0], self.scales.shape[1] * self.affine.group
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns of the matrix; before them how many lie in a stack."""
+        return *self.codes.shape[:-1], self.scales.shape[-1] * self.affine.group
 
     def read(self, first: int, last: int) -> Raw:
         """Rows ``first`` to ``last`` of the matrix, decoded, flat, in the type of the scales.
@@ -68,6 +69,7 @@ def packed(model: SourceModel) -> Mapping[str, Packed]:
 
     Raises:
         FormatError: one is incomplete, or is not what config.json says.
+        UnsupportedConversionError: another quantization than the affine one.
     """
     tensors = {tensor.name: tensor for tensor in model.tensors}
     found: dict[str, Packed] = {}
@@ -106,21 +108,20 @@ def decoded(model: SourceModel) -> SourceModel:
 def _whole(tensor: Tensor, matrix: Packed | None) -> Tensor:
     if matrix is None:
         return tensor
-    rows, columns = matrix.shape
     dtype = matrix.scales.dtype
-    return replace(tensor, dtype=dtype, shape=matrix.shape, size_bytes=rows * columns * width(dtype))
+    return replace(tensor, dtype=dtype, shape=matrix.shape, size_bytes=prod(matrix.shape) * width(dtype))
 
 
 def _packed(base: str, tensors: Mapping[str, Tensor], config: Config) -> Packed:
+    affine = _affine(base, config.document.get("quantization"))
     parts = [tensors.get(f"{base}.{part}") for part in ("weight", "scales", "biases")]
     codes, scales, biases = parts
     if codes is None or scales is None or biases is None:
         raise FormatError(f"{base}: a quantised matrix is weight, scales and biases, and one is missing")
-    affine = _affine(base, config.document.get("quantization"))
-    if len(codes.shape) != 2 or len(scales.shape) != 2 or codes.dtype != "U32" or scales.dtype not in CONVERTIBLE:
+    if len(codes.shape) < 2 or len(scales.shape) < 2 or codes.dtype != "U32" or scales.dtype not in CONVERTIBLE:
         raise FormatError(f"{base}: its arrays are none of an affine quantization", hint="dequantise it with mlx-lm")
-    rows, columns = codes.shape[0], scales.shape[1] * affine.group
-    fits = scales.shape[0] == rows and codes.shape[1] == affine.words(columns) and columns * affine.bits % 32 == 0
+    columns = scales.shape[-1] * affine.group
+    fits = codes.shape[:-1] == scales.shape[:-1] and codes.shape[-1] * 32 == columns * affine.bits
     if not fits or (biases.dtype, biases.shape) != (scales.dtype, scales.shape):
         raise FormatError(
             f"{base}: codes {list(codes.shape)} and scales {list(scales.shape)} are not of {affine.bits} bits in "
@@ -138,7 +139,10 @@ def _affine(base: str, settings: Json) -> Affine:
     named = whole | ({key: value for key, value in own.items() if value is not None} if isinstance(own, dict) else {})
     bits, group, mode = named.get("bits"), named.get("group_size"), named.get("mode", "affine")
     if mode != "affine":
-        raise FormatError(f"{base} is quantised as {mode!r:.40}", hint="citrate reads MLX's affine quantization")
+        raise UnsupportedConversionError(
+            f"{base} is quantised as {mode!r:.40}, and citrate decodes MLX's affine quantization",
+            hint="dequantise it with mlx_lm.convert --dequantize",
+        )
     if not isinstance(bits, int) or not isinstance(group, int) or bits not in _BITS or group not in _GROUPS:
         raise FormatError(f"config.json: quantization: {bits!r:.40} bits in groups of {group!r:.40} are not credible")
     return Affine(bits, group)

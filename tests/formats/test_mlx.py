@@ -140,7 +140,6 @@ def test_a_weight_that_the_asked_type_cannot_hold_is_refused(tmp_path: Path, con
         ({"bits": 7}, "7 bits in groups of 64 are not credible"),
         ({"bits": "4"}, "not credible"),
         ({"group_size": 0}, "not credible"),
-        ({"mode": "mxfp4"}, "quantised as 'mxfp4'"),
         ({"bits": 8}, "are not of 8 bits in groups of 64"),
         ({"group_size": 32}, "are not of 4 bits in groups of 32"),
         ({"model.layers.0.mlp.up_proj": {"bits": 8, "group_size": 64}}, "up_proj: codes"),
@@ -174,6 +173,40 @@ def test_a_directory_that_mlx_lm_mixed_of_several_widths_is_decoded(llama: Path,
     assert found.keys() == theirs.keys()
     assert all(mx.array_equal(found[name], array).item() for name, array in theirs.items())
     assert inspect(tmp_path / "mixed").findings[-1].startswith("quantised for MLX (affine, 3 bits")
+
+
+def test_a_quantization_that_citrate_does_not_decode_is_inspected_and_refused(llama: Path, tmp_path: Path) -> None:
+    from mlx_lm.convert import convert as reference
+    from tiny_models import FolderSink
+
+    from citrate.formats import convert
+
+    reference(str(llama), mlx_path=str(tmp_path / "mxfp4"), quantize=True, q_mode="mxfp4")
+    found = inspect(tmp_path / "mxfp4")
+    assert found.format == "mlx" and "quantised as 'mxfp4'" in found.findings[-1]
+    with pytest.raises(UnsupportedConversionError, match="quantised as 'mxfp4'"):
+        convert(open_model(tmp_path / "mxfp4"), Variant.parse("safetensors"), FolderSink(tmp_path / "out"))
+
+
+def test_stacks_of_matrices_of_a_family_that_citrate_does_not_know_are_decoded(tmp_path: Path) -> None:
+    import mlx.core as mx
+    from tiny_models import FolderSink
+
+    from citrate.formats import convert
+
+    root, name = tmp_path / "experts", "model.layers.0.mlp.switch_mlp.up_proj"
+    root.mkdir()
+    weights = mx.random.normal((4, 48, 128)).astype(mx.bfloat16)
+    parts = mx.quantize(weights, group_size=64, bits=4)
+    arrays = {f"{name}.{part}": array for part, array in zip(("weight", "scales", "biases"), parts, strict=True)}
+    mx.save_safetensors(str(root / "model.safetensors"), {**arrays, "model.norm.weight": mx.ones(128)})
+    config = {"architectures": ["SomeMoeForCausalLM"], "quantization": {"bits": 4, "group_size": 64}}
+    (root / "config.json").write_text(json.dumps(config))
+    assert (inspect(root).format, inspect(root).parameters) == ("mlx", weights.size + 128)
+    convert(open_model(root), Variant.parse("safetensors"), FolderSink(tmp_path / "out"))
+    found = mx.load(str(tmp_path / "out" / "model.safetensors"))
+    assert mx.array_equal(found[f"{name}.weight"], mx.dequantize(*parts, group_size=64, bits=4)).item()
+    assert found.keys() == {f"{name}.weight", "model.norm.weight"}
 
 
 def test_what_is_quantised_becomes_nothing_else(llama: Path, converted: Convert) -> None:
