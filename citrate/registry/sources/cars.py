@@ -35,6 +35,8 @@ _RECENT_MAX_BYTES = 4 << 20
 _USELESS_MAX = 3
 """After so many CARs that did not bring what was asked for, a gateway is asked for single blocks only."""
 _READ_BYTES = 1 << 18
+_ENTRY_BYTES = 512
+"""What a block takes in memory, however small it is."""
 
 
 @runtime_checkable
@@ -232,7 +234,7 @@ class _Incoming:
             return self._recent[key]
         if key in self._ahead:
             block = self._ahead.pop(key)
-            self._unasked_bytes -= len(block) + len(wanted.binary)
+            self._unasked_bytes -= len(block) + _ENTRY_BYTES
             return self._give(key, block)
         while not self.is_overfull:
             self._raw.expect()
@@ -244,7 +246,7 @@ class _Incoming:
             if cid.multihash in self._recent and self._owed_bytes >= len(block):
                 self._owed_bytes -= len(block)
                 continue
-            self._unasked_bytes += len(block) + len(cid.binary)
+            self._unasked_bytes += len(block) + _ENTRY_BYTES
             self._ahead[cid.multihash] = block
         return None
 
@@ -256,9 +258,9 @@ class _Incoming:
     def _give(self, key: bytes, block: bytes) -> bytes:
         self.given += 1
         self._recent[key] = block
-        self._recent_bytes += len(block)
+        self._recent_bytes += len(block) + _ENTRY_BYTES
         while self._recent_bytes > _RECENT_MAX_BYTES and len(self._recent) > 1:
-            self._recent_bytes -= len(self._recent.popitem(last=False)[1])
+            self._recent_bytes -= len(self._recent.popitem(last=False)[1]) + _ENTRY_BYTES
         return block
 
     def close(self) -> None:

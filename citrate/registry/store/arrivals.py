@@ -37,17 +37,17 @@ class Arrivals:
 
     def replay(self) -> Iterator[tuple[Cid, bytes]]:
         """The blocks that are there and right, in the order in which they came; cuts off what follows them."""
-        entries, at, end = self._list.read(), 0, 0
+        at = end = 0
         self._pack.seek(0)
-        while at < len(entries):
+        while size := self._list.read(1):
             try:
-                cid, length, following = _entry(entries, at)
+                cid, length = _entry(self._list.read(size[0]))
                 block = self._pack.read(length)
                 if len(block) < length or not cid.matches(block):
                     break
             except FormatError:
                 break
-            at, end = following, end + length
+            at, end = at + 1 + size[0], end + length
             yield cid, block
         self._list.seek(at)
         self._list.truncate()
@@ -56,7 +56,8 @@ class Arrivals:
 
     def note(self, cid: Cid, length: int) -> None:
         """Add a block that was written to the pack."""
-        self._list.write(cid.binary + varint(length))
+        entry = cid.binary + varint(length)
+        self._list.write(bytes((len(entry),)) + entry)  # a CID that is no block itself has at most 100 bytes
         self._unflushed_bytes += length
         if self._unflushed_bytes >= _FLUSH_EVERY_BYTES:
             self.flush()
@@ -77,17 +78,17 @@ class Arrivals:
         self._list.close()
 
 
-def _entry(entries: bytes, at: int) -> tuple[Cid, int, int]:
-    """A CID, its block's length, and where the next entry begins.
+def _entry(entry: bytes) -> tuple[Cid, int]:
+    """A CID and its block's length.
 
     Raises:
         FormatError: cut off or malformed.
     """
-    cid, at = Cid.read(entries, at)
-    length, at = read_varint(entries, at)
+    cid, at = Cid.read(entry, 0)
+    length, at = read_varint(entry, at)
     if length > BLOCK_MAX_BYTES:
         raise FormatError("a block past its bound")
-    return cid, length, at
+    return cid, length
 
 
 def is_empty(folder: Path) -> bool:

@@ -484,6 +484,13 @@ def test_what_waits_is_bounded_and_the_connection_is_closed(
     with pytest.raises(StoreError, match="brought other blocks"):
         printed(store, [source], root)
     assert len(source.body) > len(rubbish) - 2 * (1 << 18)  # hardly any of it was read
+    tiny = b"".join(
+        section(cid, cid.digest) for cid in (Cid(1, cids.RAW, cids.IDENTITY, bytes((i,))) for i in range(250))
+    )
+    source = Scripted(header + tiny * 400)
+    with pytest.raises(StoreError, match="brought other blocks"):
+        printed(store, [source], root)
+    assert len(source.body) > len(tiny) * 400 - 2 * (1 << 18)
 
 
 # ------------------------------------------------------------------ real Kubo
