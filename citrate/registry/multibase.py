@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 
 from citrate.core.errors import FormatError
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
+_BASE32_TEXT = re.compile("[a-z2-7]+")
+_DIGITS = str.maketrans(_BASE32, "0123456789abcdefghijklmnopqrstuv")
 _PAIRS = [first + second for first in _BASE32 for second in _BASE32]
 TEXT_MAX_CHARS = 400
 """No CID that IPFS accepts is longer; it bounds the arithmetic of base58."""
@@ -36,9 +39,9 @@ def decode(text: str) -> bytes:
 def _decode(letter: str, text: str) -> bytes:
     match letter:
         case "b":
-            return base64.b32decode(_only(text.upper(), text.lower() == text) + "=" * (-len(text) % 8))
+            return _base32_decode(text)
         case "B":
-            return base64.b32decode(_only(text, text.upper() == text) + "=" * (-len(text) % 8))
+            return _base32_decode(_only(text.lower(), text.upper() == text))
         case "z":
             return base58_decode(text)
         case "k":
@@ -58,6 +61,13 @@ def _only(text: str, fits: bool) -> str:
     if not fits:
         raise ValueError(text)
     return text
+
+
+def _base32_decode(text: str) -> bytes:
+    if not _BASE32_TEXT.fullmatch(text) or len(text) % 8 in (1, 3, 6):  # lengths that no number of bytes has
+        raise ValueError(text)
+    bits = 5 * len(text)
+    return (int(text.translate(_DIGITS), 32) >> bits % 8).to_bytes(bits // 8, "big")
 
 
 def base32_encode(data: bytes) -> str:
