@@ -178,6 +178,7 @@ class Registry(Session):
         if some and out is not None:
             return retrieve.pull_files(record, manifest, variant, patterns, Path(out), self.store, sources, progress)
         pulled = retrieve.pull(record, manifest, variant, self.store, sources, progress)
+        pulled = replace(pulled, chat_template_sha256=manifest.chat_template_sha256 or "")
         if out is None:
             return pulled
         name = manifest.entry(variant).files[0].path
@@ -270,7 +271,9 @@ class Registry(Session):
             formats.require_writes(found, path.name)
             return path, Format(found.format), ""
         pulled = self.pull(model, gateways=gateways, allow=allow, progress=progress, runnable=RUNNABLE)
-        formats.require_writes(formats.inspect(pulled.path), model)
+        found = formats.inspect(pulled.path)
+        formats.require_writes(found, model)
+        formats.require_template(found, pulled.chat_template_sha256, model)
         return pulled.path, pulled.variant.variant.format, str(pulled.variant.variant)
 
     def run(

@@ -24,7 +24,7 @@ from citrate.core.records import NAME_PATTERN, Check, Format, Variant
 from citrate.core.sink import Progress, Sink
 from citrate.formats.checking import Readable, check_artifact, default_check_level
 from citrate.formats.conversion import Conversion, Request
-from citrate.formats.inspection import Inspection, examine, inspect, require_writes
+from citrate.formats.inspection import Inspection, examine, inspect, require_template, require_writes
 from citrate.formats.licence import Licence, find_licence, spdx_of
 from citrate.formats.source import SourceModel, open_model
 
@@ -45,6 +45,7 @@ __all__ = [
     "open_model",
     "possible_variants",
     "require_possible",
+    "require_template",
     "require_writes",
     "spdx_of",
     "why_impossible",

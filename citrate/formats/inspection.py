@@ -15,6 +15,7 @@ from citrate.formats.families.family import Output
 from citrate.formats.gguf_file import GgufHeader
 from citrate.formats.licence import Licence, find_licence, spdx_of
 from citrate.formats.source import SourceModel, open_model
+from citrate.formats.tensorrt.schemes import is_checkpoint
 from citrate.formats.tokenizer_files import chat_template, chat_template_sha256, tokenizer_kind
 
 _GGUF_MOST = {
@@ -165,7 +166,7 @@ def _inspect_directory(root: Path) -> Inspection:
     template = chat_template(root)
     architecture, remarks = _decoded(model)
     return Inspection(
-        format="mlx" if mlx_source.is_mlx(model) else "safetensors",
+        format=_format_of(model),
         architecture=architecture,
         output=str(families.output_of(model.config)),
         parameters=architecture.parameters,
@@ -177,6 +178,12 @@ def _inspect_directory(root: Path) -> Inspection:
         licence=find_licence(root),
         findings=(*model.findings, *remarks),
     )
+
+
+def _format_of(model: SourceModel) -> str:
+    if mlx_source.is_mlx(model):
+        return "mlx"
+    return "tensorrt_llm" if is_checkpoint(model.config) else "safetensors"
 
 
 def _decoded(model: SourceModel) -> tuple[Architecture, tuple[str, ...]]:

@@ -43,6 +43,8 @@ class Pulled:
     """Sources that gave wrong bytes on the way."""
     files: tuple[FileEntry, ...] = ()
     """Where only some files were asked for: which ones came."""
+    chat_template_sha256: str = ""
+    """Of the chat template that the manifest names; empty for none."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from edit_model import edited
 from tiny_models import TEMPLATE, Convert
 
 from citrate.core.errors import FormatError, NotFoundError
-from citrate.formats import inspect, open_model
+from citrate.formats import inspect, open_model, require_template
 from citrate.formats.tokenizer_files import chat_template_sha256
 
 
@@ -52,3 +52,11 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"PK\x03\x04")
     with pytest.raises(FormatError, match="neither a model folder nor a GGUF file"):
         inspect(tmp_path / "x.zip")
+
+
+def test_another_chat_template_than_the_manifest_names_is_refused(llama: Path) -> None:
+    found = inspect(llama)
+    require_template(found, found.chat_template_sha256, "x")
+    require_template(found, "", "x")
+    with pytest.raises(FormatError, match="that its manifest does not name"):
+        require_template(found, "0" * 64, "x")

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -19,13 +20,13 @@ import pytest
 
 from citrate.core.errors import (
     BackendMissingError,
-    CitrateError,
     ConfigError,
     FormatError,
     NotFoundError,
     UnavailableError,
 )
 from citrate.core.records import Format
+from citrate.formats import gguf_file
 from citrate.inference import engines
 from citrate.inference.run import generate
 
@@ -186,6 +187,26 @@ def test_a_hostile_or_damaged_directory_is_one_line_and_runs_nothing(
     assert not (folder / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("template", "match"),
+    [
+        ("{{ 'a' * 10 ** 11 }}", "more memory than it may"),
+        ("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "does not end"),
+        ("{% import 'os' as os %}{{ os.system('id') }}", "no loader"),
+    ],
+)
+def test_a_hostile_chat_template_is_one_line(template: str, match: str, gguf: Path, tmp_path: Path) -> None:
+    header = gguf_file.read_header(gguf)
+    start = min(tensor.offset for tensor in header.tensors)
+    tensors = [replace(tensor, offset=tensor.offset - start) for tensor in header.tensors]
+    metadata = {**header.metadata, "tokenizer.chat_template": gguf_file.typed(template)}
+    hostile = tmp_path / "hostile.gguf"
+    hostile.write_bytes(gguf_file.header_bytes(metadata, tensors) + gguf.read_bytes()[start:])
+    with pytest.raises(FormatError, match=match) as caught:
+        generate(hostile, Format.GGUF, QUESTION)
+    assert "\n" not in caught.value.message and "--raw" in caught.value.hint
+
+
 def test_too_little_memory_is_said_as_that(gguf: Path) -> None:
     with pytest.raises(UnavailableError) as caught:
         generate(gguf, Format.GGUF, QUESTION, memory_bytes=1 << 20)
@@ -276,11 +297,6 @@ def test_a_missing_runtime_names_the_extra_to_install(monkeypatch: pytest.Monkey
     with pytest.raises(BackendMissingError) as caught:
         engines.loader(Format.GGUF)
     assert caught.value.hint == "pip install 'citrate[gguf]'"
-
-
-def test_tensorrt_llm_is_left_to_its_own_server(tmp_path: Path) -> None:
-    with pytest.raises(CitrateError, match="not run by citrate"):
-        generate(tmp_path, Format.TENSORRT_LLM, QUESTION)
 
 
 def children() -> list[psutil.Process]:
