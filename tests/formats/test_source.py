@@ -242,3 +242,54 @@ def test_code_and_pickles_are_left_out_with_a_finding(llama: Path, tmp_path: Pat
     artifact, _ = converted(model, "safetensors")
     assert not list(artifact.glob("*.py")) + list(artifact.glob("*.bin"))
     assert "auto_map" not in (artifact / "config.json").read_text()
+
+
+def _header_file(text: bytes) -> bytes:
+    return struct.pack("<Q", len(text)) + text
+
+
+HEADER = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+
+
+@pytest.mark.parametrize(
+    ("what", "data", "match"),
+    [
+        ("UTF-16", _header_file(HEADER.decode().encode("utf-16")) + bytes(4), "not valid JSON"),
+        ("UTF-32", _header_file(HEADER.decode().encode("utf-32")) + bytes(4), "not valid JSON"),
+        ("a byte order mark", _header_file(b"\xef\xbb\xbf" + HEADER) + bytes(4), "not valid JSON"),
+        ("broken UTF-8", _header_file(HEADER.replace(b'"a"', b'"\xc3"')) + bytes(4), "not valid JSON"),
+        ("half a surrogate pair", _header_file(HEADER.replace(b'"a"', b'"\\ud800"')) + bytes(4), "name"),
+        ("a header of 40 MiB", _header_file(b" " * (40 << 20)), "not credible"),
+        ("nine million values", _header_file(b'{"a":[' + b"0," * (9 << 20) + b"0]}"), "values"),
+        ("a number of 5,000 digits", _header_file(HEADER.replace(b"[1]", b"[" + b"9" * 5000 + b"]")), "not valid JSON"),
+        ("deep nesting", _header_file(b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"), "not valid JSON"),
+        ("a gap", _header_file(HEADER.replace(b"[0,4]", b"[4,8]")) + bytes(8), "leaves a hole"),
+        ("a float for a size", _header_file(HEADER.replace(b"[1]", b"[1.0]")) + bytes(4), "impossible size"),
+        ("metadata that is no text", _header_file(b'{"__metadata__":{"a":1}}'), "malformed __metadata__"),
+        ("F4 that ends within a byte", _header_file(HEADER.replace(b"F32", b"F4")) + bytes(4), "within a byte"),
+        ("nine dimensions", _header_file(HEADER.replace(b"[1]", b"[1,1,1,1,1,1,1,1,1]")) + bytes(4), "9 dimensions"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and len(value) < 30 else "",
+)
+def test_headers_that_other_readers_take(what: str, data: bytes, match: str, llama: Path, tmp_path: Path) -> None:
+    root = edited(llama, tmp_path / "m")
+    (root / "model.safetensors").write_bytes(data)
+    refused(root, match)
+
+
+def test_a_scalar_and_an_empty_tensor_are_tensors(llama: Path, tmp_path: Path) -> None:
+    root = edited(llama, tmp_path / "m", lambda config: config.update(architectures=["SomethingNew"]))
+    entries = {"s": ([], 4), "e": ([0, 5], 0), "v": ([2], 8)}
+    header, at = {}, 0
+    for name, (shape, size) in entries.items():
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [at, at + size]}
+        at += size
+    (root / "model.safetensors").write_bytes(_header_file(json.dumps(header).encode()) + bytes(at))
+    assert {tensor.name: tensor.elements for tensor in open_model(root).tensors} == {"s": 1, "e": 0, "v": 2}
+
+
+def test_a_tensor_in_two_shards(tied_llama: Path, tmp_path: Path) -> None:
+    root = edited(tied_llama, tmp_path / "m")
+    shards = sorted(root.glob("*.safetensors"))
+    shutil.copy(shards[0], shards[1])
+    refused(root, "stands in two shards")
