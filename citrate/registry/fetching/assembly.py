@@ -92,26 +92,44 @@ class Assembly:
             return self._disk
 
     def put(self, first: int, stop: int, piece: memoryview) -> tuple[int, bool]:
-        """Take leaves ``first`` up to ``stop``, whose bytes are in ``piece``.
+        """``accept`` and ``keep`` in one; 0 bytes of what somebody else brings."""
+        return self.keep(first, stop, piece) if self.accept(first, stop, piece) else (0, False)
+
+    def accept(self, first: int, stop: int, piece: memoryview) -> bool:
+        """Take leaves ``first`` up to ``stop``, whose bytes are in ``piece``; ``keep`` must follow, on any thread.
 
         Returns:
-            How many bytes of it were not here before, and whether ``follow`` is due.
+            False: somebody else has brought some of them, or is about to; nothing was done.
 
         Raises:
-            IntegrityError: one of them is not what its CID says; none is kept.
-            StoreError: no room, or the disk failed.
+            IntegrityError: one of them is not what its CID says; none is taken.
         """
         claim = self._claim(first, stop)
         if claim is _Claim.TAKEN:
-            return 0, False
+            return False
         try:
-            disk = self.open()
             self._compare(first, stop, piece, claim)
-            disk.write_at(piece, self.leaves.offset(first))
         except BaseException:
             self._let_go(first, stop, claim)
             raise
-        return self._placed(first, stop, claim)
+        self._fed(stop, claim)
+        return True
+
+    def keep(self, first: int, stop: int, piece: memoryview) -> tuple[int, bool]:
+        """Write leaves that were accepted.
+
+        Returns:
+            How many bytes they have, and whether ``follow`` is due.
+
+        Raises:
+            StoreError: no room, or the disk failed; the file cannot be completed any more.
+        """
+        try:
+            self.open().write_at(piece, self.leaves.offset(first))
+        except BaseException:
+            self._let_go(first, stop, _Claim.AHEAD)
+            raise
+        return self._placed(first, stop)
 
     def recognise(self, number: int, piece: memoryview) -> tuple[int, bool]:
         """As ``put``, of one leaf that may stand on disk already: 0 bytes if it is not right."""
@@ -124,7 +142,8 @@ class Assembly:
         if not right:
             self._let_go(number, number + 1, claim)
             return 0, False
-        return self._placed(number, number + 1, claim)
+        self._fed(number + 1, claim)
+        return self._placed(number, number + 1)
 
     def _claim(self, first: int, stop: int) -> _Claim:
         with self._lock:
@@ -160,16 +179,22 @@ class Assembly:
                     cids.encode(RAW, digest),
                 )
 
-    def _placed(self, first: int, stop: int, claim: _Claim) -> tuple[int, bool]:
+    def _fed(self, stop: int, claim: _Claim) -> None:
+        if claim is _Claim.FRONT:
+            with self._lock:
+                self._front = stop
+                self._busy = False
+
+    def _placed(self, first: int, stop: int) -> tuple[int, bool]:
         with self._lock:
             self._states[first:stop] = bytes([_HERE]) * (stop - first)
             self._missing -= stop - first
-            if claim is _Claim.FRONT:
-                self._front = stop
-                self._busy = False
-            due = not self._busy and (self._missing == 0 or self._states[self._front] == _HERE)
+            due = not self._busy and (self._missing == 0 or self._front_is_here())
             self._busy = self._busy or due
         return self.leaves.offset(stop) - self.leaves.offset(first), due
+
+    def _front_is_here(self) -> bool:
+        return self._front < len(self.leaves) and self._states[self._front] == _HERE
 
     def follow(self) -> StagedFile | None:
         """Feed the hash what has arrived ahead of the front; the sealed file, once all of it was fed.

@@ -14,8 +14,12 @@ from citrate.registry.cid import RAW
 from citrate.registry.dag import CHUNK_BYTES
 from citrate.registry.fetching.assembly import Assembly
 from citrate.registry.fetching.spans import Board, Span, Taker
+from citrate.registry.fetching.writing import Writer
 from citrate.registry.leaves import Leaves
 from citrate.registry.sources import ByteStream, MissingError, NoStreamError, Source, UnansweredError
+
+_WRITER_FROM_BYTES = 16 << 20
+"""Files from here on are written by a thread of their own, behind the one that receives."""
 
 
 @dataclass
@@ -52,6 +56,7 @@ class Lane(threading.Thread):
         self._shared = shared
         self._answered = False
         self._buffer = memoryview(bytearray(CHUNK_BYTES))
+        self._writer: Writer | None = None
         shared.board.join(self.taker)
 
     def run(self) -> None:
@@ -65,6 +70,8 @@ class Lane(threading.Thread):
         except BaseException as error:  # noqa: BLE001  # carried to the caller's thread
             self._shared.failed(error)
         finally:
+            if self._writer is not None:
+                self._writer.end()
             board.leave(self.taker)
             self._source.stop()
 
@@ -129,15 +136,11 @@ class Lane(threading.Thread):
                 stop = min(assembly.batch(span.at, span.end), span.end)
                 if assembly.missing_run(span.at, stop) != (span.at, stop):
                     return  # somebody else was faster
-                length = assembly.leaves.offset(stop) - assembly.leaves.offset(span.at)
-                piece = self._buffer[:length]
-                self._read(incoming, piece)
-                new_bytes, due = assembly.put(span.at, stop, piece)
+                self._bring(incoming, assembly, span.at, stop)
                 span.at = stop
                 self._standing.strikes = 0
                 self._shared.board.gave(span)
                 self._shared.attempts.gave(self._source.name)
-                self._shared.placed(assembly, new_bytes, due)
         finally:
             incoming.close()
 
@@ -151,6 +154,25 @@ class Lane(threading.Thread):
         )
         self._answered = True
         return stream
+
+    def _bring(self, incoming: ByteStream, assembly: Assembly, first: int, stop: int) -> None:
+        length = assembly.leaves.offset(stop) - assembly.leaves.offset(first)
+        if assembly.leaves.size_bytes < _WRITER_FROM_BYTES:
+            piece = self._buffer[:length]
+            self._read(incoming, piece)
+            self._shared.placed(assembly, *assembly.put(first, stop, piece))
+            return
+        self._writer = self._writer or Writer(self._shared.placed, self._shared.failed)
+        buffer = self._writer.buffer()
+        accepted = False
+        try:
+            self._read(incoming, buffer[:length])
+            accepted = assembly.accept(first, stop, buffer[:length])
+        finally:
+            if not accepted:
+                self._writer.back(buffer)
+        if accepted:
+            self._writer.write(assembly, first, stop, buffer, length)
 
     def _read(self, incoming: ByteStream, piece: memoryview) -> None:
         began_s, done = time.monotonic(), 0

@@ -94,9 +94,8 @@ class Wire:
                 connected.settimeout(_TICK_S)
             else:  # the kernel then waits for a whole buffer, at most a tick long
                 connected.settimeout(None)
-                tick = struct.pack("ll", int(_TICK_S), 0)
-                connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, tick)
-                connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(READ_TIMEOUT_S), 0))
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(_TICK_S))
+                connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(READ_TIMEOUT_S))
         except BaseException:
             connected.close()
             raise
@@ -289,6 +288,11 @@ class _Canned:
 
     def makefile(self, _mode: str) -> io.BytesIO:
         return io.BytesIO(self._data)
+
+
+def _timeval(seconds: float) -> bytes:
+    whole = int(seconds)
+    return struct.pack("ll", whole, round((seconds - whole) * 1e6))
 
 
 def _host_header(address: Address) -> str:
