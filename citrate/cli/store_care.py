@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from citrate.cli import context, progress
-from citrate.cli.sizes import human_size, parse_size
+from citrate.cli.sizes import human_size
 from citrate.cli.times import parse_span
+from citrate.core.bytesizes import parse_bytes
 from citrate.core.errors import ConfigError, IntegrityError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def gc(
     """
     store = context.registry().store
     older_than_s = None if older_than is None else parse_span(older_than)
-    max_bytes = (store.max_bytes or None) if max_size is None else parse_size(max_size)
+    max_bytes = (store.max_bytes or None) if max_size is None else parse_bytes(max_size)
     left = store.leftover_bytes()
     gone = store.gc(older_than_s=older_than_s, max_bytes=max_bytes, dry_run=dry_run)
     left -= 0 if dry_run else store.leftover_bytes()

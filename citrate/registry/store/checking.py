@@ -122,7 +122,7 @@ def index_damages(layout: Layout, index: Index, pins: Pins) -> Iterator[CitrateE
     """What is wrong with the index itself: its structure, and pinned objects that it does not know."""
     for fault in index.faults():
         yield _index_error(f"the index is damaged: {fault}", "")
-    known = {cid for (cid,) in index.read("SELECT cid FROM objects UNION SELECT cid FROM dags")}
+    known = {cid for (cid,) in index.read("SELECT cid FROM objects UNION SELECT cid FROM dags", kinds="s")}
     here = {folder.name for folder in layout.objects()}.union(*map(layout.roots_of, layout.packs()))
     for cid, needed in sorted(pins.all().items()):
         if cid in here - known:

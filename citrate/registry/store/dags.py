@@ -89,6 +89,7 @@ class DagShelf:
         rows = self._index.read(
             f"SELECT cid, size_bytes, blocks, whole, name FROM dags JOIN packs ON packs.id = pack_id WHERE {where}",  # noqa: S608
             *values,
+            kinds="siiis",
         )
         return [
             StoredDag(cid, size, count, bool(whole), self._layout.pack(name)) for cid, size, count, whole, name in rows
@@ -107,6 +108,7 @@ class DagShelf:
             "SELECT DISTINCT name, offset, blocks.length FROM blocks JOIN dags ON dags.id = dag_id "
             "JOIN packs ON packs.id = pack_id WHERE hash = ?",
             cid.multihash,
+            kinds="sii",
         )
         for name, offset, length in rows:
             yield read_piece(self._layout.pack(name), offset, length)
@@ -128,6 +130,7 @@ class DagShelf:
             "SELECT hash, name, offset, blocks.length FROM blocks JOIN dags ON dags.id = dag_id "
             "JOIN packs ON packs.id = pack_id WHERE dags.cid = ? ORDER BY offset",
             cid,
+            kinds="bsii",
         )
         # the codec plays no part in hashing; the raw one names any multihash
         return [
@@ -200,7 +203,7 @@ class DagShelf:
 
     def known_packs(self) -> frozenset[str]:
         """The names of the packs that blocks lie in."""
-        return frozenset(name for (name,) in self._index.read("SELECT name FROM packs"))
+        return frozenset(name for (name,) in self._index.read("SELECT name FROM packs", kinds="s"))
 
     def forgotten(self, unknown: Iterable[str]) -> set[str]:
         """Those packs that the index does not know although somebody needs a DAG that only they have."""

@@ -17,6 +17,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from citrate.core.errors import StoreError
@@ -28,6 +29,7 @@ from citrate.registry.store.layout import file_lock
 
 _VERSION = 3
 _PATIENCE_S = 60
+_KINDS: dict[str, type | UnionType] = {"s": str, "i": int, "b": bytes, "S": str | None, "I": int | None}
 REINDEX_HINT = "citrate store reindex builds it anew from the objects' files"
 _SCHEMA_1 = """
 CREATE TABLE objects(
@@ -179,9 +181,11 @@ class Index:
             if folder.exists() and any(folder.iterdir()):
                 raise StoreError(f"the index of the store at {self._path.parent} is gone", hint=REINDEX_HINT)
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, *, anew: bool = False) -> sqlite3.Connection:
         connection = self._connect()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version == 0 and not anew:
+            self._require_nothing_lost()
         if version < _VERSION:
             with file_lock(self._path.with_name("index.lock")):  # switching to WAL does not wait for others by itself
                 self._create(connection)
@@ -199,6 +203,9 @@ class Index:
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except UnicodeDecodeError as error:
+            connection.close()
+            raise sqlite3.DatabaseError("a name in it is none") from error
         except sqlite3.OperationalError:
             connection.close()
             log = self._path.with_name(f"{self._path.name}-wal")
@@ -224,7 +231,7 @@ class Index:
         ``anew``: it is being built anew."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         if anew:
-            self._open().close()
+            self._open(anew=True).close()
         self._connection()
 
     def close(self) -> None:
@@ -259,22 +266,39 @@ class Index:
             if attached is not None:
                 connection.execute("DETACH scratch")
 
-    def read(self, statement: str, *values: str | int | bytes) -> list[tuple[Any, ...]]:
-        """The rows of a query; none while there is no index."""
+    def read(self, statement: str, *values: str | int | bytes, kinds: str = "") -> list[tuple[Any, ...]]:
+        """The rows of a query; none while there is no index.
+
+        Args:
+            statement: the query.
+            values: its parameters.
+            kinds: what each column must hold, as in ``_KINDS``: SQLite itself lets any column hold anything.
+
+        Raises:
+            sqlite3.DatabaseError: the index is damaged.
+        """
         if self._identity() is None:  # reading must not create it
             self._require_nothing_lost()
             return []
-        return self._connection().execute(statement, values).fetchall()
+        try:
+            rows = self._connection().execute(statement, values).fetchall()
+        except UnicodeDecodeError as error:  # of a text, or of a name in SQLite's own complaint
+            raise sqlite3.DatabaseError("a text in it is none") from error
+        wanted = tuple(_KINDS[kind] for kind in kinds)
+        for row in rows if wanted else ():
+            if not all(map(isinstance, row, wanted)) or any(isinstance(value, str) and "\0" in value for value in row):
+                raise sqlite3.DatabaseError("a row in it is not what it should be")
+        return rows
 
-    def note(self, statement: str, *values: str | int) -> None:
-        """Write what may as well be lost, to objects and DAGs (``{}``): without waiting for another writer, and without
-        an error where nothing can be written."""
+    def note(self, *statements: str, values: tuple[str | int, ...]) -> None:
+        """Write what may as well be lost: without waiting for another writer, and without an error where nothing can
+        be written."""
         with contextlib.suppress(sqlite3.Error, OSError):
             connection = self._connection()
             connection.execute("PRAGMA busy_timeout = 0")
             try:
-                for table in ("objects", "dags"):
-                    connection.execute(statement.format(table), values)
+                for statement in statements:
+                    connection.execute(statement, values)
             finally:
                 connection.execute(f"PRAGMA busy_timeout = {_PATIENCE_S * 1000}")
 
@@ -312,7 +336,7 @@ class Index:
 
     def artifact(self, cid: str) -> Artifact | None:
         """An object with its files, or None."""
-        rows = self.read("SELECT sha256, size_bytes, bare FROM objects WHERE cid = ?", cid)
+        rows = self.read("SELECT sha256, size_bytes, bare FROM objects WHERE cid = ?", cid, kinds="sii")
         if not rows:
             return None
         files = sorted((file.entry for file in self.files(cid)), key=lambda entry: entry.path.encode())
@@ -332,6 +356,7 @@ class Index:
             "SELECT files.id, objects.cid, path, files.size_bytes, files.sha256, files.cid, tsize, receipt "  # noqa: S608
             f"FROM files JOIN objects ON objects.id = object_id WHERE {where} ORDER BY files.id",
             value,
+            kinds="ississIs",
         )
         return [
             IndexedFile(number, owner, FileEntry(path, size, sha256, cid, tsize), Receipt.parse(receipt))
@@ -340,15 +365,16 @@ class Index:
 
     def leaves(self, file: IndexedFile) -> Leaves:
         """A file's leaves."""
-        rows = self.read("SELECT digest, offset + length FROM leaves WHERE file_id = ? ORDER BY position", file.id)
+        rows = self.read(
+            "SELECT digest, offset + length FROM leaves WHERE file_id = ? ORDER BY position", file.id, kinds="bI"
+        )
         usual = any(end is None for _, end in rows)
         ends = None if usual else array("Q", (end for _, end in rows))
         return Leaves(file.entry.size_bytes, b"".join(digest for digest, _ in rows), ends)
 
     def set_receipt(self, file_id: int, receipt: Receipt) -> None:
         """Note that the file was hashed again and is unchanged."""
-        with self.writing() as connection:
-            connection.execute("UPDATE files SET receipt = ? WHERE id = ?", (str(receipt), file_id))
+        self.note("UPDATE files SET receipt = ? WHERE id = ?", values=(str(receipt), file_id))
 
     def leaf_places(self, digest: bytes) -> list[LeafPlace]:
         """Where a leaf lies, at most once for each object."""

@@ -87,6 +87,7 @@ class Inventory:
             "(SELECT path FROM files WHERE object_id = objects.id) ELSE '' END, "
             f"{_COLUMNS} FROM objects WHERE {where} ORDER BY id",
             *values,
+            kinds="ssisiii",
         )
         return [
             StoredObject(
@@ -96,7 +97,8 @@ class Inventory:
         ]
 
     def _dag(self, found: StoredDag, pins: dict[str, tuple[Pin, ...]]) -> StoredObject:
-        ((added, used, damaged),) = self._index.read(f"SELECT {_COLUMNS} FROM dags WHERE cid = ?", found.cid)  # noqa: S608
+        query = f"SELECT {_COLUMNS} FROM dags WHERE cid = ?"  # noqa: S608
+        ((added, used, damaged),) = self._index.read(query, found.cid, kinds="iii")
         return StoredObject(
             found.cid, "", found.size_bytes, found.path, pins.get(found.cid, ()), added, used, bool(damaged),
             found.blocks, found.whole,
@@ -111,17 +113,21 @@ class Inventory:
         now = int(time.time())
         ((used,),) = self._of_both("SELECT coalesce(used_s, 0) FROM {} WHERE cid = ?", cid) or [(now,)]
         if abs(now - used) >= _USE_NOTED_EVERY_S:
-            self._index.note("UPDATE {} SET used_s = ? WHERE cid = ?", now, cid)
+            self._note("used_s = ?", now, cid)
 
     def note_damage(self, cid: str) -> None:
         """Note that the object was found damaged: its receipts are not believed until it was read and found sound."""
         if not self.is_suspect(cid):
-            self._index.note("UPDATE {} SET damaged_s = ? WHERE cid = ?", int(time.time()), cid)
+            self._note("damaged_s = ?", int(time.time()), cid)
 
     def note_soundness(self, cid: str) -> None:
         """Note that every byte of the object was read and is right."""
         if self.is_suspect(cid):
-            self._index.note("UPDATE {} SET damaged_s = NULL WHERE cid = ?", cid)
+            self._note("damaged_s = NULL", cid)
+
+    def _note(self, what: str, *values: str | int) -> None:
+        statements = [f"UPDATE {table} SET {what} WHERE cid = ?" for table in ("objects", "dags")]  # noqa: S608
+        self._index.note(*statements, values=values)
 
     def _of_both(self, statement: str, cid: str) -> list[tuple[int]]:
         return [row for table in ("objects", "dags") for row in self._index.read(statement.format(table), cid)]

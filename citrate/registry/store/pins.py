@@ -61,13 +61,13 @@ class Pins:
 
     def of(self, cid: str) -> tuple[Pin, ...]:
         """The pins of one object."""
-        rows = self._index.read("SELECT reason, since_s FROM pins WHERE cid = ?", cid)
+        rows = self._index.read("SELECT reason, since_s FROM pins WHERE cid = ?", cid, kinds="sI")
         return _together([Pin(reason, since) for reason, since in rows], self._noted(cid))
 
     def all(self) -> dict[str, tuple[Pin, ...]]:
         """The pins of every object that has one."""
         found: dict[str, list[Pin]] = {}
-        for cid, reason, since in self._index.read("SELECT cid, reason, since_s FROM pins"):
+        for cid, reason, since in self._index.read("SELECT cid, reason, since_s FROM pins", kinds="ssI"):
             found.setdefault(cid, []).append(Pin(reason, since))
         noted = self.noted()
         return {cid: _together(found.get(cid, ()), noted.get(cid, ())) for cid in {*found, *noted}}

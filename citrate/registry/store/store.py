@@ -73,6 +73,10 @@ class Store:
         """What its objects may have together; 0: no limit."""
         return self._max_bytes
 
+    def close(self) -> None:
+        """Let go of the index, as far as this thread holds it; the next call opens it again."""
+        self._index.close()
+
     @property
     def layout(self) -> Layout:
         """Where things lie, for the parts of the registry that write into the store themselves."""
@@ -149,6 +153,7 @@ class Store:
             )  # fmt: skip
         require_cut(folder, files)
         self._commit(folder, found, files)
+        remove_tree(folder)  # still there, if another process was faster
 
     def _commit(self, folder: Path, artifact: Artifact, files: list[StagedFile]) -> Artifact:
         """Move a complete, synced folder into place. The index row is what makes the object exist: a kill before
@@ -230,19 +235,23 @@ class Store:
         objects = self.ls()
         counter = unixfs.Counter("verify", sum(stored.size_bytes for stored in objects), progress)
         for stored in objects:
+            found = [Damage(stored.cid, error) for error in self._damages_of(stored, counter.add)]
             with disk_errors(self.root, stored.cid):
-                found = [Damage(stored.cid, error) for error in self._damages_of(stored, counter.add)]
                 note = self._inventory.note_damage if found else self._inventory.note_soundness
                 note(stored.cid)
             damages += found
         return damages
 
-    def _damages_of(self, stored: StoredObject, count: Callable[[int], None]) -> Iterator[CitrateError]:
-        if not stored.blocks:
-            yield from self._checker.damages(self.artifact(stored.cid), count)
-            return
-        yield from self._shelf.damages(stored.cid)
-        count(stored.size_bytes)
+    def _damages_of(self, stored: StoredObject, count: Callable[[int], None]) -> list[CitrateError]:
+        try:
+            with disk_errors(self.root, stored.cid):
+                if not stored.blocks:
+                    return list(self._checker.damages(self.artifact(stored.cid), count))
+                found = list(self._shelf.damages(stored.cid))
+                count(stored.size_bytes)
+                return found
+        except CitrateError as error:  # of one object; the others are looked at all the same
+            return [error]
 
     def ls(self) -> list[StoredObject]:
         """All objects, oldest first; those that are kept as blocks after those that are plain files."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.machine import Machine
+from tests.e2e.machine import ROOT, Machine
 from tests.registry.storage.cars import Dag
 from tests.registry.storage.conftest import pattern
 
@@ -77,3 +79,19 @@ def test_add_in_the_profile_of_2015(machine: Machine, tmp_path: Path) -> None:
     assert machine.gets("add", str(source), "--only-hash", "--profile", "unixfs-v0-2015")["cid"] == old["cid"]
     assert machine.types("store", "export", old["cid"], "--out", str(tmp_path / "x.car")).code == 0
     assert machine.types("add", str(source), "--profile", "unixfs-v9").code == 2
+
+
+def test_a_reader_that_goes_away_is_no_failure_and_no_complaint(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(pattern(3_000_000))
+    cid = machine.gets("add", str(tmp_path / "large"))["cid"]
+    for command in (("cat", cid), ("store", "export", cid)):
+        with subprocess.Popen(
+            [sys.executable, "-m", "citrate.cli.main", *command],
+            env=machine.env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.read(1)
+            process.stdout.close()
+            assert process.stderr.read() == b""
+        assert process.returncode == 141
