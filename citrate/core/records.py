@@ -297,6 +297,8 @@ class Device:
     arch: str = ""
     """``sm90`` for NVIDIA, ``gfx942`` for AMD; empty where it does not matter."""
     name: str = ""
+    lacks: frozenset[Format] = frozenset()
+    """Formats that would suit it, but whose runtime is not installed; empty of a device that was only described."""
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from citrate.core.errors import ConfigError
-from citrate.core.records import Device, DeviceKind
+from citrate.core.records import Device, DeviceKind, Format
 from citrate.inference.limits import available_bytes
 
 GB = 10**9
@@ -38,8 +40,14 @@ def probe(root: Path = Path("/")) -> Device:
         return _apple(root)
     gpus = [*_nvidia(), *_sysfs_gpus(root)]
     if gpus:
-        return max(gpus, key=lambda gpu: (gpu.kind is DeviceKind.NVIDIA, gpu.memory_bytes))
+        best = max(gpus, key=lambda gpu: (gpu.kind is DeviceKind.NVIDIA, gpu.memory_bytes))
+        return replace(best, lacks=frozenset() if has_tensorrt_llm() else frozenset({Format.TENSORRT_LLM}))
     return Device(DeviceKind.CPU, available_bytes(root), name=platform.machine())
+
+
+def has_tensorrt_llm() -> bool:
+    """Whether TensorRT-LLM is installed where this Python looks; nothing is imported."""
+    return importlib.util.find_spec("tensorrt_llm") is not None
 
 
 def parse_device(kind: str, arch: str = "", memory_gb: float | None = None) -> Device:
@@ -60,7 +68,8 @@ def parse_device(kind: str, arch: str = "", memory_gb: float | None = None) -> D
         return Device(wanted, int(memory_gb * GB), arch)
     here = probe()
     if here.kind is wanted:
-        return Device(wanted, here.memory_bytes, arch or here.arch, here.name)
+        lacks = here.lacks if arch in ("", here.arch) else frozenset()
+        return Device(wanted, here.memory_bytes, arch or here.arch, here.name, lacks)
     return Device(wanted, available_bytes(), arch)
 
 

@@ -13,14 +13,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from citrate.core.errors import ConfigError, FormatError, NotFoundError
+from citrate.core.confinement.sandbox import NO_SANDBOX_HINT
+from citrate.core.errors import ConfigError, FormatError, NotFoundError, UnavailableError
 from citrate.core.records import Architecture, Format
+from citrate.inference.device import has_tensorrt_llm
+from citrate.inference.engines import loader
 from citrate.inference.limits import usable_processors
 from citrate.inference.process import events, model_process
 from citrate.inference.protocol import Done, Ready, Request, Text
 
 RUNNABLE = frozenset({Format.GGUF, Format.SAFETENSORS, Format.MLX})
-"""The formats that `generate` runs; TensorRT-LLM has a server of its own."""
+"""The formats that are chosen by themselves: they run inside the sandbox."""
+UNCONFINED = frozenset({Format.TENSORRT_LLM})
+"""The formats whose runtime starts processes and opens sockets, which the sandbox refuses."""
 
 DEFAULT_CONTEXT = 4096
 DEFAULT_TIMEOUT_S = 600.0
@@ -96,6 +101,10 @@ def generate(
     _check_arguments(max_tokens, temperature, context, timeout_s)
     if not path.exists():
         raise NotFoundError(f"no such model: {path}")
+    if format in UNCONFINED and sandbox:
+        if not has_tensorrt_llm():
+            loader(format)  # says what to install
+        raise UnavailableError(f"{format} starts processes that no sandbox allows", hint=NO_SANDBOX_HINT)
     weights = _weight_bytes(path)
     request = Request(
         path=str(path.absolute()),

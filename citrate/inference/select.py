@@ -83,6 +83,10 @@ _NEEDS: Mapping[Format, str] = {
     Format.TENSORRT_LLM: "TensorRT-LLM needs an NVIDIA GPU",
 }
 
+_INSTALL: Mapping[Format, str] = {
+    Format.TENSORRT_LLM: "TensorRT-LLM is not installed here (install it beside citrate, as NVIDIA says)",
+}
+
 
 @dataclass(frozen=True)
 class _Need:
@@ -176,6 +180,8 @@ def _match(variant: Variant, rules: Sequence[Rule], device: Device, task: Task) 
             None,
             f"{_NEEDS.get(variant.format, f'{variant.format} does not run there')}, this device is {device.kind}",
         )
+    if variant.format in device.lacks:
+        return None, _INSTALL[variant.format]
     if rule.exact_arch and variant.target != device.arch:
         if not device.arch:
             return None, f"is for {variant.target}, and the GPU's architecture is unknown (give it with --arch)"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from citrate.formats.configuration import Config
+
 
 @dataclass(frozen=True)
 class Scheme:
@@ -33,3 +35,9 @@ SCHEMES: Mapping[str, Scheme] = {
     )
 }
 """The linear layers of every transformer block; embedding and output matrix stay as they are."""
+
+
+def is_checkpoint(config: Config) -> bool:
+    """Whether a config.json says that ModelOpt quantised the weights beside it."""
+    quantization = config.document.get("quantization_config")
+    return isinstance(quantization, dict) and quantization.get("quant_method") == "modelopt"

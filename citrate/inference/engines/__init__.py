@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
-from citrate.core.errors import BackendMissingError, UnavailableError
+from citrate.core.errors import BackendMissingError
 from citrate.core.records import Format
 
 MODULES: Mapping[Format, tuple[str, str]] = {
     Format.GGUF: ("citrate.inference.engines.gguf", "gguf"),
     Format.SAFETENSORS: ("citrate.inference.engines.transformers", "training"),
     Format.MLX: ("citrate.inference.engines.mlx", "mlx"),
+    Format.TENSORRT_LLM: ("citrate.inference.engines.tensorrt_llm", ""),
 }
-"""Format -> (module, the extra of citrate that brings what it imports)."""
+"""Format -> (module, the extra of citrate that brings what it imports; TensorRT-LLM pins too much for an extra)."""
+_TENSORRT_LLM = "install TensorRT-LLM beside citrate, as NVIDIA says for this GPU, or name another: #gguf:Q4_K_M"
 
 
 @dataclass(frozen=True)
@@ -63,18 +65,13 @@ def loader(format: Format) -> Load:  # noqa: A002  # the word of the domain
     """Import the runtime of ``format``, heavy libraries included, and return its ``load``.
 
     Raises:
-        UnavailableError: nothing here runs that format.
         BackendMissingError: its library is not installed.
     """
-    if format not in MODULES:
-        raise UnavailableError(
-            f"{format} is not run by citrate: it needs its own server", hint="name a variant that is: #gguf:Q4_K_M"
-        )
     module, extra = MODULES[format]
     try:
         return cast(Load, importlib.import_module(module).load)
     except ImportError as error:
         raise BackendMissingError(
             f"{format} needs {error.name or 'a library'}, which is not installed",
-            hint=f"pip install 'citrate[{extra}]'",
+            hint=f"pip install 'citrate[{extra}]'" if extra else _TENSORRT_LLM,
         ) from error
