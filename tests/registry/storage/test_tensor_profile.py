@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from citrate.core.errors import FormatError, IntegrityError
 from citrate.core.records import TENSOR_PROFILE, FileEntry
 from citrate.registry import cid as cids
-from citrate.registry import dag, dagpb
-from citrate.registry.cut_dag import LEAVES_BESIDE_MAX, file_dag, is_possible, read_leaves
+from citrate.registry import cut_dag, dag, dagpb
+from citrate.registry.cut_dag import file_dag, is_possible, read_leaves
 from citrate.registry.cutting import GivenCuts, TensorCuts, tensor_ends
 from citrate.registry.dagpb import Link
 from citrate.registry.doublehash import double_hash
@@ -237,19 +237,19 @@ def test_a_tree_is_the_reference_s_and_reads_back(size: int, cuts: set[int]) -> 
         assert list(read_leaves(read, entry_of(tree, size)).ends or ()) == ends
 
 
-def test_deep_trees_read_back() -> None:
-    for count in (1024, 1025, LEAVES_BESIDE_MAX + 2):
-        ends = list(range(1, count + 1))
-        digests = b"".join(n.to_bytes(32, "big") for n in range(count))
-        tree = file_dag(Leaves(count, digests, array("Q", ends)))
-        nodes = {cids.encode(cids.DAG_PB, node.digest): node.block for node in tree.nodes}
-        entry = entry_of(tree, count)
-        if count > LEAVES_BESIDE_MAX:
-            with pytest.raises(FormatError, match="no inner node"):
-                read_leaves(nodes.__getitem__, entry)
-        else:
-            found = read_leaves(nodes.__getitem__, entry)
-            assert (found.digests, list(found.ends or ())) == (digests, ends)
+@pytest.mark.parametrize("count", [1024, 1025, 5000, 5001])
+def test_trees_of_several_levels_read_back_up_to_a_bound(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cut_dag, "LEAVES_BESIDE_MAX", 4999)
+    ends = list(range(1, count + 1))
+    digests = b"".join(n.to_bytes(32, "big") for n in range(count))
+    tree = file_dag(Leaves(count, digests, array("Q", ends)))
+    nodes = {cids.encode(cids.DAG_PB, node.digest): node.block for node in tree.nodes}
+    if count > 5000:
+        with pytest.raises(FormatError, match="no inner node"):
+            read_leaves(nodes.__getitem__, entry_of(tree, count))
+    else:
+        found = read_leaves(nodes.__getitem__, entry_of(tree, count))
+        assert (found.digests, list(found.ends or ())) == (digests, ends)
 
 
 def test_the_usual_leaves_have_the_usual_tree() -> None:
