@@ -37,7 +37,8 @@ def verify(
     with progress.bars() as on_progress:
         damages = registry.store.damages(on_progress)
         mended = mend(registry.store, damages, registry.sources(from_ or ()), on_progress) if repair else []
-    ok = all(one.error is None for one in mended) if repair else not damages
+    ok = not damages or (repair and len(mended) > 0 and all(one.error is None for one in mended))
+    ok = ok and not any(found.cid == "" for found in damages)
     rows = [{"cid": found.cid, "message": found.error.message, **found.error.details} for found in damages]
     told = [{"cid": one.cid, "source": one.source, "error": one.error and one.error.message} for one in mended]
     context.emit({"ok": ok, "damaged": rows, "mended": told}, lambda: _tell(damages, mended))

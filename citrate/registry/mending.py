@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from citrate.core.errors import CitrateError
+from citrate.core.errors import CitrateError, StoreError
 from citrate.core.sink import Progress
 from citrate.registry.attempts import Attempts, mismatch
 from citrate.registry.cid import Cid
@@ -36,7 +36,11 @@ def mend(
     """
     done = list[Mended]()
     for cid in dict.fromkeys(damage.cid for damage in damages):
+        if not cid:  # the index itself
+            continue
         try:
+            if not sources:
+                raise StoreError("there is no source to mend it from", hint="citrate store verify --repair --from URL")
             done.append(Mended(cid, _mend_one(store, cid, sources, progress)))
         except CitrateError as error:
             done.append(Mended(cid, "", error))

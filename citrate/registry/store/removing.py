@@ -49,11 +49,15 @@ class Remover:
     def set_aside(self, cid: str) -> None:
         """Move a damaged object to ``damaged/``; its pins stay."""
         with self._layout.lock(cid):
-            self._index.delete(cid)
-            target = self._layout.damaged(cid)
-            target.parent.mkdir(exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                self._layout.object(cid).rename(target)
+            self.move_aside(cid)
+
+    def move_aside(self, cid: str) -> None:
+        """The same for who holds the object's lock."""
+        self._index.delete(cid)
+        target = self._layout.damaged(cid)
+        target.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            self._layout.object(cid).rename(target)
 
     def collect(
         self, *, older_than_s: float | None = None, max_bytes: int | None = None, dry_run: bool = False

@@ -161,7 +161,12 @@ class Store:
         cid = artifact.cid
         with disk_errors(self.root, cid), self._layout.lock(cid):
             if (standing := self._index.artifact(cid)) is not None:
-                return standing
+                try:
+                    self._check(standing)
+                except IntegrityError:
+                    self._remover.move_aside(cid)  # what has come is sound, and takes its place
+                else:
+                    return standing
             self._index.create()
             target = self._layout.object(cid)
             remove_tree(target)
@@ -212,17 +217,20 @@ class Store:
         """
         artifact = self.artifact(cid)
         with disk_errors(self.root, cid):
-            suspect = self._inventory.is_suspect(cid)
-            try:
-                self._checker.check(artifact, trust_receipts=not suspect)
-            except IntegrityError:
-                self._inventory.note_damage(cid)
-                raise
-            if suspect:
-                self._inventory.note_soundness(cid)
+            self._check(artifact)
             self._inventory.note_use(cid)
         folder = self._layout.object(cid)
         return folder / artifact.files[0].path if artifact.bare else folder
+
+    def _check(self, artifact: Artifact) -> None:
+        suspect = self._inventory.is_suspect(artifact.cid)
+        try:
+            self._checker.check(artifact, trust_receipts=not suspect)
+        except IntegrityError:
+            self._inventory.note_damage(artifact.cid)
+            raise
+        if suspect:
+            self._inventory.note_soundness(artifact.cid)
 
     def verify(self, progress: Progress | None = None) -> list[CitrateError]:
         """As ``damages``: one error a file or object; empty when all is well."""
