@@ -13,6 +13,10 @@ ROOT = Path(__file__).parents[2]
 CARD = "---\nlicense: apache-2.0\nlanguage:\n- en\ntags:\n- tiny\n---\n# A random model for tests\n"
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 Builder = Callable[[Path], None]
+SIZE = 600
+"""Tokens of a vocabulary."""
+EXTRA: list[str] = []
+"""More text to train tokenizers on, whose every character they then know."""
 
 
 def corpus() -> list[str]:
@@ -21,6 +25,7 @@ def corpus() -> list[str]:
         *(ROOT / "README.md").read_text().splitlines(),
         *texts,
         "Ångström naïve café, Привет мир, 你好世界 123 4567",
+        *EXTRA,
     ]
 
 
@@ -62,7 +67,7 @@ def byte_level(root: Path, expression: str, *, begin: str, end: str, nfc: bool, 
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_])
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = training.BpeTrainer(vocab_size=500, initial_alphabet=alphabet, show_progress=False)
+    trainer = training.BpeTrainer(vocab_size=SIZE - 100, initial_alphabet=alphabet, show_progress=False)
     tokenizer.train_from_iterator(corpus(), trainer)
     tokenizer.add_special_tokens([token for token in (begin, end, "<|start|>", "<|endoftext|>") if token])
     tokenizer.add_tokens([AddedToken("<tool_call>", normalized=False)])
@@ -89,13 +94,13 @@ def sentencepiece_bpe(root: Path, *, controls: tuple[str, ...] = (), scheme: str
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter("\n".join(corpus()).splitlines()),
         model_prefix=str(trained),
-        vocab_size=600,
+        vocab_size=SIZE,
         model_type="bpe",
         byte_fallback=True,
         normalization_rule_name="identity",
         remove_extra_whitespaces=False,
         control_symbols=list(controls),
-        character_coverage=0.99,
+        character_coverage=0.999 if EXTRA else 0.99,
         num_threads=1,
         minloglevel=2,
     )
@@ -234,7 +239,7 @@ def wordpiece(root: Path) -> int:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=600, special_tokens=specials, show_progress=False)
+    trainer = trainers.WordPieceTrainer(vocab_size=SIZE, special_tokens=specials, show_progress=False)
     tokenizer.train_from_iterator(corpus(), trainer)
     bert = BertTokenizer(vocab=tokenizer.get_vocab())
     bert.save_pretrained(root)
@@ -252,8 +257,9 @@ def unigram(root: Path) -> int:
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter("\n".join(corpus()).splitlines()),
         model_writer=written,
-        vocab_size=600,
+        vocab_size=SIZE,
         model_type="unigram",
+        character_coverage=1.0 if EXTRA else 0.9995,
         num_threads=1,
         minloglevel=2,
     )
