@@ -1,4 +1,4 @@
-"""The corpus, and tokenizers that know every character of it: llama.cpp does what the source's does, or what is told."""
+"""The corpus, and tokenizers that know every character of it: llama.cpp agrees with the source, or what is told."""
 
 from __future__ import annotations
 
