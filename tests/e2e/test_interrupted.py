@@ -79,5 +79,5 @@ def test_ctrl_c_ends_with_130_and_one_json_document(tmp_path: Path) -> None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
-    assert process.returncode == 130, err
+    assert process.returncode == 130, out + err
     assert json.loads(out)["error"]["type"] == "Interrupted"
