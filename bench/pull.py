@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -78,7 +79,7 @@ def compare(path: Path, rounds: int) -> None:
         path.unlink()
         out, store = Path(folder) / "out", Path(folder) / "store"
         curl = ["curl", "-sf", "-o", str(out), f"{gateway}/ipfs/{cid}"]
-        ours = [sys.executable, __file__, "--fetch", gateway, json.dumps(vars(file)), str(store)]
+        ours = [sys.executable, __file__, "--fetch", gateway, json.dumps(asdict(file)), str(store)]
         timings = race(
             [
                 Contestant("curl", command=curl, after=out.unlink),

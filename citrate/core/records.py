@@ -144,7 +144,7 @@ class Reference:
 _REFERENCE_HINT = "write it as publisher/name, publisher/name@1.0.0 or publisher/name:alias"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileEntry:
     """One file of an artifact. ``path`` is relative, with ``/``; the CID is that of the file alone."""
 

@@ -32,7 +32,7 @@ DEPTH_MAX = 64
 """Folders inside folders; more is refused, so that a hostile manifest cannot make anything recurse."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class InnerNode:
     """A dag-pb block and its digest."""
 
@@ -40,7 +40,7 @@ class InnerNode:
     block: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Dag:
     """The root of a file or directory with all dag-pb blocks below it (root first in its own level, leaves not
     included). ``tsize``: bytes of all blocks, as links to it state them."""
@@ -166,7 +166,7 @@ class _Folder:
     folders: dict[str, _Folder] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Directory:
     """The tree of a directory: its root, every dag-pb block of its folders (files' blocks not included), and the
     CID of each folder by path (the root is the empty path)."""

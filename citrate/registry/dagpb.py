@@ -29,7 +29,7 @@ _VARINT_TYPE, _BYTES_TYPE = 0, 2
 _UNIXFS_DATA_TAG, _SIZE_TAG, _PACKED_SIZES_TAG = 0x12, 0x20, 0x22
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Link:
     """A link to a child: its binary CID (36 bytes in what citrate writes), its name as UTF-8, and the bytes of all
     blocks of its DAG."""
@@ -39,7 +39,7 @@ class Link:
     tsize: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Node:
     """A decoded dag-pb block."""
 
@@ -121,7 +121,7 @@ class Kind(IntEnum):
     HAMT_SHARD = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class UnixFs:
     """A decoded UnixFS record. ``sizes``: the file bytes under each link, of an inner node of a file."""
 

@@ -14,7 +14,7 @@ from citrate.registry.cid import DIGEST_BYTES
 from citrate.registry.dag import CHUNK_BYTES, leaf_count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Leaf:
     """One leaf of a file. ``number``: its place among them, from 0."""
 
@@ -29,7 +29,7 @@ class Leaf:
         return self.offset + self.length
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Leaves:
     """All leaves of a file, in order.
 

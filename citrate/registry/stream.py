@@ -30,7 +30,7 @@ _SLOTS = 8
 _SPARE: deque[bytearray] = deque(maxlen=2 * _SLOTS)  # buffers of finished streams: allocating is dear, reusing is not
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class HashedFile:
     """What a stream turned out to be.
 

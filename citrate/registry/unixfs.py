@@ -31,7 +31,7 @@ _BATCH_FILES = 128
 """So many files of one leaf are one thread's next task."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file to be hashed, and its relative path in the artifact. ``has_holes``: it takes less room than its size."""
 

@@ -74,7 +74,7 @@ _STEPS = (_SCHEMA_1, _SCHEMA_2, _SCHEMA_3)
 """What each version of the index added; an older index is brought up step by step when it is opened."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What a file's inode looked like when its bytes were last hashed. While it still looks so, they were not
     written to, and need not be hashed again."""
@@ -101,7 +101,7 @@ class Receipt:
         return f"{self.device} {self.inode} {self.size_bytes} {self.mtime_ns} {self.ctime_ns}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class StagedFile:
     """A file that is complete on disk: its entry, its leaves, its inner blocks, its receipt."""
 
@@ -111,7 +111,7 @@ class StagedFile:
     receipt: Receipt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class IndexedFile:
     """A file of an object, as the index knows it."""
 
@@ -121,7 +121,7 @@ class IndexedFile:
     receipt: Receipt
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LeafPlace:
     """Where a leaf's bytes lie."""
 
