@@ -118,7 +118,7 @@ class Lane(threading.Thread):
                 standing.rests_until_s = time.monotonic() + wait_s
                 return
             standing.strikes = 0
-        if not (self._answered and self._shared.board.lack(span)):
+        if not (self._answered and self._shared.board.lack(span, slow=True)):
             self._shared.board.drop(self._source.name)
 
     def _carry(self, span: Span) -> None:

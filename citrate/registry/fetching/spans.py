@@ -24,6 +24,7 @@ _LATE_S = 1.0
 _GAIN = 3.0
 _RATED_FROM_BYTES = 64 << 10
 _MISSES_MAX = 256
+_SLOW_MISS = 86  # three of them in a row are enough
 _WAIT_S = 0.25
 
 
@@ -94,6 +95,7 @@ class Board:
         self._dropped: set[str] = set()
         self._lacks: dict[str, dict[Assembly, list[tuple[int, int]]]] = {}
         self._misses: dict[str, int] = {}
+        self._narrowed: set[str] = set()
         for assembly in assemblies:
             self._free(assembly, 0, len(assembly.leaves), front=False)
 
@@ -146,7 +148,9 @@ class Board:
                     self._active.add(span)
                     return span
                 if not self._active or taker.small_only:
-                    break
+                    if taker.small_only or not self._narrow(taker.source):
+                        break
+                    continue
                 self._changed.wait(_WAIT_S)
             return None
 
@@ -162,25 +166,39 @@ class Board:
         with self._changed:
             self._misses[span.taker.source] = 0
 
-    def lack(self, span: Span) -> bool:
-        """Note that a source does not have the leaf at ``span.at``, and ask it for ever later ones of this file.
+    def lack(self, span: Span, *, slow: bool = False) -> bool:
+        """Note that a source does not give the leaf at ``span.at``, and ask it for ever later ones of this file first.
+
+        Args:
+            span: what it was asked for.
+            slow: it took its time to say so.
 
         Returns:
             False: it has lacked so much in a row that it is not asked again at all.
         """
         source = span.taker.source
         with self._changed:
-            misses = self._misses.get(source, 0)
-            self._misses[source] = misses + 1
+            misses = self._misses.get(source, 0) + (_SLOW_MISS if slow else 1)
+            self._misses[source] = misses
             runs = self._lacks.setdefault(source, {}).setdefault(span.assembly, [])
-            stop = min(len(span.assembly.leaves), span.at + (1 << min(len(runs), 30)))
-            runs.append((span.at, stop))
-            if misses + 1 >= _MISSES_MAX:
+            reach = 1 if source in self._narrowed else 1 << min(len(runs), 30)
+            runs.append((span.at, min(len(span.assembly.leaves), span.at + reach)))
+            if misses >= _MISSES_MAX:
                 self._dropped.add(source)
                 return False
             return True
 
     # ------------------------------------------------------------------ under the lock
+
+    def _narrow(self, source: str) -> bool:
+        """Come back to leaves that a source was not asked for only because it lacked those before; once."""
+        lacks = self._lacks.get(source)
+        if not lacks or source in self._narrowed:
+            return False
+        self._narrowed.add(source)
+        for assembly, runs in lacks.items():
+            lacks[assembly] = [(low, low + 1) for low, _ in runs]
+        return True
 
     def _next(self, taker: Taker) -> Span | None:
         queues = (self._small,) if taker.small_only else (self._large, self._small)

@@ -10,6 +10,7 @@ import contextlib
 import email.utils
 import http.client
 import io
+import ipaddress
 import socket
 import ssl
 import struct
@@ -86,7 +87,7 @@ class Wire:
         port = address.port or (443 if address.secure else 80)
         began = time.monotonic()
         connected = socket.create_connection((address.host, port), timeout=CONNECT_TIMEOUT_S)
-        self.near = time.monotonic() - began < _NEAR_S
+        self.near = time.monotonic() - began < _NEAR_S or _is_loopback(connected)
         try:
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if address.secure:
@@ -129,11 +130,10 @@ class Wire:
         while True:
             if self._stopped:
                 raise OSError("stopped")
-            try:
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            with contextlib.suppress(BlockingIOError, TimeoutError):  # a tick has passed
                 return self._socket.recv_into(buffer, len(buffer), flags)
-            except (BlockingIOError, TimeoutError):
-                if time.monotonic() > deadline:
-                    raise TimeoutError from None
 
     def take_rest(self, buffer: memoryview) -> int:
         """Bytes that came with the head, into the front of ``buffer``."""
@@ -288,6 +288,10 @@ class _Canned:
 
     def makefile(self, _mode: str) -> io.BytesIO:
         return io.BytesIO(self._data)
+
+
+def _is_loopback(connected: socket.socket) -> bool:
+    return ipaddress.ip_address(connected.getpeername()[0].partition("%")[0]).is_loopback
 
 
 def _timeval(seconds: float) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 from citrate.core.errors import CitrateError, IntegrityError, StoreError
 from citrate.core.records import Artifact
 from citrate.registry import attempts, unixfs
-from citrate.registry.fetching import fetch_artifact, fetch_block, spans
+from citrate.registry.fetching import fetch_artifact, fetch_block, lanes, spans
 from citrate.registry.sources import GatewaySource, pace, wire
 from citrate.registry.store import Store
 from tests.registry.storage.conftest import CHUNK, Serve, pattern
@@ -25,9 +25,10 @@ BOUND_S = 30
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "BACKOFF_S", 0.01)
-    monkeypatch.setattr(wire, "READ_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(lanes, "ATTEMPTS", 2)
+    monkeypatch.setattr(wire, "READ_TIMEOUT_S", 0.25)
     monkeypatch.setattr(wire, "_TICK_S", 0.1)
-    monkeypatch.setattr(pace, "STALL_WINDOW_S", 0.3)
+    monkeypatch.setattr(pace, "STALL_WINDOW_S", 0.2)
     monkeypatch.setattr(pace, "STALL_BYTES_PER_S", 1 << 20)
     monkeypatch.setattr(spans, "SILENT_S", 0.2)
 
@@ -53,10 +54,17 @@ def stalls_in_the_middle(asked: Asked, right: bytes, connection: socket.socket, 
 
 
 def drips(asked: Asked, right: bytes, connection: socket.socket, wild: Wild) -> None:
-    for byte in fitting(asked, right, SIZE):
-        connection.sendall(bytes([byte]))
+    answer = fitting(asked, right, SIZE)
+    for at in range(0, len(answer), 300):  # the head, and then next to nothing
+        connection.sendall(answer[at : at + 300])
         if wild.over.wait(0.01):
             return
+
+
+def drips_its_head(_: Asked, __: bytes, connection: socket.socket, wild: Wild) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    while not wild.over.wait(0.01):
+        connection.sendall(b"X")
 
 
 def head_without_end(_: Asked, __: bytes, connection: socket.socket, wild: Wild) -> None:
@@ -147,7 +155,7 @@ def fails(_: Asked, __: bytes, connection: socket.socket, ___: Wild) -> None:
 
 
 HONEST_FAILURES = [
-    stalls, stalls_in_the_middle, drips, head_without_end, says_nothing, talks_nonsense,
+    stalls, stalls_in_the_middle, drips, drips_its_head, head_without_end, says_nothing, talks_nonsense,
     redirects, is_overloaded, asks_to_wait_for_an_hour, a_chunk_of_negative_size, a_chunk_size_without_end, fails,
 ]  # fmt: skip
 LIES = [sends_another_range, sends_a_block_of_another_file, sends_ten_times_as_much, chunks_without_end]
