@@ -7,7 +7,7 @@ are plain and read-only, and what leaves the store was compared with its hash on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from citrate.core.errors import CitrateError, FormatError, IntegrityError, NotFoundError
@@ -19,25 +19,17 @@ from citrate.registry import dag as dags
 from citrate.registry.dag import CHUNK_BYTES
 from citrate.registry.paths import Entity, find, require_printable
 from citrate.registry.store.blocks import Blocks
-from citrate.registry.store.checking import Checker, index_damages
 from citrate.registry.store.collecting import GB
 from citrate.registry.store.cuts import require_cut
 from citrate.registry.store.dag_writer import DagWriter
 from citrate.registry.store.dags import DagShelf
+from citrate.registry.store.examining import Damage, Examiner
 from citrate.registry.store.index import Index, StagedFile
 from citrate.registry.store.inventory import Inventory, StoredObject
 from citrate.registry.store.layout import Layout, disk_errors, remove_tree, sync_directory, sync_tree
 from citrate.registry.store.pins import Pins
 from citrate.registry.store.removing import Remover
 from citrate.registry.store.writer import ObjectWriter
-
-
-@dataclass(frozen=True)
-class Damage:
-    """What ``Store.damages`` found in an object."""
-
-    cid: str
-    error: CitrateError
 
 
 class Store:
@@ -57,10 +49,10 @@ class Store:
         self._layout = Layout(root.absolute())
         self._index = Index(self._layout.index)
         self._pins = Pins(self._layout, self._index)
-        self._checker = Checker(self._layout, self._index)
         self._shelf = DagShelf(self._layout, self._index, self._pins)
         self._inventory = Inventory(self._layout, self._index, self._shelf, self._pins)
         self._blocks = Blocks(self._layout, self._index, self._shelf, self._inventory.note_damage)
+        self._examiner = Examiner(self._layout, self._index, self._shelf, self._inventory, self._pins)
         self._remover = Remover(self._layout, self._index, self._shelf, self._inventory, self._pins)
 
     @property
@@ -162,7 +154,7 @@ class Store:
         with disk_errors(self.root, cid), self._layout.lock(cid):
             if (standing := self._index.artifact(cid)) is not None:
                 try:
-                    self._check(standing)
+                    self._examiner.check(standing)
                 except IntegrityError:
                     self._remover.move_aside(cid)  # what has come is sound, and takes its place
                 else:
@@ -217,20 +209,10 @@ class Store:
         """
         artifact = self.artifact(cid)
         with disk_errors(self.root, cid):
-            self._check(artifact)
+            self._examiner.check(artifact)
             self._inventory.note_use(cid)
         folder = self._layout.object(cid)
         return folder / artifact.files[0].path if artifact.bare else folder
-
-    def _check(self, artifact: Artifact) -> None:
-        suspect = self._inventory.is_suspect(artifact.cid)
-        try:
-            self._checker.check(artifact, trust_receipts=not suspect)
-        except IntegrityError:
-            self._inventory.note_damage(artifact.cid)
-            raise
-        if suspect:
-            self._inventory.note_soundness(artifact.cid)
 
     def verify(self, progress: Progress | None = None) -> list[CitrateError]:
         """As ``damages``: one error a file or object; empty when all is well."""
@@ -238,28 +220,7 @@ class Store:
 
     def damages(self, progress: Progress | None = None) -> list[Damage]:
         """Read and hash every byte of every object; an object that is damaged is not handed out until it is mended."""
-        with disk_errors(self.root):
-            damages = [Damage("", error) for error in index_damages(self._layout, self._index, self._pins)]
-        objects = self.ls()
-        counter = unixfs.Counter("verify", sum(stored.size_bytes for stored in objects), progress)
-        for stored in objects:
-            found = [Damage(stored.cid, error) for error in self._damages_of(stored, counter.add)]
-            with disk_errors(self.root, stored.cid):
-                note = self._inventory.note_damage if found else self._inventory.note_soundness
-                note(stored.cid)
-            damages += found
-        return damages
-
-    def _damages_of(self, stored: StoredObject, count: Callable[[int], None]) -> list[CitrateError]:
-        try:
-            with disk_errors(self.root, stored.cid):
-                if not stored.blocks:
-                    return list(self._checker.damages(self.artifact(stored.cid), count))
-                found = list(self._shelf.damages(stored.cid))
-                count(stored.size_bytes)
-                return found
-        except CitrateError as error:  # of one object; the others are looked at all the same
-            return [error]
+        return self._examiner.damages(progress)
 
     def ls(self) -> list[StoredObject]:
         """All objects, oldest first; those that are kept as blocks after those that are plain files."""
@@ -399,6 +360,8 @@ class Store:
             NotFoundError: it is not in the store.
             IntegrityError: a block is damaged.
         """
+        with disk_errors(self.root, cid):
+            self._inventory.note_use(cid)
         found = find(self.block, cid, path)
         require_printable(found, f"{cid}/{path}".rstrip("/"))
         if found.entity is Entity.FILE:
@@ -412,4 +375,6 @@ class Store:
             NotFoundError: it is not in the store.
             IntegrityError: a block is damaged.
         """
+        with disk_errors(self.root, cid):
+            self._inventory.note_use(cid)
         return car.export(cid, self.block)
