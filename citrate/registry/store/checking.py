@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from citrate.core.errors import CitrateError, IntegrityError
 from citrate.core.records import PROFILE, TENSOR_PROFILE, Artifact
 from citrate.registry import unixfs
-from citrate.registry.store.index import REINDEX_HINT, Index, IndexedFile, Receipt
+from citrate.registry.store.database import REINDEX_HINT
+from citrate.registry.store.index import Index, IndexedFile, Receipt
 from citrate.registry.store.layout import Layout
 from citrate.registry.store.pins import Pins
 from citrate.registry.unixfs import SourceFile

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from citrate.registry.store import index
+from citrate.registry.store import database
 
 
 def write_back(path: Path, version: int) -> None:
@@ -16,7 +16,7 @@ def write_back(path: Path, version: int) -> None:
     old_path = path.with_name("old.sqlite")
     old = sqlite3.connect(old_path, isolation_level=None)
     old.execute("PRAGMA journal_mode = WAL")
-    for step in index._STEPS[:version]:
+    for step in database._STEPS[:version]:
         old.executescript(step)
     old.execute("ATTACH ? AS now", (str(path),))
     tables = old.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall()
