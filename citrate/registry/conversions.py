@@ -47,6 +47,10 @@ class Conversions:
             return None
         return entry
 
+    def forget(self, key: str) -> None:
+        """Remember a conversion no longer, since its bytes are gone."""
+        (self._folder / f"{key}.json").unlink(missing_ok=True)
+
     def keep(self, key: str, entry: VariantEntry) -> None:
         """Remember a conversion."""
         atomic.write_atomic(self._folder / f"{key}.json", canonical.dumps(entry.model_dump(mode="json")))

@@ -62,6 +62,9 @@ def make_variants(
                 conversions.keep(keys[variant], entry)
                 entries[variant] = entry
     except (CitrateError, OSError):
+        for variant, entry in entries.items():
+            if entry.cid in making.new:
+                conversions.forget(keys[variant])
         making.discard(making.new)
         raise
     return tuple(entries[variant] for variant in wanted)

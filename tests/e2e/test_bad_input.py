@@ -73,6 +73,20 @@ def _nan_weights(model: Path) -> None:
     (model / "model.safetensors").write_bytes(weights)
 
 
+def _an_outlier(model: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 7] = 1e7  # its scale overflows half precision
+    save_file(tensors, model / "model.safetensors", metadata={"format": "pt"})
+
+
+def _a_tokenizer_that_gguf_cannot_express(model: Path) -> None:
+    document = json.loads((model / "tokenizer.json").read_text())
+    document["model"]["end_of_word_suffix"] = "</w>"
+    (model / "tokenizer.json").write_text(json.dumps(document))
+
+
 def _shard_outside(model: Path) -> None:
     shutil.copyfile(model / "model.safetensors", model.parent / "secret.safetensors")
     (model / "model.safetensors").unlink()
@@ -100,6 +114,8 @@ DAMAGES: list[tuple[Callable[[Path], None], int, str, str]] = [
     (_truncated, 1, "FormatError", ""),
     (_header_too_long, 1, "FormatError", ""),
     (_nan_weights, 1, "FormatError", ""),
+    (_an_outlier, 1, "FormatError", "check 'tensor error Q8_0' failed"),
+    (_a_tokenizer_that_gguf_cannot_express, 1, "FormatError", "check 'tokens' failed for gguf:Q8_0"),
     (_shard_outside, 1, "FormatError", "not a plain file name"),
     (_absurd_config, 1, "FormatError", ""),
     (_licence_missing, 2, "ConfigError", "names no licence"),

@@ -54,6 +54,17 @@ def test_added_tokens_come_with_text_spaces_and_each_other_around_them(llama: Pa
     assert any("user\n" in text and text.startswith("<|begin|>") for text in texts)
 
 
+def test_what_a_tokenizer_was_saved_to_cut_and_fill_up_to_is_no_part_of_it(llama: Path, tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(llama / "tokenizer.json"))
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=64)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    text = "The ferry leaves at seven, unless the fog stays."
+    assert tokens.tokenize(tmp_path, [text]) == tokens.tokenize(llama, [text])
+
+
 @pytest.mark.models
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_line_is_cut_as_by_the_source_or_as_is_told(

@@ -86,6 +86,9 @@ def _parsed(text: str) -> _Tokenizer:
     except ModuleNotFoundError as error:
         raise BackendMissingError("comparing tokens needs tokenizers", hint="pip install 'citrate[gguf]'") from error
     try:
-        return cast(_Tokenizer, Tokenizer.from_str(text))
+        tokenizer = Tokenizer.from_str(text)
     except Exception as error:
         raise FormatError(f"tokenizer.json cannot be loaded: {error!s:.200}") from error
+    tokenizer.no_truncation()  # settings of the run it was saved in, not of the tokenizer
+    tokenizer.no_padding()
+    return cast(_Tokenizer, tokenizer)
