@@ -12,7 +12,7 @@ from citrate.core.records import Artifact
 from citrate.core.sink import Progress
 from citrate.registry.fetching.consistency import check_consistent
 from citrate.registry.fetching.engine import STORE, Engine
-from citrate.registry.fetching.partial import require_room, tidy
+from citrate.registry.fetching.partial import require_room, take_back, tidy
 from citrate.registry.sources import Source
 from citrate.registry.store import Store
 from citrate.registry.store.layout import disk_errors, prune, remove_tree
@@ -61,6 +61,7 @@ def fetch_artifact(
         folder = store.layout.partial(expected.cid)
         engine = Engine(expected.files, expected.cid, store, sources, folder, progress)
         with kept_on_failure(folder, damage):
+            take_back(store, expected.cid)
             tidy(folder, {file.path for file in expected.files})
             require_room(folder, store.root, expected.files, expected.cid)
             staged = engine.run()

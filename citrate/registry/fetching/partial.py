@@ -10,6 +10,16 @@ from citrate.core.errors import StoreError
 from citrate.core.records import FileEntry
 from citrate.registry.dag import CHUNK_BYTES
 from citrate.registry.fetching.assembly import Assembly
+from citrate.registry.store import Store
+
+
+def take_back(store: Store, cid: str) -> None:
+    """Fetch into what a process left that was killed after it had put the folder in place, and before it said so."""
+    folder, in_place = store.layout.partial(cid), store.layout.object(cid)
+    with store.layout.lock(cid):
+        if in_place.exists() and not folder.exists() and not store.has(cid):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            in_place.rename(folder)
 
 
 def tidy(folder: Path, wanted: Collection[str]) -> None:

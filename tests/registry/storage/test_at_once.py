@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -189,6 +193,20 @@ def test_an_interrupt_ends_a_fetch_at_once_and_keeps_what_came(
     while threading.active_count() > before:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.timeout(300)
+def test_a_pull_killed_at_any_of_60_steps_is_resumed_and_nothing_right_is_fetched_again() -> None:
+    in_memory = Path("/dev/shm")  # nothing is cut off from power here, so nothing needs a disk
+    with tempfile.TemporaryDirectory(dir=in_memory if in_memory.exists() else None) as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.registry.storage.pull_moments", folder],
+            cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=280, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout)
+    assert told["killed"] >= 60, told
+    assert told["resumed"] >= 40, told
 
 
 # ------------------------------------------------------------------ some files only
