@@ -6,6 +6,7 @@ import hashlib
 import random
 import threading
 from array import array
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ CONTENT = pattern(7 * CHUNK + 100)
 def cut(content: bytes, ends: list[int] | None = None) -> Leaves:
     """The leaves of a file, every mebibyte or where ``ends`` says."""
     at = [0, *(ends or [*range(CHUNK, len(content), CHUNK), len(content)])]
-    digests = b"".join(hashlib.sha256(content[a:b]).digest() for a, b in zip(at, at[1:], strict=False))
+    digests = b"".join(hashlib.sha256(content[a:b]).digest() for a, b in pairwise(at))
     return Leaves(len(content), digests, array("Q", ends) if ends else None)
 
 
@@ -43,12 +44,11 @@ def bring(into: Assembly, first: int, stop: int) -> tuple[int, bool]:
     return into.put(first, stop, memoryview(bytearray(CONTENT[start:end])))
 
 
-@pytest.mark.parametrize(
-    "ends", [None, [10, 5000, CHUNK, 2 * CHUNK - 3, 2 * CHUNK, *range(3 * CHUNK, 8 * CHUNK, CHUNK)]]
-)
+ELSEWHERE = [10, 5000, CHUNK, 2 * CHUNK - 3, 2 * CHUNK, *range(3 * CHUNK, 8 * CHUNK, CHUNK), len(CONTENT)]
+
+
+@pytest.mark.parametrize("ends", [None, ELSEWHERE])
 def test_any_order_gives_the_same_file(tmp_path: Path, ends: list[int] | None) -> None:
-    if ends:
-        ends[-1] = len(CONTENT)
     leaves = cut(CONTENT, ends)
     for seed in range(8):
         order = list(range(len(leaves)))
@@ -138,10 +138,9 @@ def both() -> list[FrontHash]:
 )
 def test_the_front_is_hashed_as_hashlib_does(steps: list[tuple[str, int]], tail: int) -> None:
     for front in both():
-        whole, seed = hashlib.sha256(), 0
+        whole = hashlib.sha256()
         pieces = [(kind, 64 * blocks) for kind, blocks in steps] + [("leaf", tail)]
-        for kind, length in pieces:
-            seed += 1
+        for seed, (kind, length) in enumerate(pieces):
             piece = pattern(length + 8, seed)[:length]
             view = memoryview(bytearray(piece))
             front.mark()
