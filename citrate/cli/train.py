@@ -23,6 +23,9 @@ def train(
     announce: Annotated[
         bool, typer.Option("--announce", help="Record the run in the ledger: before it begins, and its outcome.")
     ] = False,
+    merged: Annotated[
+        bool, typer.Option("--merged", help="Of a reward model: write it merged into its base too, for grpo and rloo.")
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     from_: Annotated[list[str] | None, typer.Option("--from", metavar="URL", help="A gateway to fetch from.")] = None,
     allow: Annotated[str | None, typer.Option(help="deprecated,quarantined")] = None,
@@ -36,6 +39,8 @@ def train(
 
     registry = context.registry()
     wanted = recipes.load(recipe)
+    if merged:
+        fine_tuning.require_reward(wanted.method)
     target = out or Path(recipe.stem.removesuffix("-recipe"))
     with progress.bars() as on_progress:
         prepared = fine_tuning.prepare(
@@ -54,10 +59,11 @@ def train(
         done = fine_tuning.train(
             registry, prepared, target, base=base, announce=announce, threads=threads, on_step=told
         )
-    context.emit(_document(done), lambda: _human(done))
+        judge = fine_tuning.merged(done, prepared) if merged else None
+    context.emit(_document(done, judge), lambda: _human(done, judge))
 
 
-def _document(done: Trained) -> dict[str, object]:
+def _document(done: Trained, judge: Path | None) -> dict[str, object]:
     return {
         "adapter_path": str(done.adapter),
         "proof_root": done.proof.root,
@@ -69,10 +75,14 @@ def _document(done: Trained) -> dict[str, object]:
         "proof_cid": done.proof_cid,
         "dataset_cid": done.dataset_cid,
         "run_id": done.run_id or None,
+        "merged_path": str(judge) if judge else None,
     }
 
 
-def _human(done: Trained) -> None:
+def _human(done: Trained, judge: Path | None) -> None:
     context.talk(f"{done.proof.steps} steps, loss {done.final_loss:.4g}, proof {done.proof.root}")
-    context.talk(f"register it: citrate register-lora {done.adapter} --base REF --name NAME --license SPDX")
-    context.say(str(done.adapter))
+    if judge is not None:
+        context.talk(f"train with it by grpo or rloo: reinforcement: {{reward_model: {judge}}}")
+    else:
+        context.talk(f"register it: citrate register-lora {done.adapter} --base REF --name NAME --license SPDX")
+    context.say(str(judge or done.adapter))

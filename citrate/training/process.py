@@ -83,6 +83,24 @@ def replay(
             yield event
 
 
+def merge_reward_model(bound: Bound, base: Path, adapter: Path, out: Path) -> None:
+    """Merge a reward run's outcome into its base, in a process of its own; see ``reward_model.merge``.
+
+    Raises:
+        CitrateError: as the worker tells.
+        TrainingError: it died.
+    """
+    request = {
+        "do": "merge",
+        "base": str(base.absolute()),
+        "adapter": str(adapter.absolute()),
+        "out": str(out.absolute()),
+        "precision": bound.recipe.precision,
+    }
+    for _ in _events(request, profile(bound.recipe.determinism), 1):
+        pass
+
+
 def _events(request: dict[str, Any], wanted: Profile, threads: int) -> Iterator[dict[str, Any]]:
     environment = {**os.environ, **wanted.environment, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     process = subprocess.Popen(

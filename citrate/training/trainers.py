@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from citrate.core.errors import TrainingError
-from citrate.training import dataset, determinism
+from citrate.training import dataset, determinism, reward_model
 from citrate.training.recipe import Recipe
 from citrate.training.rows import Method
 
@@ -57,8 +57,8 @@ def build(recipe: Recipe, inputs: Inputs, work: Path, kind: type[Trainer]) -> Tr
     rows = datasets.Dataset.from_list([row for _, row in dataset.rows(inputs.dataset)])
     set_seed(recipe.seed)
     given: dict[str, Any] = {"model": str(inputs.base), "peft_config": lora_config(recipe)}
-    if recipe.method in (Method.GRPO, Method.RLOO):
-        given["reward_funcs"] = str(inputs.reward)
+    if inputs.reward is not None:  # loaded by us: TRL would quantise it with the base, and draw a missing score
+        given["reward_funcs"], given["reward_processing_classes"] = reward_model.load(inputs.reward, recipe.precision)
     try:
         tokenizer = AutoTokenizer.from_pretrained(inputs.base)
         return kind(args=arguments(recipe, work), train_dataset=rows, processing_class=tokenizer, **given)

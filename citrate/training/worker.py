@@ -33,7 +33,7 @@ def main() -> int:
 
     request = json.loads(sys.stdin.buffer.readline())
     try:
-        {"train": _train, "replay": _replay}[request["do"]](request, tell)
+        {"train": _train, "replay": _replay, "merge": _merge}[request["do"]](request, tell)
     except CitrateError as error:
         tell("error", type=type(error).__name__, message=error.message, hint=error.hint, details=error.details)
         return 1
@@ -65,6 +65,14 @@ def _replay(request: dict[str, Any], tell: Tell) -> None:
     for number in request["segments"]:
         with tempfile.TemporaryDirectory() as work:
             tell("segment", **asdict(replay(record, number, inputs, Path(request["adapter"]), Path(work))))
+    tell("done")
+
+
+def _merge(request: dict[str, Any], tell: Tell) -> None:
+    from citrate.training.reward_model import merge
+
+    _threads(request)
+    merge(Path(request["base"]), Path(request["adapter"]), Path(request["out"]), request["precision"])
     tell("done")
 
 

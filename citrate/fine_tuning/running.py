@@ -1,0 +1,184 @@
+"""Do a training run, and keep what came of it: its proof, its inputs, its place in the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from citrate.core import canonical
+from citrate.core.adapters import Training
+from citrate.core.errors import ConfigError, IntegrityError
+from citrate.fine_tuning.inputs import Prepared
+from citrate.fine_tuning.told import TOLD, Told
+from citrate.training import process, proof
+from citrate.training.proof import Proof, Record, require_equal
+from citrate.training.rows import Method
+
+if TYPE_CHECKING:
+    from citrate.facade import Registry
+
+ANNOUNCED = "announced.json"
+"""In a run's folder: the ledger's run."""
+_PARTS = (proof.PROOF, proof.RECIPE, proof.LEAVES, "log.jsonl")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run that has ended."""
+
+    out: Path
+    adapter: Path
+    proof: Proof
+    proof_cid: str
+    dataset_cid: str
+    final_loss: float
+    run_id: int = 0
+    """The ledger's, if it was announced."""
+
+
+def train(
+    registry: Registry,
+    prepared: Prepared,
+    out: Path,
+    *,
+    base: str = "",
+    announce: bool = False,
+    threads: int = 1,
+    on_step: Callable[[Mapping[str, Any]], None] = lambda _: None,
+) -> Trained:
+    """Do a run, or go on with it; keep its proof and its dataset in the store, pinned.
+
+    Args:
+        registry: whose store keeps them.
+        prepared: the recipe and its inputs.
+        out: the run's folder.
+        base: the reference of the base, if it has one, for whoever verifies.
+        announce: record the run in the ledger before it begins, and what came out of it when it has ended.
+        threads: of torch.
+        on_step: called with the fields of `run.Step`.
+
+    Raises:
+        AlreadyExistsError: the folder holds another run.
+        TrainingError: the run cannot be done, or broke off; what stands before its last checkpoint is kept.
+    """
+    run_id = _announced(registry, prepared, out, base) if announce else 0
+    losses: list[float] = []
+
+    def after(step: Mapping[str, Any]) -> None:
+        losses.append(float(step["loss"]))
+        on_step(step)
+
+    found = process.train(prepared.bound, prepared.files, out, after, threads=threads)
+    with registry.store.writer(bare=False) as sink:
+        for path in proof_files(out):
+            file = sink.open(path.relative_to(out).as_posix(), path.stat().st_size)
+            file.write(path.read_bytes())
+            file.close()
+        proof_cid = sink.commit().cid
+    parts = ((proof_cid, "training proof"), (prepared.dataset_cid, "dataset"), (prepared.reward_cid, "reward model"))
+    for cid, reason in parts:
+        if cid:
+            registry.store.pin(cid, reason)
+    adapter = out / "adapter"
+    told = Told(proof_cid, prepared.dataset_cid, base, run_id, prepared.reward_cid)
+    (adapter / TOLD).write_bytes(told.to_bytes())
+    if run_id:
+        _commit(registry, run_id, found, adapter)
+    last = losses[-1] if losses else _last_loss(out)
+    return Trained(out, adapter, found, proof_cid, prepared.dataset_cid, last, run_id)
+
+
+def merged(done: Trained, prepared: Prepared) -> Path:
+    """The reward model that a reward run ended with, merged into its base, in the run's folder: what ``grpo`` and
+    ``rloo`` take. Made now, unless it is there.
+
+    Raises:
+        ConfigError: the run is of another method.
+        TrainingError: they cannot be merged.
+    """
+    require_reward(prepared.bound.recipe.method)
+    out = done.out / "merged"
+    if not out.is_dir():
+        process.merge_reward_model(prepared.bound, prepared.files.base, done.adapter, out)
+    return out
+
+
+def require_reward(method: Method) -> None:
+    """Raise ConfigError unless a run of ``method`` ends with a reward model."""
+    if method != Method.REWARD:
+        raise ConfigError(
+            f"only reward models are merged here, and this run is {method}",
+            hint="merge the adapter of a finished run: citrate merge --help",
+        )
+
+
+def _announced(registry: Registry, prepared: Prepared, out: Path, base: str) -> int:
+    """The ledger's run for a run: announced now, or by an earlier command that did not finish."""
+    path = out / ANNOUNCED
+    if path.exists():
+        return int(canonical.loads(path.read_bytes())["run"])  # type: ignore[arg-type]  # we wrote it
+    if not base:
+        raise ConfigError("a run can be announced on a registered base only", hint="base: a reference, in the recipe")
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"the run in {out} has begun: it is too late to announce it", hint="choose another --out")
+    digest = registry.resolve_model(base.partition("#")[0], "are trained on models").variants[0].sha256
+    bound = prepared.bound
+    run_id, _ = registry.ledger.announce(
+        registry.signer(), recipe=bound.sha256, dataset=bound.dataset_root, base_sha256=digest
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(canonical.dumps({"run": str(run_id)}))
+    return run_id
+
+
+def _commit(registry: Registry, run_id: int, found: Proof, adapter: Path) -> None:
+    from citrate.formats.adapter import open_adapter
+    from citrate.registry.adapters import published_digest
+
+    if registry.ledger.run(run_id).committed_at:
+        return
+    digest = published_digest(open_adapter(adapter))
+    registry.ledger.commit(registry.signer(), run_id, proof_root=found.root, adapter_sha256=digest)
+
+
+def training_of(registry: Registry, adapter: Path) -> tuple[Training, int] | None:
+    """What is recorded of how an adapter was made, and its steps, from the proof that it names; None if it names none.
+
+    Raises:
+        NotFoundError: the proof is not in the store.
+        IntegrityError: the proof is not this adapter's.
+    """
+    told = Told.read(adapter)
+    if told is None or not told.proof_cid:
+        return None
+    found = Record(registry.store.get(told.proof_cid)).proof
+    require_equal("the adapter is not its run's outcome", TOLD, found.weights_sha256, weights_of(adapter))
+    if told.run_id:  # the ledger says the rest
+        return Training(run_id=told.run_id), found.steps
+    return Training(found.dataset_root, found.recipe_sha256, found.root), found.steps
+
+
+def proof_files(out: Path) -> Iterator[Path]:
+    """The files of a run that are its proof, with paths relative to its folder."""
+    yield from (out / name for name in _PARTS)
+    yield from sorted(path for path in (out / proof.CHECKPOINTS).rglob("*") if path.is_file())
+
+
+def weights_of(adapter: Path) -> str:
+    """The hash of an adapter's tensors, as a run's last step commits to it."""
+    from citrate.formats.adapter import WEIGHTS
+    from citrate.training import checkpoint
+    from citrate.training.commitment import tensors_sha256
+
+    return tensors_sha256(checkpoint.load(adapter, WEIGHTS))
+
+
+def _last_loss(out: Path) -> float:
+    import json
+
+    lines = (out / "log.jsonl").read_bytes().splitlines()
+    if not lines:
+        raise IntegrityError("the run's log is empty", path="log.jsonl", expected="a line a step", actual="nothing")
+    return float(json.loads(lines[-1])["loss"])

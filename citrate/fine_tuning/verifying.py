@@ -1,0 +1,201 @@
+"""Verify a run that somebody says they did: collect its parts, hold them against each other, replay."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from citrate.core.adapters import Grade, LoraRecord
+from citrate.core.errors import ConfigError, FormatError, NotFoundError
+from citrate.core.sink import Progress
+from citrate.fine_tuning.inputs import SAFETENSORS, model_named
+from citrate.fine_tuning.running import weights_of
+from citrate.fine_tuning.told import Told
+from citrate.training import process, proof
+from citrate.training.process import Files
+from citrate.training.proof import Record, require_equal
+
+if TYPE_CHECKING:
+    from citrate.facade import Registry
+
+_SEGMENTS = 3
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A run that somebody says they did, with all its parts here: what is to be verified."""
+
+    record: Record
+    adapter: Path
+    files: Files
+    seed: str
+    """From which the segments are drawn."""
+    seed_by: str
+    """Who drew it: ``ledger``, ``you``, or ``random``."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What the replay came to. ``grade`` is None where a segment disagrees."""
+
+    grade: Grade | None
+    seed: str
+    seed_by: str
+    segments: tuple[Mapping[str, Any], ...]
+    of: int
+    """How many segments the run has."""
+
+
+def claim(
+    registry: Registry,
+    where: str,
+    *,
+    base: str = "",
+    dataset: str = "",
+    reward: str = "",
+    seed: str = "",
+    gateways: Iterable[str] = (),
+    allow: frozenset[str] = frozenset(),
+    progress: Progress | None = None,
+) -> Claim:
+    """Collect a run's parts and hold them against each other and against the chain; nothing is replayed.
+
+    Args:
+        registry: where they come from.
+        where: a registered adapter's reference, a run's folder, or an adapter's folder.
+        base: a reference or a folder, where the run does not say it.
+        dataset: a CID or a folder, where the run does not say it.
+        reward: the reward model: a CID, a reference or a folder, where the run does not say it.
+        seed: hex; empty: the ledger's, or a random one.
+        gateways: where to fetch from, besides the settings' own.
+        allow: ``deprecated``, ``quarantined``.
+        progress: told of what is fetched.
+
+    Raises:
+        NotFoundError: no such run, or a part of it is nowhere.
+        IntegrityError: a part is not what another part, or the chain, says.
+    """
+    chosen = (seed, "you") if seed else (secrets.token_hex(32), "random")
+    if Path(where).is_dir():
+        adapter, folder, told = _from_folder(registry, Path(where), gateways)
+        chain = None
+    else:
+        adapter, folder, told, chain = _from_chain(registry, where, gateways, allow, progress)
+    record = Record(folder)
+    record.check()
+    require_equal("the adapter is not the run's outcome", "adapter", record.proof.weights_sha256, weights_of(adapter))
+    if chain is not None:
+        _require_as_recorded(record, chain)
+        base = base or _base_of(registry, chain)
+        chosen = _drawn(registry, chain) or chosen
+    named = base or told.base or _missing("base")
+    base_path, base_sha256 = model_named(registry, named, Path(), gateways, allow, progress)
+    require_equal("the base is not the one that was trained on", "base", record.proof.base_sha256, base_sha256)
+    card, rows_folder = registry.dataset(
+        dataset or told.dataset_cid or _missing("dataset"), gateways=gateways, progress=progress
+    )
+    require_equal("the dataset is not the one that was trained on", "dataset", record.proof.dataset_root, card.root)
+    judge: Path | None = None
+    if record.bound.recipe.reinforcement is not None:
+        judge, judge_sha256 = _reward_model(registry, reward or told.reward_cid, gateways, allow, progress)
+        require_equal("the reward model is not the run's", "reward model", record.bound.reward_sha256, judge_sha256)
+    return Claim(record, adapter, Files(base_path, rows_folder, judge), *chosen)
+
+
+def verify(
+    claimed: Claim, *, segments: int | None = _SEGMENTS, threads: int = 1,
+    on_segment: Callable[[Mapping[str, Any]], None] = lambda _: None,
+) -> Verified:  # fmt: skip
+    """Replay segments of a run, chosen by its seed, in a process without network.
+
+    Args:
+        claimed: the run.
+        segments: how many; None: all.
+        threads: of torch.
+        on_segment: called with the fields of `replay.Replayed`.
+
+    Raises:
+        TrainingError: a segment cannot be done here.
+    """
+    of = claimed.record.bound.recipe.segments
+    chosen = tuple(range(of)) if segments is None else proof.choose(claimed.seed, of, segments)
+    found: list[Mapping[str, Any]] = []
+    if chosen:
+        for each in process.replay(
+            claimed.record.bound, claimed.record.folder, chosen, claimed.files, claimed.adapter, threads=threads
+        ):
+            found.append(each)
+            on_segment(each)
+    return Verified(_grade(found), claimed.seed, claimed.seed_by, tuple(found), of)
+
+
+def _grade(found: list[Mapping[str, Any]]) -> Grade | None:
+    if not found:
+        return Grade.ATTESTED
+    if not all(each["ok"] for each in found):
+        return None
+    return Grade.EXACT if all(each["exact"] for each in found) else Grade.NUMERIC
+
+
+def _from_folder(registry: Registry, folder: Path, gateways: Iterable[str]) -> tuple[Path, Path, Told]:
+    adapter = folder / "adapter" if (folder / proof.PROOF).is_file() else folder
+    told = Told.read(adapter) or Told("", "")
+    if adapter != folder:
+        return adapter, folder, told
+    if not told.proof_cid:
+        raise NotFoundError(f"{folder} is no training run, and says of none", hint="citrate train writes one")
+    return adapter, registry.folder(told.proof_cid, "training proof", gateways), told
+
+
+def _from_chain(
+    registry: Registry, ref: str, gateways: Iterable[str], allow: frozenset[str], progress: Progress | None
+) -> tuple[Path, Path, Told, LoraRecord]:
+    record = registry.find(registry.reference(ref))
+    if not isinstance(record, LoraRecord):
+        raise FormatError(f"{record.ref} is a model, not an adapter: it says of no training run")
+    if not record.lora.training.proof_root:
+        raise NotFoundError(f"{record.ref} has no training proof", hint="its creator made none, or did not record it")
+    adapter = registry.pull(ref, gateways=gateways, allow=allow, progress=progress).path
+    told = Told.read(adapter)
+    if told is None or not told.proof_cid:
+        raise NotFoundError(f"{record.ref} does not say where its training proof is", hint="ask its creator for it")
+    folder = registry.folder(told.proof_cid, "training proof", gateways, progress)
+    return adapter, folder, told, record
+
+
+def _require_as_recorded(record: Record, chain: LoraRecord) -> None:
+    told = chain.lora.training
+    for what, wanted, found in (
+        ("the proof's root", told.proof_root, record.proof.root),
+        ("the recipe", told.recipe, record.proof.recipe_sha256),
+        ("the dataset", told.dataset, record.proof.dataset_root),
+    ):
+        require_equal(f"{what} is not what the chain records of {chain.ref}", proof.PROOF, wanted, found)
+
+
+def _base_of(registry: Registry, chain: LoraRecord) -> str:
+    base = registry.chain.version(chain.lora.base)
+    return f"{base.ref}#{SAFETENSORS}"
+
+
+def _drawn(registry: Registry, chain: LoraRecord) -> tuple[str, str] | None:
+    """The seed that the ledger drew for an adapter's run, if it has one."""
+    if not chain.lora.training.run_id:
+        return None
+    seed = registry.ledger.run(chain.lora.training.run_id).seed
+    return (seed.removeprefix("0x"), "ledger") if seed else None
+
+
+def _reward_model(
+    registry: Registry, named: str, gateways: Iterable[str], allow: frozenset[str], progress: Progress | None
+) -> tuple[Path, str]:
+    if named.startswith("baf") and "/" not in named:
+        named = str(registry.folder(named, "reward model", gateways, progress))
+    return model_named(registry, named or _missing("reward"), Path(), gateways, allow, progress)
+
+
+def _missing(what: str) -> str:
+    raise ConfigError(f"the run does not say where its {what} is", hint=f"name it: --{what}")
