@@ -246,7 +246,9 @@ def each(files: list[SourceFile], task: Callable[[SourceFile], Result], threads:
     middle = [[file] for file in ordered if CHUNK_BYTES < file.size_bytes <= _SIDE_BY_SIDE_BYTES]
     small = [file for file in files if file.size_bytes <= CHUNK_BYTES]
     run(large, max(1, cores // 2))
-    run(middle + [small[at : at + _BATCH_FILES] for at in range(0, len(small), _BATCH_FILES)], cores)
+    batches = [small[at : at + _BATCH_FILES] for at in range(0, len(small), _BATCH_FILES)]
+    apart = max(1, -(-len(batches) // cores))  # so that no two cores make files in one folder, which has one lock
+    run(middle + [batch for first in range(apart) for batch in batches[first::apart]], cores)
     return [results[file.path] for file in files]
 
 
