@@ -110,7 +110,7 @@ DAMAGES: list[tuple[Callable[[Path], None], int, str, str]] = [
     (_no_such_folder, 4, "NotFoundError", "no such folder"),
     (_a_file, 1, "FormatError", "not a folder"),
     (_not_a_model, 1, "FormatError", "not a model directory"),
-    (_only_pickles, 1, "FormatError", "pickled weights"),
+    (_only_pickles, 1, "FormatError", "is a pickle that is not used"),
     (_truncated, 1, "FormatError", ""),
     (_header_too_long, 1, "FormatError", ""),
     (_nan_weights, 1, "FormatError", ""),

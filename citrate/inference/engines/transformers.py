@@ -23,6 +23,11 @@ def load(path: Path, context: int, threads: int) -> TransformersModel:
         FormatError: no causal language model, no safetensors, damaged, or asking for its own code.
     """
     torch.set_num_threads(threads)
+    if not any(path.glob("*.safetensors")):
+        raise FormatError(
+            f"{path.name} has no safetensors weights, and no others are loaded",
+            hint="citrate convert makes them of pickled ones, which it reads without unpickling: --to safetensors",
+        )
     try:
         _check_index(path)
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
