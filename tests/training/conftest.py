@@ -13,6 +13,7 @@ from citrate.training.recipe import Bound
 from citrate.training.rows import Method
 from citrate.training.run import Step
 from citrate.training.trainers import Inputs
+from tests.training import tiny
 from tests.training.runs import BASE_SHA256, EXAMPLES, Folder
 
 SETTINGS = {
@@ -28,6 +29,15 @@ SETTINGS = {
     "lora": {"rank": 4, "alpha": 8, "targets": ["q_proj", "v_proj"], "dropout": "0.1"},
     "optimizer": {"learning_rate": "1e-3"},
 }
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is trained on."""
+    import torch
+
+    torch.set_num_threads(1)  # more cost more here than they bring
+    return tiny.make(tmp_path_factory.mktemp("base") / "tiny")
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +58,10 @@ def bound(rows: Path) -> Bound:
 
 
 @pytest.fixture(scope="session")
-def done(tmp_path_factory: pytest.TempPathFactory, rows: Path, bound: Bound) -> tuple[Path, list[Step]]:
+def done(tmp_path_factory: pytest.TempPathFactory, base: Path, rows: Path, bound: Bound) -> tuple[Path, list[Step]]:
     """A run that has ended, and what was told of it."""
     out, steps = tmp_path_factory.mktemp("run") / "out", list[Step]()
-    run.train(bound, Inputs(EXAMPLES / "tiny-llama", rows), out, steps.append)
+    run.train(bound, Inputs(base, rows), out, steps.append)
     return out, steps
 
 

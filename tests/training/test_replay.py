@@ -26,11 +26,11 @@ pytestmark = [pytest.mark.models, pytest.mark.xdist_group("training")]
 FORGED = hashlib.sha256(b"forged").hexdigest()
 
 
-def replayed(folder: Path, number: int, rows: Path, tmp_path: Path) -> Replayed:
+def replayed(folder: Path, number: int, base: Path, rows: Path, tmp_path: Path) -> Replayed:
     record = Record(folder)
     record.check()
     (tmp_path / f"work{number}").mkdir()
-    inputs = Inputs(EXAMPLES / "tiny-llama", rows)
+    inputs = Inputs(base, rows)
     return replay(record, number, inputs, folder / "adapter", tmp_path / f"work{number}")
 
 
@@ -41,45 +41,45 @@ def nudge(tensors: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_an_honest_run_is_equal_bit_for_bit(
-    done: tuple[Path, list[Step]], rows: Path, tmp_path: Path, number: int
+    done: tuple[Path, list[Step]], base: Path, rows: Path, tmp_path: Path, number: int
 ) -> None:
-    found = replayed(done[0], number, rows, tmp_path)
+    found = replayed(done[0], number, base, rows, tmp_path)
     assert found == Replayed(2 * number + 1, 2 * number + 2, ok=True, exact=True, differs="", error=0.0)
 
 
 @pytest.mark.parametrize("part", ["batch", "weights", "optimizer", "rng"])
-def test_a_forged_step_is_found(copy: Path, rows: Path, tmp_path: Path, part: str) -> None:
+def test_a_forged_step_is_found(copy: Path, base: Path, rows: Path, tmp_path: Path, part: str) -> None:
     forge(copy, leaves=with_leaf(Record(copy), 3, **{part: FORGED}))
-    found = replayed(copy, 1, rows, tmp_path)
+    found = replayed(copy, 1, base, rows, tmp_path)
     assert not found.ok and found.differs == f"step 3: {part}"
 
 
 @pytest.mark.parametrize(("file", "part"), [(WEIGHTS, "weights"), ("optimizer.safetensors", "optimizer")])
 def test_a_forged_checkpoint_is_found_by_the_segment_before_it(
-    copy: Path, rows: Path, tmp_path: Path, file: str, part: str
+    copy: Path, base: Path, rows: Path, tmp_path: Path, file: str, part: str
 ) -> None:
     forged = edit_tensors(copy / "checkpoints" / "step-00000004" / file, nudge)
     with pytest.raises(IntegrityError, match="the checkpoint after step 4"):
         Record(copy).check()
     forge(copy, leaves=with_leaf(Record(copy), 4, **{part: forged}))
-    assert replayed(copy, 1, rows, tmp_path).differs == f"step 4: {part}"
-    assert not replayed(copy, 2, rows, tmp_path).ok, "and by the one after it"
+    assert replayed(copy, 1, base, rows, tmp_path).differs == f"step 4: {part}"
+    assert not replayed(copy, 2, base, rows, tmp_path).ok, "and by the one after it"
 
 
-def test_a_forged_adapter_is_found_by_the_last_segment(copy: Path, rows: Path, tmp_path: Path) -> None:
+def test_a_forged_adapter_is_found_by_the_last_segment(copy: Path, base: Path, rows: Path, tmp_path: Path) -> None:
     forged = edit_tensors(copy / "adapter" / WEIGHTS, nudge)
     forge(copy, leaves=with_leaf(Record(copy), 6, weights=forged))
-    found = replayed(copy, 2, rows, tmp_path)
+    found = replayed(copy, 2, base, rows, tmp_path)
     assert not found.ok and found.differs == "step 6: weights" and found.error > 0
 
 
-def test_a_forged_row_is_found(copy: Path, rows: Path, bound: Bound, tmp_path: Path) -> None:
+def test_a_forged_row_is_found(copy: Path, base: Path, rows: Path, bound: Bound, tmp_path: Path) -> None:
     lines = (EXAMPLES / "datasets" / "polite.jsonl").read_text().replace("Thank you for asking.", "Thank me for it.")
     (tmp_path / "other.jsonl").write_text(lines)
     (tmp_path / "other").mkdir()
     other = make_rows(tmp_path / "other", tmp_path / "other.jsonl", Method.SFT)
     forge(copy, bound=bound.model_copy(update={"dataset_root": dataset.read(other).root}))
-    assert replayed(copy, 0, other, tmp_path).differs.startswith("step 1: batch")
+    assert replayed(copy, 0, base, other, tmp_path).differs.startswith("step 1: batch")
 
 
 RECIPES: dict[str, Callable[[dict[str, object]], object]] = {
@@ -91,35 +91,35 @@ RECIPES: dict[str, Callable[[dict[str, object]], object]] = {
 
 
 @pytest.mark.parametrize("what", RECIPES)
-def test_a_forged_recipe_is_found(copy: Path, rows: Path, bound: Bound, tmp_path: Path, what: str) -> None:
+def test_a_forged_recipe_is_found(copy: Path, base: Path, rows: Path, bound: Bound, tmp_path: Path, what: str) -> None:
     document = json.loads(bound.to_bytes())
     RECIPES[what](document["recipe"])
     forge(copy, bound=Bound.model_validate(document))
-    assert not replayed(copy, 1, rows, tmp_path).ok
+    assert not replayed(copy, 1, base, rows, tmp_path).ok
 
 
-def test_training_that_was_never_done_is_found(copy: Path, rows: Path, tmp_path: Path) -> None:
+def test_training_that_was_never_done_is_found(copy: Path, base: Path, rows: Path, tmp_path: Path) -> None:
     """The last checkpoint handed in as the outcome of the last segment."""
     record = Record(copy)
     shutil.copyfile(record.checkpoint(4) / WEIGHTS, copy / "adapter" / WEIGHTS)
     forge(copy, leaves=with_leaf(record, 6, weights=record.leaves[3].weights))
-    assert not replayed(copy, 2, rows, tmp_path).ok
+    assert not replayed(copy, 2, base, rows, tmp_path).ok
 
 
-def test_rounding_is_granted_to_another_machine_only(copy: Path, rows: Path, tmp_path: Path) -> None:
+def test_rounding_is_granted_to_another_machine_only(copy: Path, base: Path, rows: Path, tmp_path: Path) -> None:
     record = Record(copy)
     forged = edit_tensors(
         copy / "adapter" / WEIGHTS,
         lambda tensors: tensors.update({name: value * (1 + 1e-8) for name, value in tensors.items()}),
     )  # type: ignore[operator]  # tensors
     honest = forge(copy, leaves=with_leaf(record, 6, weights=forged if forged != record.leaves[5].weights else FORGED))
-    assert not replayed(copy, 2, rows, tmp_path).ok
+    assert not replayed(copy, 2, base, rows, tmp_path).ok
     elsewhere = honest.proof.environment.model_copy(update={"instructions": "VSX"})
     changed = honest.proof.model_copy(update={"environment": elsewhere})
     (copy / proof.PROOF).write_bytes(changed.to_bytes())
     record = Record(copy)
     (tmp_path / "again").mkdir()
-    found = replay(record, 2, Inputs(EXAMPLES / "tiny-llama", rows), copy / "adapter", tmp_path / "again")
+    found = replay(record, 2, Inputs(base, rows), copy / "adapter", tmp_path / "again")
     assert found.ok and not found.exact and found.error <= 1e-4
 
 

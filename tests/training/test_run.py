@@ -22,7 +22,6 @@ from tests.training.conftest import SETTINGS, make_rows
 from tests.training.runs import BASE_SHA256, EXAMPLES, edit_tensors, log_of, with_leaf
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("training")]
-LLAMA = EXAMPLES / "tiny-llama"
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -51,15 +50,17 @@ def test_a_run_ends_with_a_clean_adapter_and_a_record_that_fits(done: tuple[Path
     assert suffixes == {".json", ".jsonl", ".safetensors"}, "no pickles"
 
 
-def test_a_run_that_has_ended_is_not_done_again(done: tuple[Path, list[Step]], rows: Path, bound: Bound) -> None:
+def test_a_run_that_has_ended_is_not_done_again(
+    done: tuple[Path, list[Step]], base: Path, rows: Path, bound: Bound
+) -> None:
     again: list[Step] = []
-    found = run.train(bound, Inputs(LLAMA, rows), done[0], again.append)
+    found = run.train(bound, Inputs(base, rows), done[0], again.append)
     assert found == Record(done[0]).proof and again == []
 
 
 @pytest.mark.parametrize("stop_at", [3, 5])
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
-    done: tuple[Path, list[Step]], rows: Path, bound: Bound, tmp_path: Path, stop_at: int
+    done: tuple[Path, list[Step]], base: Path, rows: Path, bound: Bound, tmp_path: Path, stop_at: int
 ) -> None:
     class Killed(BaseException):
         pass
@@ -69,17 +70,17 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
             raise Killed
 
     with pytest.raises(Killed):
-        run.train(bound, Inputs(LLAMA, rows), tmp_path / "out", kill)
+        run.train(bound, Inputs(base, rows), tmp_path / "out", kill)
     with (tmp_path / "out" / "leaves.jsonl").open("ab") as torn:
         torn.write(b'{"batch":"torn')
     told: list[Step] = []
-    run.train(bound, Inputs(LLAMA, rows), tmp_path / "out", told.append)
+    run.train(bound, Inputs(base, rows), tmp_path / "out", told.append)
     assert told[0].step == stop_at, "goes on after the last checkpoint"
     assert hashes(tmp_path / "out") == hashes(done[0])
 
 
 def test_a_damaged_checkpoint_is_not_gone_on_from(
-    done: tuple[Path, list[Step]], copy: Path, rows: Path, bound: Bound
+    done: tuple[Path, list[Step]], copy: Path, base: Path, rows: Path, bound: Bound
 ) -> None:
     for name in ("proof.json",):
         (copy / name).unlink()
@@ -91,26 +92,28 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(
 
     edit_tensors(copy / "checkpoints" / "step-00000004" / "adapter_model.safetensors", nudge)
     told: list[Step] = []
-    run.train(bound, Inputs(LLAMA, rows), copy, told.append)
+    run.train(bound, Inputs(base, rows), copy, told.append)
     assert told[0].step == 3 and hashes(copy) == hashes(done[0])
 
 
 def test_another_recipe_does_not_take_over_a_folder(
-    done: tuple[Path, list[Step]], rows: Path, bound: Bound, tmp_path: Path
+    done: tuple[Path, list[Step]], base: Path, rows: Path, bound: Bound, tmp_path: Path
 ) -> None:
     other = bound.model_copy(update={"recipe": bound.recipe.model_copy(update={"seed": 8})})
     with pytest.raises(AlreadyExistsError, match="another recipe"):
-        run.train(other, Inputs(LLAMA, rows), done[0], lambda _: None)
+        run.train(other, Inputs(base, rows), done[0], lambda _: None)
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(AlreadyExistsError, match="not empty"):
-        run.train(bound, Inputs(LLAMA, rows), tmp_path, lambda _: None)
+        run.train(bound, Inputs(base, rows), tmp_path, lambda _: None)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(rows: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(
+    base: Path, rows: Path, tmp_path: Path
+) -> None:
     wild = Recipe.model_validate({**SETTINGS, "optimizer": {"learning_rate": "1e30"}, "lora": {}})
     bound = recipe.bind(wild, base_sha256=BASE_SHA256, dataset_root=dataset.read(rows).root)
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+: training stopped") as error:
-        run.train(bound, Inputs(LLAMA, rows), tmp_path / "out", lambda _: None)
+        run.train(bound, Inputs(base, rows), tmp_path / "out", lambda _: None)
     assert "learning_rate" in error.value.hint
     assert not (tmp_path / "out" / "proof.json").exists()
 
@@ -123,13 +126,13 @@ METHODS = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_trains_and_goes_on_to_the_same_bytes(method: Method, tmp_path: Path) -> None:
+def test_every_method_trains_and_goes_on_to_the_same_bytes(method: Method, base: Path, tmp_path: Path) -> None:
     name, changes = METHODS[method]
     (tmp_path / "rows").mkdir()
     rows = make_rows(tmp_path / "rows", EXAMPLES / "datasets" / f"{name}.jsonl", method)
     wanted = Recipe.model_validate({**SETTINGS, "method": method, "steps": 4, **changes})
     bound = recipe.bind(wanted, base_sha256=BASE_SHA256, dataset_root=dataset.read(rows).root)
-    inputs = Inputs(LLAMA, rows)
+    inputs = Inputs(base, rows)
     run.train(bound, inputs, tmp_path / "a", lambda _: None)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     (tmp_path / "b" / "proof.json").unlink()
