@@ -359,6 +359,25 @@ def test_a_file_changed_in_the_store_is_never_used_but_mended(release: Release, 
     assert path.read_bytes() == original
 
 
+def test_some_files_need_a_place_to_go_and_a_name_that_is_there(
+    release: Release, reader: Machine, tmp_path: Path
+) -> None:
+    out, ref = tmp_path / "some", f"{release.ref}#safetensors"
+    refuses(reader.types("pull", ref, "--include", "*.json", "--json"), 2, "ConfigError", "no object of the store")
+    none = reader.types("pull", ref, "--include", "*.gguf", "--out", str(out), "--json")
+    refuses(none, 4, "NotFoundError", "no file")
+    assert "config.json" in str(none.error["hint"])
+    refuses(reader.types("pull", ref, "--max-rate", "fast", "--json"), 2, "ConfigError", "max_rate")
+    told = reader.gets("pull", ref, "--include", "*.json", "--exclude", "tokenizer*", "--out", str(out))
+    assert told["path"] == str(out)
+    names = {file["path"] for file in told["files"]}
+    assert "config.json" in names
+    assert not any(name.startswith("tokenizer") or not name.endswith(".json") for name in names)
+    assert {path.name for path in out.iterdir()} == names
+    again = reader.types("pull", ref, "--include", "*.json", "--out", str(out), "--json")
+    refuses(again, 1, "AlreadyExistsError", "not an empty folder")
+
+
 def test_a_manifest_changed_on_the_way_is_refused(release: Release, tmp_path: Path) -> None:
     handler = type("Handler", (_Liar,), {"upstream": release.gateway, "honest": "nothing at all"})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)

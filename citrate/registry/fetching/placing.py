@@ -6,11 +6,10 @@ import errno
 import os
 from pathlib import Path
 
+from citrate.registry.pieces import in_pieces
 from citrate.registry.store.layout import disk_errors, start_write_back
 from citrate.registry.store.writer import DiskFile
 
-_WRITE_BYTES = 256 << 10
-"""Never more at once: larger writes make the kernel look for as much memory in one piece."""
 _WRITE_BACK_BYTES = 32 << 20
 
 
@@ -29,11 +28,11 @@ class PlacedFile(DiskFile):
     def write_at(self, data: memoryview, offset: int) -> None:
         """Put ``data`` at ``offset``."""
         with disk_errors(self._root):
-            for at in range(0, len(data), _WRITE_BYTES):
-                piece = data[at : at + _WRITE_BYTES]
-                while len(piece):
-                    count = os.pwrite(self._descriptor, piece, offset + at)
-                    piece, at = piece[count:], at + count  # a short write goes on where it stopped
+            for piece in in_pieces(data):
+                left = piece
+                while len(left):
+                    count = os.pwrite(self._descriptor, left, offset)
+                    left, offset = left[count:], offset + count
         self._unsent += len(data)
         if self._unsent >= _WRITE_BACK_BYTES:
             self._unsent = 0

@@ -64,29 +64,11 @@ class DiskFile:
             raise
         return disk
 
-    @classmethod
-    def reopen(cls, root: Path, path: Path) -> DiskFile:
-        """A file that may stand there from an earlier attempt, in whatever state."""
-        with disk_errors(root):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                path.chmod(0o644)
-            return cls(root, path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644))
-
     def preallocate(self, size_bytes: int) -> None:
         """Reserve room, so that a full disk is noticed before the work and not after it."""
         if size_bytes >= _PREALLOCATE_FROM_BYTES and hasattr(os, "posix_fallocate"):
             with disk_errors(self._root):
                 os.posix_fallocate(self._descriptor, 0, size_bytes)
-
-    def seek(self, offset: int) -> None:
-        """Read or write from ``offset`` on."""
-        os.lseek(self._descriptor, offset, os.SEEK_SET)
-
-    def read(self, length: int) -> bytes:
-        """Up to ``length`` bytes; fewer at the file's end."""
-        with disk_errors(self._root):
-            return os.read(self._descriptor, length)
 
     def cut(self, length: int) -> None:
         """Drop what follows the first ``length`` bytes."""

@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from citrate.core.records import Artifact
-from citrate.registry import fetching
-from citrate.registry.fetching import placing
+from citrate.registry import fetching, pieces
 from citrate.registry.sources import GatewaySource
 from citrate.registry.store import Store
 from tests.registry.storage.conftest import CHUNK, pattern
@@ -84,7 +83,7 @@ def pull(artifact: Artifact, home: Path, url: str) -> None:
 def killed_at(step: int, artifact: Artifact, home: Path, url: str) -> None:
     """Pull, and be killed right before the step with this number: a write, a sync, a change of names."""
     seen = [0]
-    placing._WRITE_BYTES = CHUNK // 16  # more steps
+    pieces.WRITE_BYTES = CHUNK // 16  # more steps
 
     def counted(original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
