@@ -218,7 +218,7 @@ def test_without_modelopt_the_extra_is_named(
 def test_a_model_that_memory_does_not_hold_is_refused_before_it_is_read(
     sample: SourceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(making, "_BYTES_PER_WEIGHT", 1 << 40)
+    monkeypatch.setattr(making, "_LIBRARIES", 1 << 50)
     with pytest.raises(UnavailableError, match=r"ModelOpt takes .* GB of memory"):
         convert(sample, VARIANTS["fp8"], FolderSink(tmp_path / "none"))
 

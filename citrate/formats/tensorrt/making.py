@@ -20,8 +20,6 @@ from citrate.formats.streaming import default_threads
 from citrate.formats.tensorrt import calibration
 from citrate.formats.tensorrt.schemes import Scheme
 
-_BYTES_PER_WEIGHT = 4
-"""The weights in 16 bits, their quantised copies, and what the search for scales keeps."""
 _LIBRARIES = 2 << 30
 _MEMORY_HINT = "leave the tensorrt_llm variants out here, and add them on a larger machine: citrate add-variant"
 _HINT = "pip install 'citrate[nvidia,gguf]'"
@@ -47,7 +45,7 @@ def make(model: SourceModel, outs: Mapping[Scheme, Path], scratch: Path, threads
     for package in ("modelopt", "torch", "transformers", "tokenizers"):
         if importlib.util.find_spec(package) is None:
             raise BackendMissingError(f"TensorRT-LLM checkpoints need {package}", hint=_HINT)
-    _require_memory(model)
+    _require_memory(model, max(scheme.bytes_per_weight for scheme in outs))
     request = {
         "parent_pid": os.getpid(),
         "source": str(model.root.absolute()),
@@ -58,8 +56,8 @@ def make(model: SourceModel, outs: Mapping[Scheme, Path], scratch: Path, threads
     return _ask(json.dumps(request).encode(), scratch)
 
 
-def _require_memory(model: SourceModel) -> None:
-    needed = _BYTES_PER_WEIGHT * model.architecture.parameters + _LIBRARIES
+def _require_memory(model: SourceModel, bytes_per_weight: int) -> None:
+    needed = bytes_per_weight * model.architecture.parameters + _LIBRARIES
     available = psutil.virtual_memory().available
     if needed > available:
         raise UnavailableError(

@@ -22,6 +22,9 @@ class Scheme:
     """The GPU architectures whose tensor cores compute in it; the bytes are the same for each."""
     group: int
     """Weights of a row that share a scale; 0: one scale a tensor."""
+    bytes_per_weight: int
+    """Memory that ModelOpt takes: 16-bit weights, quantised copies, what the search for scales keeps; measured 3.4, 2.6
+    and 6.2 on 365 million weights."""
     limit: str
     """Mean divergence in nats from the source, activations rounded as well."""
 
@@ -29,9 +32,9 @@ class Scheme:
 SCHEMES: Mapping[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
-        Scheme("fp8", "FP8", "FP8_DEFAULT_CFG", ("sm89", "sm90"), 0, "0.05"),
-        Scheme("nvfp4", "NVFP4", "NVFP4_DEFAULT_CFG", ("sm100", "sm120"), 16, "0.4"),
-        Scheme("w4a16_awq", "W4A16_AWQ", "INT4_AWQ_CFG", ("sm80", "sm86"), 128, "0.3"),
+        Scheme("fp8", "FP8", "FP8_DEFAULT_CFG", ("sm89", "sm90"), 0, 4, "0.05"),
+        Scheme("nvfp4", "NVFP4", "NVFP4_DEFAULT_CFG", ("sm100", "sm120"), 16, 4, "0.4"),
+        Scheme("w4a16_awq", "W4A16_AWQ", "INT4_AWQ_CFG", ("sm80", "sm86"), 128, 8, "0.3"),
     )
 }
 """The linear layers of every transformer block; embedding and output matrix stay as they are."""
