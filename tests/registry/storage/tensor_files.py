@@ -119,7 +119,9 @@ def _safetensors_boundaries(data: bytes) -> list[int] | None:
         if len(texts) > 1 or len(ranges) > 131072:
             return None
         for entry in texts:
-            if entry is not None and not (isinstance(entry, tuple) and all(isinstance(value, str) for _, value in entry)):
+            if entry is not None and not (
+                isinstance(entry, tuple) and all(isinstance(value, str) for _, value in entry)
+            ):
                 return None
     except (ValueError, TypeError, KeyError):
         return None
