@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citrate.cli import adapters, context, records
+from citrate.cli import adapters, context, health, records
 from citrate.core.adapters import LoraRecord
-from citrate.core.errors import UnavailableError
+from citrate.core.errors import ConfigError, NotFoundError, UnavailableError
 from citrate.core.records import PROFILE
 
 if TYPE_CHECKING:
     from citrate.core.records import VersionRecord
     from citrate.facade import Registry
+    from citrate.training.health import Health
 
 app = context.new_app()
 
@@ -21,23 +23,54 @@ app = context.new_app()
 @app.command()
 def show(
     ref: Annotated[str, typer.Argument(metavar="REF", help="A model, one of its versions, or an adapter.")],
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Of an adapter: draw its training.")] = None,
 ) -> None:
     """Print a model: the version that REF names in full, every version, the aliases, the lineage. Or an adapter.
 
     Example: citrate show me/tiny-llama
     """
+    health.require_svg(plot)
     registry = context.registry()
     record = registry.find(ref)
     if isinstance(record, LoraRecord):
-        _show_adapter(registry, record)
+        _show_adapter(registry, record, plot)
+    elif plot is not None:
+        raise ConfigError(f"{record.ref} is a model: only the training of adapters is drawn", hint="leave out --plot")
     else:
         _show_version(registry, record)
 
 
-def _show_adapter(registry: Registry, record: LoraRecord) -> None:
+def _show_adapter(registry: Registry, record: LoraRecord, plot: Path | None) -> None:
     base = registry.chain.version(record.lora.base)
-    document = {**adapters.adapter_document(record, base.ref), "base_status": base.status}
-    context.emit(document, lambda: adapters.show_adapter(record, base.ref))
+    went = _health(registry, record)
+    if plot is not None:
+        if went is None:
+            raise ConfigError(f"how {record.ref} was trained is not told", hint="leave out --plot")
+        health.draw(went, record.ref, plot)
+    document = {
+        **adapters.adapter_document(record, base.ref),
+        "base_status": base.status,
+        "health": health.health_document(went) if went else None,
+    }
+
+    def human() -> None:
+        adapters.show_adapter(record, base.ref)
+        if went is not None:
+            health.talk(went)
+
+    context.emit(document, human)
+
+
+def _health(registry: Registry, record: LoraRecord) -> Health | None:
+    from citrate.fine_tuning import health_of
+
+    if not (record.lora.training.proof_root or record.lora.training.run_id):
+        return None
+    try:
+        return health_of(registry, record)
+    except (UnavailableError, NotFoundError) as error:
+        context.talk(f"health: not told, the proof is not here ({error.message})")
+        return None
 
 
 def _show_version(registry: Registry, record: VersionRecord) -> None:

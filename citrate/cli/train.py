@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from citrate.cli import arguments, context, progress
+from citrate.cli import arguments, context, health, progress
 
 if TYPE_CHECKING:
     from citrate.fine_tuning import Trained
@@ -26,6 +26,7 @@ def train(
     merged: Annotated[
         bool, typer.Option("--merged", help="Of a reward model: write it merged into its base too, for grpo and rloo.")
     ] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw loss, gradient norm and reward.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     from_: Annotated[list[str] | None, typer.Option("--from", metavar="URL", help="A gateway to fetch from.")] = None,
     allow: Annotated[str | None, typer.Option(help="deprecated,quarantined")] = None,
@@ -39,6 +40,7 @@ def train(
 
     registry = context.registry()
     wanted = recipes.load(recipe)
+    health.require_svg(plot)
     if merged:
         fine_tuning.require_reward(wanted.method)
     target = out or Path(recipe.stem.removesuffix("-recipe"))
@@ -57,10 +59,17 @@ def train(
                 on_progress("train", step["step"], wanted.steps, f"loss {step['loss']:.4g}, {rate:.0f} tokens/s")
 
         done = fine_tuning.train(
-            registry, prepared, target, base=base, announce=announce, threads=threads, on_step=told
+            registry, prepared, target, base=base, announce=announce, threads=threads, on_step=told, on_notes=_note
         )
         judge = fine_tuning.merged(done, prepared) if merged else None
+    if plot is not None:
+        health.draw(done.health, target.name, plot)
     context.emit(_document(done, judge), lambda: _human(done, judge))
+
+
+def _note(notes: Sequence[str]) -> None:
+    for each in notes:
+        context.talk(f"note: {each}")
 
 
 def _document(done: Trained, judge: Path | None) -> dict[str, object]:
@@ -76,11 +85,14 @@ def _document(done: Trained, judge: Path | None) -> dict[str, object]:
         "dataset_cid": done.dataset_cid,
         "run_id": done.run_id or None,
         "merged_path": str(judge) if judge else None,
+        "notes": health.notes(done.health),
+        "health": health.health_document(done.health),
     }
 
 
 def _human(done: Trained, judge: Path | None) -> None:
     context.talk(f"{done.proof.steps} steps, loss {done.final_loss:.4g}, proof {done.proof.root}")
+    health.talk(done.health)
     if judge is not None:
         context.talk(f"train with it by grpo or rloo: reinforcement: {{reward_model: {judge}}}")
     else:

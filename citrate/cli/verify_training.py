@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from citrate.cli import arguments, context, progress
+from citrate.cli import arguments, context, health, progress
 from citrate.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from citrate.fine_tuning import Verified
+    from citrate.training.health import Health
 
 app = context.new_app()
 
@@ -54,7 +55,12 @@ def verify_training(
             progress=on_progress,
         )
         verified = fine_tuning.verify(claimed, segments=None if all_ else segments, threads=threads)
-    context.emit(_document(verified), lambda: _human(verified))
+    document = {
+        **_document(verified),
+        "notes": health.notes(claimed.health),
+        "health": health.health_document(claimed.health),
+    }
+    context.emit(document, lambda: _human(verified, claimed.health))
     if verified.grade is None:
         raise typer.Exit(3)
 
@@ -77,9 +83,10 @@ def _document(verified: Verified) -> dict[str, object]:
     }
 
 
-def _human(verified: Verified) -> None:
+def _human(verified: Verified, went: Health) -> None:
     context.table([_row(each) for each in verified.segments], ("STEPS", "", ""))
     context.talk(f"{len(verified.segments)} of {verified.of} segments, seed {verified.seed} ({verified.seed_by})")
+    health.talk(went)
     if verified.grade is None:
         context.say("DISAGREES: this is not how the adapter was made")
     else:

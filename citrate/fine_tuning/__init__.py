@@ -4,6 +4,7 @@ This is where training, which sees neither chain nor store, meets both.
 """
 
 from citrate.fine_tuning.inputs import Prepared, prepare
+from citrate.fine_tuning.looking import health_of
 from citrate.fine_tuning.running import Trained, merged, require_reward, train, training_of
 from citrate.fine_tuning.told import Told
 from citrate.fine_tuning.verifying import Claim, Verified, claim, verify
@@ -15,6 +16,7 @@ __all__ = [
     "Trained",
     "Verified",
     "claim",
+    "health_of",
     "merged",
     "prepare",
     "require_reward",

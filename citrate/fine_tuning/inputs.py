@@ -11,7 +11,7 @@ from citrate import formats
 from citrate.core.errors import ConfigError, FormatError, NotFoundError, NotPermittedError
 from citrate.core.records import Format, Variant
 from citrate.core.sink import Progress
-from citrate.training import recipe, rows
+from citrate.training import accelerating, recipe, rows
 from citrate.training.dataset import Card
 from citrate.training.process import Files
 from citrate.training.recipe import Bound, Recipe
@@ -62,8 +62,16 @@ def prepare(
     if wanted.reinforcement is not None:
         named = wanted.reinforcement.reward_model
         reward, reward_sha256 = model_named(registry, named, beside, gateways, allow, progress)
+    accelerate = accelerating.read(beside / wanted.accelerate, wanted) if wanted.accelerate is not None else ""
+    bound = recipe.bind(
+        wanted,
+        base_sha256=base_sha256,
+        dataset_root=card.root,
+        reward_sha256=reward_sha256,
+        accelerate=accelerate,
+    )
     return Prepared(
-        recipe.bind(wanted, base_sha256=base_sha256, dataset_root=card.root, reward_sha256=reward_sha256),
+        bound,
         Files(base, folder, reward),
         registry.store.add(folder).cid,
         registry.store.add(reward).cid if reward else "",

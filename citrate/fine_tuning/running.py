@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from citrate.core import canonical
 from citrate.core.adapters import Training
-from citrate.core.errors import ConfigError, IntegrityError
+from citrate.core.errors import ConfigError
 from citrate.fine_tuning.inputs import Prepared
 from citrate.fine_tuning.told import TOLD, Told
-from citrate.training import process, proof
+from citrate.formats.documents import read_bounded
+from citrate.training import health, process, proof
+from citrate.training.health import HEALTH, Health
 from citrate.training.proof import Proof, Record, require_equal
 from citrate.training.rows import Method
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 ANNOUNCED = "announced.json"
 """In a run's folder: the ledger's run."""
-_PARTS = (proof.PROOF, proof.RECIPE, proof.LEAVES, "log.jsonl")
+_PARTS = (proof.PROOF, proof.RECIPE, proof.LEAVES, "log.jsonl", HEALTH)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Trained:
     proof_cid: str
     dataset_cid: str
     final_loss: float
+    health: Health
     run_id: int = 0
     """The ledger's, if it was announced."""
 
@@ -47,6 +50,7 @@ def train(
     announce: bool = False,
     threads: int = 1,
     on_step: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    on_notes: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> Trained:
     """Do a run, or go on with it; keep its proof and its dataset in the store, pinned.
 
@@ -58,19 +62,14 @@ def train(
         announce: record the run in the ledger before it begins, and what came out of it when it has ended.
         threads: of torch.
         on_step: called with the fields of `run.Step`.
+        on_notes: called before the first step with what a user should know of the rows.
 
     Raises:
         AlreadyExistsError: the folder holds another run.
         TrainingError: the run cannot be done, or broke off; what stands before its last checkpoint is kept.
     """
     run_id = _announced(registry, prepared, out, base) if announce else 0
-    losses: list[float] = []
-
-    def after(step: Mapping[str, Any]) -> None:
-        losses.append(float(step["loss"]))
-        on_step(step)
-
-    found = process.train(prepared.bound, prepared.files, out, after, threads=threads)
+    found = process.train(prepared.bound, prepared.files, out, on_step, on_notes=on_notes, threads=threads)
     with registry.store.writer(bare=False) as sink:
         for path in proof_files(out):
             file = sink.open(path.relative_to(out).as_posix(), path.stat().st_size)
@@ -86,8 +85,9 @@ def train(
     (adapter / TOLD).write_bytes(told.to_bytes())
     if run_id:
         _commit(registry, run_id, found, adapter)
-    last = losses[-1] if losses else _last_loss(out)
-    return Trained(out, adapter, found, proof_cid, prepared.dataset_cid, last, run_id)
+    log = health.read_log(out / "log.jsonl", found.steps)
+    went = Health.parse(read_bounded(out / HEALTH, health.HEALTH_MAX_BYTES))
+    return Trained(out, adapter, found, proof_cid, prepared.dataset_cid, log[-1].loss, went, run_id)
 
 
 def merged(done: Trained, prepared: Prepared) -> Path:
@@ -173,12 +173,3 @@ def weights_of(adapter: Path) -> str:
     from citrate.training.commitment import tensors_sha256
 
     return tensors_sha256(checkpoint.load(adapter, WEIGHTS))
-
-
-def _last_loss(out: Path) -> float:
-    import json
-
-    lines = (out / "log.jsonl").read_bytes().splitlines()
-    if not lines:
-        raise IntegrityError("the run's log is empty", path="log.jsonl", expected="a line a step", actual="nothing")
-    return float(json.loads(lines[-1])["loss"])

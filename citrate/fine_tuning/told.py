@@ -10,7 +10,7 @@ from citrate.core.errors import FormatError
 from citrate.formats.documents import read_bounded
 
 TOLD = "training.json"
-_TOLD_MAX_BYTES = 4096
+TOLD_MAX_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,16 @@ class Told:
         """
         if not (adapter / TOLD).is_file():
             return None
-        found = canonical.loads(read_bounded(adapter / TOLD, _TOLD_MAX_BYTES))
+        return cls.parse(read_bounded(adapter / TOLD, TOLD_MAX_BYTES))
+
+    @classmethod
+    def parse(cls, data: bytes) -> Told:
+        """Read it from its bytes.
+
+        Raises:
+            FormatError: it is malformed.
+        """
+        found = canonical.loads(data)
         texts = {key: value for key, value in found.items() if isinstance(value, str)}
         known = {"schema", "proof", "dataset", "base", "run", "reward"}
         run = texts.get("run", "0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from citrate.core.sink import Progress
 from citrate.fine_tuning.inputs import SAFETENSORS, model_named
 from citrate.fine_tuning.running import weights_of
 from citrate.fine_tuning.told import Told
-from citrate.training import process, proof
+from citrate.formats.documents import read_bounded
+from citrate.training import health, process, proof
+from citrate.training.health import Health
 from citrate.training.process import Files
 from citrate.training.proof import Record, require_equal
 
@@ -31,6 +34,8 @@ class Claim:
     record: Record
     adapter: Path
     files: Files
+    health: Health
+    """How it went, as its log has it."""
     seed: str
     """From which the segments are drawn."""
     seed_by: str
@@ -86,6 +91,7 @@ def claim(
         adapter, folder, told, chain = _from_chain(registry, where, gateways, allow, progress)
     record = Record(folder)
     record.check()
+    went = checked_health(record)
     require_equal("the adapter is not the run's outcome", "adapter", record.proof.weights_sha256, weights_of(adapter))
     if chain is not None:
         _require_as_recorded(record, chain)
@@ -102,7 +108,26 @@ def claim(
     if record.bound.recipe.reinforcement is not None:
         judge, judge_sha256 = _reward_model(registry, reward or told.reward_cid, gateways, allow, progress)
         require_equal("the reward model is not the run's", "reward model", record.bound.reward_sha256, judge_sha256)
-    return Claim(record, adapter, Files(base_path, rows_folder, judge), *chosen)
+    return Claim(record, adapter, Files(base_path, rows_folder, judge), went, *chosen)
+
+
+def checked_health(record: Record) -> Health:
+    """What a run says of how it went; the log says the same.
+
+    Raises:
+        FormatError: it or the log is malformed.
+        IntegrityError: the log does not say so.
+    """
+    claimed = Health.parse(read_bounded(record.folder / health.HEALTH, health.HEALTH_MAX_BYTES))
+    log = health.read_log(record.folder / "log.jsonl", record.proof.steps)
+    found = health.summarise(log, record.bound.recipe, claimed.row_count)
+    require_equal(
+        "the run's health is not what its log says",
+        health.HEALTH,
+        hashlib.sha256(claimed.to_bytes()).hexdigest(),
+        hashlib.sha256(found.to_bytes()).hexdigest(),
+    )
+    return claimed
 
 
 def verify(
@@ -121,6 +146,8 @@ def verify(
         TrainingError: a segment cannot be done here.
     """
     of = claimed.record.bound.recipe.segments
+    if claimed.record.bound.accelerate:
+        segments = 0  # what accelerate shards is not kept, and is nowhere done again bit for bit
     chosen = tuple(range(of)) if segments is None else proof.choose(claimed.seed, of, segments)
     found: list[Mapping[str, Any]] = []
     if chosen:

@@ -4,7 +4,7 @@
 
     step-00000050/adapter_model.safetensors   the trained weights
     step-00000050/optimizer.safetensors       the optimizer's state, parameter/state
-    step-00000050/rng.safetensors             the random generators
+    step-00000050/rng.safetensors             the random generators; of several processes: rank0/..., rank1/...
     step-00000050/trainer_state.json          which step, and what the trainer counts
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from citrate.core.errors import FormatError, IntegrityError
-from citrate.training.commitment import Leaf, rng_tensors, tensors_sha256
+from citrate.training.commitment import Leaf, tensors_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +62,7 @@ def save(
     folder: Path,
     weights: Mapping[str, torch.Tensor],
     optimizer: Mapping[str, torch.Tensor],
+    rng: Mapping[str, torch.Tensor],
     counts: TrainerCounts,
 ) -> None:
     """Write a checkpoint: whole, or not at all."""
@@ -70,7 +71,7 @@ def save(
     staging = folder.with_name(f".{folder.name}")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
-    for name, tensors in ((WEIGHTS, weights), (OPTIMIZER, optimizer), (RNG, rng_tensors())):
+    for name, tensors in ((WEIGHTS, weights), (OPTIMIZER, optimizer), (RNG, rng)):
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, staging / name)
     (staging / STATE).write_text(json.dumps(_document(counts), sort_keys=True) + "\n")
     for path in staging.iterdir():

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from citrate.core import canonical
 from citrate.core.errors import FormatError
-from citrate.training import checkpoint, commitment
+from citrate.training import checkpoint, commitment, lengths, ranks
 from citrate.training.checkpoint import TrainerCounts
 from citrate.training.commitment import Leaf
+from citrate.training.lengths import RowCount
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +35,8 @@ class Told:
     learning_rate: float
     tokens: int
     """Tokens that it trained on, padding left out."""
+    reward: float | None = None
+    """Mean reward of the step's answers, where there is a reward model."""
 
 
 def committing(kind: type[Trainer]) -> type[Trainer]:
@@ -43,7 +48,16 @@ def committing(kind: type[Trainer]) -> type[Trainer]:
             self.batch = hashlib.sha256()
             self.losses: list[float] = []
             self.tokens = 0
+            self.row_count: RowCount | None = None
+            self.rng: dict[str, torch.Tensor] = {}
             super().__init__(*given, **named)
+
+        def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, *rest: Any) -> Any:
+            prepare = super()._prepare_dataset
+            found, self.row_count = lengths.prepared(
+                lambda rows, arguments: prepare(rows, processing_class, arguments, *rest), dataset, args
+            )
+            return found
 
         def training_step(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
             _hash_inputs(self.batch, inputs)
@@ -64,21 +78,97 @@ def committing(kind: type[Trainer]) -> type[Trainer]:
 
         def _load_rng_state(self, checkpoint_folder: str | None) -> None:
             if checkpoint_folder is not None:
-                commitment.set_rng(checkpoint.load(Path(checkpoint_folder), checkpoint.RNG))
+                commitment.set_rng(_of_rank(checkpoint.load(Path(checkpoint_folder), checkpoint.RNG)))
 
     return Committing
 
 
-def leaf_of(trainer: Any) -> Leaf:
-    """Commit to the step that a trainer has just done."""
+@dataclass(frozen=True)
+class _Mine:
+    """What one process has of a step; the random generators' states are as long on each."""
+
+    batch: bytes
+    loss: float
+    tokens: int
+    rng: bytes
+
+    _FORM: ClassVar[struct.Struct] = struct.Struct(">32sdq")
+
+    def to_bytes(self) -> bytes:
+        return self._FORM.pack(self.batch, self.loss, self.tokens) + self.rng
+
+    @classmethod
+    def parse(cls, data: bytes) -> _Mine:
+        batch, loss, tokens = cls._FORM.unpack_from(data)
+        return cls(batch, loss, tokens, data[cls._FORM.size :])
+
+
+def _step_of(trainer: Any) -> Told:
+    """Commit to the step that a trainer has just done, together with the run's other processes."""
     batch, trainer.batch = trainer.batch, hashlib.sha256()
-    return Leaf(
-        step=trainer.state.global_step,
-        batch=batch.hexdigest(),
-        weights=commitment.tensors_sha256(weights_of(trainer)),
-        optimizer=commitment.tensors_sha256(_optimizer_of(trainer)),
-        rng=commitment.tensors_sha256(commitment.rng_tensors()),
-    )
+    losses, trainer.losses = trainer.losses, []
+    tokens, trainer.tokens = trainer.tokens, 0
+    loss = sum(losses) / len(losses)
+    if ranks.world() == 1:
+        digest, trainer.rng = batch.hexdigest(), commitment.rng_tensors()
+    else:
+        from safetensors.torch import save
+
+        mine = _Mine(batch.digest(), loss, tokens, save(commitment.rng_tensors()))
+        all_ = [_Mine.parse(data) for data in ranks.gathered(mine.to_bytes())]
+        digest = hashlib.sha256(b"".join(each.batch for each in all_)).hexdigest()
+        loss, tokens = sum(each.loss for each in all_) / len(all_), sum(each.tokens for each in all_)
+        trainer.rng = _of_all(all_)
+    weights, optimizer = _shards(trainer) if _is_sharded(trainer) else _whole(trainer)
+    leaf = Leaf(trainer.state.global_step, digest, weights, optimizer, commitment.tensors_sha256(trainer.rng))
+    return Told(leaf, loss, math.nan, math.nan, tokens)
+
+
+def _whole(trainer: Any) -> tuple[str, str]:
+    return commitment.tensors_sha256(weights_of(trainer)), commitment.tensors_sha256(_optimizer_of(trainer))
+
+
+def _is_sharded(trainer: Any) -> bool:
+    """Whether no process has all of the weights (FSDP, DeepSpeed)."""
+    return bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
+
+
+def _shards(trainer: Any) -> tuple[str, str]:
+    """The hashes of what each process holds, hashed in the order of their ranks."""
+    optimizer = _inner(trainer.optimizer)
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    weights = {f"{at}": _local(each) for at, each in enumerate(parameters)}
+    states = {
+        f"{at}/{key}": _local(value)
+        for at, each in enumerate(parameters)
+        for key, value in optimizer.state.get(each, {}).items()
+    }
+    mine = [bytes.fromhex(commitment.tensors_sha256(each)) for each in (weights, states)]
+    all_ = ranks.gathered(b"".join(mine))
+    first, second = (hashlib.sha256(b"".join(each[at : at + 32] for each in all_)).hexdigest() for at in (0, 32))
+    return first, second
+
+
+def _local(value: Any) -> torch.Tensor:
+    import torch
+
+    found: torch.Tensor = value.to_local() if hasattr(value, "to_local") else torch.as_tensor(value)
+    return found
+
+
+def _of_all(all_: Sequence[_Mine]) -> dict[str, torch.Tensor]:
+    """The random generators of all processes: ``rank0/torch`` and so on."""
+    from safetensors.torch import load
+
+    return {f"rank{rank}/{name}": tensor for rank, each in enumerate(all_) for name, tensor in load(each.rng).items()}
+
+
+def _of_rank(states: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """This process's of the random generators in a checkpoint."""
+    if ranks.world() == 1:
+        return states
+    mine = f"rank{ranks.rank()}/"
+    return {name.removeprefix(mine): tensor for name, tensor in states.items() if name.startswith(mine)}
 
 
 def weights_of(trainer: Any) -> dict[str, torch.Tensor]:
@@ -99,7 +189,7 @@ def save(trainer: Any, folder: Path) -> None:
         tokens=int(state.num_input_tokens_seen or 0),
         batch_size=int(state.train_batch_size or 0),
     )
-    checkpoint.save(folder, weights_of(trainer), _optimizer_of(trainer), counts)
+    checkpoint.save(folder, weights_of(trainer), _optimizer_of(trainer), trainer.rng, counts)
 
 
 def _token_count(inputs: Any) -> int:
@@ -179,25 +269,25 @@ def watching(trainer: Any, on_step: Callable[[Told], None], *, stop_after: int |
 
     class Watch(TrainerCallback):
         def __init__(self) -> None:
-            self.leaf: Leaf | None = None
+            self.step: Told | None = None
+            self.seen = trainer.state.num_input_tokens_seen
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            self.leaf = leaf_of(trainer)
+            self.step = _step_of(trainer)
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-            if self.leaf is None or not logs or "grad_norm" not in logs:
+            if self.step is None or not logs or "grad_norm" not in logs:
                 return
-            leaf, self.leaf = self.leaf, None
-            control.should_training_stop = control.should_training_stop or leaf.step == stop_after
-            losses, trainer.losses = trainer.losses, []
-            tokens, trainer.tokens = trainer.tokens, 0
+            step, self.step = self.step, None
+            control.should_training_stop = control.should_training_stop or step.leaf.step == stop_after
+            generated, self.seen = int(state.num_input_tokens_seen) - int(self.seen), state.num_input_tokens_seen
             on_step(
-                Told(
-                    leaf=leaf,
-                    loss=sum(losses) / len(losses),
+                replace(
+                    step,
                     grad_norm=float(logs["grad_norm"]),
                     learning_rate=float(logs["learning_rate"]),
-                    tokens=tokens,
+                    tokens=step.tokens or generated,
+                    reward=float(logs["reward"]) if "reward" in logs else None,
                 )
             )
 

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import queue
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from citrate.core import errors
 from citrate.core.errors import CitrateError, TrainingError
-from citrate.training.determinism import Profile, profile
+from citrate.training import ranks
+from citrate.training.determinism import profile
 from citrate.training.proof import Proof
 from citrate.training.recipe import Bound
 
 _TALK_BYTES = 2000
+_LAST_WORDS_S = 3.0
+"""How long the other processes of a run are heard when one has failed."""
 
 
 @dataclass(frozen=True)
@@ -38,25 +46,34 @@ class Files:
 
 
 def train(
-    bound: Bound, files: Files, out: Path, on_step: Callable[[Mapping[str, Any]], None], *, threads: int = 1
+    bound: Bound,
+    files: Files,
+    out: Path,
+    on_step: Callable[[Mapping[str, Any]], None],
+    *,
+    on_notes: Callable[[Sequence[str]], None] = lambda _: None,
+    threads: int = 1,
 ) -> Proof:
-    """Do a run in a process of its own; see ``run.train``.
+    """Do a run in processes of its own, as many as the recipe's ``world_size``; see ``run.train``.
 
     Args:
         bound: the recipe.
         files: its inputs.
         out: the run's folder.
         on_step: called with the fields of ``run.Step`` after each step.
-        threads: of torch; in an exact profile they do not change the result.
+        on_notes: called before the first with what a user should know of the rows.
+        threads: of torch, of each process; in an exact profile they do not change the result.
 
     Raises:
         CitrateError: as the worker tells.
         TrainingError: it died; what was committed before its last checkpoint is kept.
     """
     request = {"do": "train", "recipe": bound.to_bytes().decode(), "out": str(out.absolute()), **files.request()}
-    for event in _events(request, profile(bound.recipe.determinism), threads):
+    for event in _events(request, bound, threads):
         if event["event"] == "step":
             on_step(event)
+        elif event["event"] == "notes":
+            on_notes(event["notes"])
         elif event["event"] == "done":
             return Proof.parse(event["proof"].encode())
     raise TrainingError("training ended without a result")
@@ -78,7 +95,7 @@ def replay(
         "adapter": str(adapter.absolute()),
         **files.request(),
     }
-    for event in _events(request, profile(bound.recipe.determinism), threads):
+    for event in _events(request, bound, threads):
         if event["event"] == "segment":
             yield event
 
@@ -97,48 +114,135 @@ def merge_reward_model(bound: Bound, base: Path, adapter: Path, out: Path) -> No
         "out": str(out.absolute()),
         "precision": bound.recipe.precision,
     }
-    for _ in _events(request, profile(bound.recipe.determinism), 1):
+    alone = bound.model_copy(update={"recipe": bound.recipe.model_copy(update={"world_size": 1})})
+    for _ in _events(request, alone, 1):
         pass
 
 
-def _events(request: dict[str, Any], wanted: Profile, threads: int) -> Iterator[dict[str, Any]]:
+def _events(request: dict[str, Any], bound: Bound, threads: int) -> Iterator[dict[str, Any]]:
+    """What the worker tells, up to ``done``; nothing of it is left running."""
+    wanted = profile(bound.recipe.determinism)
     environment = {**os.environ, **wanted.environment, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "citrate.training.worker"],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is ours to pass on: the child must not die in the middle of a checkpoint
-    )
-    assert process.stdin and process.stdout and process.stderr
-    talk = _Talk(process.stderr)
-    try:
-        process.stdin.write(json.dumps({**request, "threads": threads, "device": wanted.device}).encode() + b"\n")
-        process.stdin.flush()
-        for line in process.stdout:
-            event: dict[str, Any] = json.loads(line)
-            if event["event"] == "error":
-                raise _error(event)
+    request = {**request, "threads": threads, "device": wanted.device}
+    with tempfile.TemporaryDirectory() as scratch, _Workers() as workers:
+        if bound.accelerate and request["do"] == "train":
+            workers.launch(request, bound.accelerate, Path(scratch), environment)
+        else:
+            world = bound.recipe.world_size
+            meeting = str(Path(scratch) / "meeting") if world > 1 else None
+            for rank in range(world):
+                own = ranks.environment(rank, world) if world > 1 else {}
+                workers.start({**request, "meeting": meeting}, {**environment, **own})
+        yield from workers.events()
+
+
+class _Workers:
+    """The processes of a run, followed together. The first that tells an error, or dies, ends them all."""
+
+    def __init__(self) -> None:
+        self._found: queue.SimpleQueue[tuple[int, dict[str, Any] | None]] = queue.SimpleQueue()
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._talks: list[_Talk] = []
+        self._readers: list[threading.Thread] = []
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            with suppress(ProcessLookupError):  # its whole group: what accelerate started is in it
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        for talk in self._talks:
+            talk.join()
+        for reader in self._readers:
+            reader.join(10)
+
+    def start(self, request: dict[str, Any], environment: Mapping[str, str]) -> None:
+        """Start a worker and hand it its request."""
+        process = self._spawn([sys.executable, "-m", "citrate.training.worker"], environment)
+        assert process.stdin
+        with suppress(BrokenPipeError):  # it died: its end is told by whoever reads it
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+
+    def launch(
+        self, request: dict[str, Any], configuration: str, scratch: Path, environment: Mapping[str, str]
+    ) -> None:
+        """Have accelerate start the workers; they read their request from a file."""
+        (scratch / "request.json").write_text(json.dumps({**request, "launched": True}))
+        (scratch / "accelerate.yaml").write_text(configuration)  # JSON is YAML
+        launcher = ["-m", "accelerate.commands.launch", "--config_file", str(scratch / "accelerate.yaml")]
+        worker = ["-m", "citrate.training.worker", str(scratch / "request.json")]
+        self._spawn([sys.executable, *launcher, *worker], environment)
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What they tell, in the order in which it comes."""
+        while True:
+            rank, event = self._found.get()
+            if event is None or event["event"] == "error":
+                raise self._why(rank, event)
             yield event
             if event["event"] == "done":
                 return
-        raise TrainingError(
-            f"the training process died (exit {process.wait()}): {talk.end()}",
+
+    def _why(self, rank: int, event: dict[str, Any] | None) -> CitrateError:
+        """The error that came first: a process whose neighbour died only tells that it lost it."""
+        told = [(rank, event)]
+        try:
+            while len(told) < len(self._processes):
+                told.append(self._found.get(timeout=_LAST_WORDS_S))
+        except queue.Empty:
+            pass
+        errors_told = [each for _, each in told if each is not None and each["event"] == "error"]
+        own = [each for each in errors_told if not _lost_another(each)]
+        dead = [number for number, each in told if each is None]
+        if own or not dead:
+            return _error((own or errors_told)[0])
+        process = self._processes[dead[0]]
+        return TrainingError(
+            f"the training process died (exit {process.wait()}): {self._talks[dead[0]].end()}",
             hint="run it again: it goes on after its last checkpoint",
         )
-    finally:
-        process.kill()
-        process.wait()
-        talk.join()
+
+    def _spawn(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is ours to pass on: the child must not die in the middle of a checkpoint
+        )
+        assert process.stdout and process.stderr
+        self._processes.append(process)
+        self._talks.append(_Talk(process.stderr))
+        reader = threading.Thread(target=self._read, args=(len(self._processes) - 1, process.stdout), daemon=True)
+        reader.start()
+        self._readers.append(reader)
+        return process
+
+    def _read(self, rank: int, stream: IO[bytes]) -> None:
+        for line in stream:
+            with suppress(ValueError):  # accelerate's own words
+                event = json.loads(line)
+                if isinstance(event, dict) and "event" in event:
+                    self._found.put((rank, event))
+        self._processes[rank].wait()
+        if self._processes[rank].returncode != 0 or rank == 0:
+            self._found.put((rank, None))
+
+
+def _lost_another(event: Mapping[str, Any]) -> bool:
+    """Whether an error says no more than that another process of the run is gone."""
+    text = str(event["message"]).lower()
+    return "gloo" in text or "connection closed by peer" in text or "nccl" in text
 
 
 class _Talk:
     """The end of what a process says, read so that it never waits for us."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        import threading
-
         self._stream, self._said = stream, b""
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -154,6 +258,7 @@ class _Talk:
         return lines[-1][:300] if lines else "it said nothing"
 
     def join(self) -> None:
+        """Wait until all of it is read."""
         self._thread.join(10)
 
 

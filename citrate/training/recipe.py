@@ -146,8 +146,10 @@ class Recipe(_Part):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Decides the adapter's first weights, the order of the rows, dropout and sampling."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    world_size: Annotated[int, Field(gt=0)] = 1
-    """Processes that train together: their number changes the result."""
+    world_size: Annotated[int, Field(gt=0, le=4096)] = 1
+    """Processes that train together, each on its own rows: their number changes the result."""
+    accelerate: str | None = None
+    """An accelerate configuration (YAML), for FSDP, DeepSpeed and what else it starts; such a run is not replayed."""
     determinism: str = "citrate/cpu-avx2-fp32"
     """The profile under which a replay is bit for bit; see docs/training.md."""
     checkpoint_every: Annotated[int, Field(gt=0)] = 50
@@ -169,8 +171,8 @@ class Recipe(_Part):
                     f"{answers} answers a step are no multiple of {self.reinforcement.generations} generations"
                 )
         determinism.profile(self.determinism)
-        if self.world_size > 1:
-            raise ValueError("world_size is 1: runs of several processes are not in this release")
+        if self.accelerate is not None and self.checkpoint_every < self.steps:
+            raise ValueError("checkpoint_every is steps or more with accelerate: what it shards is not kept on the way")
         if self.schedule.warmup_steps >= self.steps:
             raise ValueError("the warm-up is as long as the run")
         return self
@@ -191,6 +193,14 @@ class Bound(_Part):
     base_sha256: Digest
     dataset_root: Digest
     reward_sha256: Digest | Literal[""] = ""
+    accelerate: str = ""
+    """The accelerate configuration as canonical JSON."""
+
+    @model_validator(mode="after")
+    def _has_what_it_names(self) -> Bound:
+        if (self.recipe.accelerate is not None) != bool(self.accelerate):
+            raise ValueError("an accelerate configuration is named and not there, or there and not named")
+        return self
 
     def to_bytes(self) -> bytes:
         """As it is hashed."""
@@ -214,16 +224,21 @@ class Bound(_Part):
             raise FormatError(f"not a recipe: {_first(error)}") from error
 
 
-def bind(recipe: Recipe, *, base_sha256: str, dataset_root: str, reward_sha256: str = "") -> Bound:
+def bind(
+    recipe: Recipe, *, base_sha256: str, dataset_root: str, reward_sha256: str = "", accelerate: str = ""
+) -> Bound:
     """Name a recipe's inputs by their content."""
     changes: dict[str, object] = {"base": "-", "dataset": "-"}
     if recipe.reinforcement is not None:
         changes["reinforcement"] = recipe.reinforcement.model_copy(update={"reward_model": "-"})
+    if recipe.accelerate is not None:
+        changes["accelerate"] = "-"
     return Bound(
         recipe=recipe.model_copy(update=changes),
         base_sha256=base_sha256,
         dataset_root=dataset_root,
         reward_sha256=reward_sha256,
+        accelerate=accelerate,
     )
 
 

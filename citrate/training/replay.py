@@ -5,6 +5,7 @@ Runs in a process of its own, as the run did, with no more than the record, the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,10 @@ from citrate.training import checkpoint, committing, trainers
 from citrate.training.commitment import Leaf
 from citrate.training.determinism import profile
 from citrate.training.proof import Record
-from citrate.training.run import environment, trainer_errors
+from citrate.training.run import LOG, Step, environment, trainer_errors
 from citrate.training.trainers import Inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import torch
 
 NUMERIC_TOLERANCE = 1e-4
@@ -65,9 +64,11 @@ def replay(record: Record, number: int, inputs: Inputs, adapter: Path, work: Pat
     kind = committing.committing(trainers.trainer_of(record.bound.recipe.method))
     trainer: Any = trainers.build(record.bound.recipe, inputs, work, kind)
     found: dict[int, Leaf] = {}
+    lines: dict[int, bytes] = {}
 
     def after(told: committing.Told) -> None:
         found[told.leaf.step] = told.leaf
+        lines[told.leaf.step] = Step.of(told, 0).to_line()
 
     committing.watching(trainer, after, stop_after=last)
     began: Mapping[str, torch.Tensor] = committing.copied_weights(trainer)
@@ -81,7 +82,7 @@ def replay(record: Record, number: int, inputs: Inputs, adapter: Path, work: Pat
         else checkpoint.load(record.checkpoint(last), checkpoint.WEIGHTS)
     )
     error = _distance(claimed, committing.weights_of(trainer), began)
-    differs = _difference(record.leaves[before:last], found)
+    differs = _difference(record.leaves[before:last], found) or _other_line(record, lines)
     same_data = all(
         step in found and found[step].batch == record.leaves[step - 1].batch for step in range(before + 1, last + 1)
     )
@@ -112,6 +113,13 @@ def _difference(claimed: tuple[Leaf, ...], found: dict[int, Leaf]) -> str:
         if parts:
             return f"step {leaf.step}: {', '.join(parts)}"
     return ""
+
+
+def _other_line(record: Record, found: Mapping[int, bytes]) -> str:
+    """The log is told, not committed to: where every hash is equal, what it tells of those steps is, too."""
+    claimed = (record.folder / LOG).read_bytes().splitlines(keepends=True)
+    wrong = (step for step in sorted(found) if claimed[step - 1 : step] != [found[step]])
+    return next((f"step {step}: log" for step in wrong), "")
 
 
 def _distance(

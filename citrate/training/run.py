@@ -5,7 +5,7 @@ Runs in a process whose environment is the recipe's determinism profile (``proce
 ::
 
     recipe.json  leaves.jsonl  checkpoints/  proof.json    the proof
-    log.jsonl                                              loss, gradient norm and learning rate of each step
+    log.jsonl  health.json                                 loss, gradient norm and rate of each step; how it went
     adapter/                                               what came out, as it can be registered
 """
 
@@ -18,14 +18,14 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from citrate.core.errors import AlreadyExistsError, FormatError, IntegrityError, TrainingError
 from citrate.formats import adapter as adapters
-from citrate.training import checkpoint, committing, determinism, trainers
+from citrate.training import checkpoint, committing, determinism, health, ranks, trainers
 from citrate.training.commitment import Leaf, tensors_sha256
 from citrate.training.proof import CHECKPOINTS, LEAVES, PROOF, RECIPE, Environment, Proof, root_of
 from citrate.training.recipe import Bound
@@ -37,7 +37,8 @@ _PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers",
 
 @dataclass(frozen=True)
 class Step:
-    """What is told of a step: the mean loss over its batches, its tokens without padding, seconds since the start."""
+    """What is told of a step: the mean loss over its batches, its tokens without padding, seconds since the start, and
+    the mean reward where there is a reward model."""
 
     step: int
     loss: float
@@ -45,27 +46,47 @@ class Step:
     learning_rate: float
     tokens: int
     seconds: float
+    reward: float | None = None
+
+    def to_line(self) -> bytes:
+        """A line of the log; without the seconds, so that the same run gives the same bytes."""
+        left_out = {"seconds"} if self.reward is not None else {"seconds", "reward"}
+        line = {key: value for key, value in asdict(self).items() if key not in left_out}
+        return json.dumps(line, sort_keys=True).encode() + b"\n"
+
+    @classmethod
+    def of(cls, told: committing.Told, seconds: float) -> Step:
+        """From what the trainer told."""
+        return cls(told.leaf.step, told.loss, told.grad_norm, told.learning_rate, told.tokens, seconds, told.reward)
 
 
-def train(bound: Bound, inputs: Inputs, out: Path, on_step: Callable[[Step], None]) -> Proof:
+def train(
+    bound: Bound,
+    inputs: Inputs,
+    out: Path,
+    on_step: Callable[[Step], None],
+    on_notes: Callable[[tuple[str, ...]], None] = lambda _: None,
+) -> Proof:
     """Do a run, or go on with it where it was interrupted; a run that has ended is not done again.
 
     Args:
         bound: the recipe.
         inputs: its base, dataset and reward model, verified.
         out: the run's folder; a new one, or that of the same recipe.
-        on_step: called after each step.
+        on_step: called after each step; in process 0 of several only.
+        on_notes: called before the first step with what a user should know of the rows.
 
     Raises:
         AlreadyExistsError: the folder is another recipe's.
         TrainingError: the base cannot be trained so, memory ran out, or the loss is no number any more.
     """
-    _take(out, bound)
-    if (out / PROOF).exists():
-        return Proof.parse((out / PROOF).read_bytes())
-    run = _Run(bound, inputs, out, on_step)
-    run.go()
-    return run.finish()
+    if ranks.rank() == 0:
+        _take(out, bound)
+    if not ranks.agreed((out / PROOF).exists()):
+        run = _Run(bound, inputs, out, on_step, on_notes)
+        run.go()
+        run.finish()
+    return Proof.parse((out / PROOF).read_bytes())
 
 
 def _take(out: Path, bound: Bound) -> None:
@@ -81,26 +102,43 @@ def _take(out: Path, bound: Bound) -> None:
 
 
 class _Run:
-    def __init__(self, bound: Bound, inputs: Inputs, out: Path, on_step: Callable[[Step], None]) -> None:
-        self._bound, self._inputs, self._out, self._on_step = bound, inputs, out, on_step
+    def __init__(
+        self,
+        bound: Bound,
+        inputs: Inputs,
+        out: Path,
+        on_step: Callable[[Step], None],
+        on_notes: Callable[[tuple[str, ...]], None],
+    ) -> None:
+        self._bound, self._inputs, self._out = bound, inputs, out
+        self._on_step, self._on_notes = on_step, on_notes
         self._recipe = bound.recipe
+        self._main = ranks.rank() == 0
         self._leaves: list[Leaf] = []
         self._started = time.monotonic()
         self._trainer: Any = None
 
     def go(self) -> None:
-        begin = self._resume_from()
         work = self._out / "work"
-        shutil.rmtree(work, ignore_errors=True)
+        if self._main:
+            shutil.rmtree(work, ignore_errors=True)
+        begin = ranks.agreed(self._resume_from() if self._main else 0)
         kind = committing.committing(trainers.trainer_of(self._recipe.method))
         self._trainer = trainers.build(self._recipe, self._inputs, work, kind)
-        with (self._out / LEAVES).open("ab") as leaves, (self._out / LOG).open("ab") as log:
+        if self._main and self._trainer.row_count is not None and self._trainer.row_count.notes():
+            self._on_notes(self._trainer.row_count.notes())
+        with self._journal(LEAVES) as leaves, self._journal(LOG) as log:
             committing.watching(self._trainer, lambda step: self._after(step, leaves, log))
             resume = str(checkpoint.folder_of(self._out / CHECKPOINTS, begin)) if begin else None
             with trainer_errors():
                 self._trainer.train(resume_from_checkpoint=resume)
-        if len(self._leaves) != self._recipe.steps:
-            raise TrainingError(f"training ended after {len(self._leaves)} of {self._recipe.steps} steps")
+        done = self._trainer.state.global_step
+        if done != self._recipe.steps:
+            raise TrainingError(f"training ended after {done} of {self._recipe.steps} steps")
+
+    def _journal(self, name: str) -> BinaryIO:
+        """Where lines are added; process 0 alone keeps them."""
+        return (self._out / name if self._main else Path(os.devnull)).open("ab")
 
     def _resume_from(self) -> int:
         """The step of the newest checkpoint that is what its leaf says; what was written after it is cut off."""
@@ -128,11 +166,10 @@ class _Run:
             )
         self._leaves.append(told.leaf)
         leaves.write(told.leaf.to_bytes() + b"\n")
-        step = Step(
-            told.leaf.step, told.loss, told.grad_norm, told.learning_rate, told.tokens, time.monotonic() - self._started
-        )
-        line = {key: value for key, value in asdict(step).items() if key != "seconds"}  # the same run, the same bytes
-        log.write(json.dumps(line, sort_keys=True).encode() + b"\n")
+        if not self._main:
+            return
+        step = Step.of(told, time.monotonic() - self._started)
+        log.write(step.to_line())
         if told.leaf.step % self._recipe.checkpoint_every == 0 and told.leaf.step < self._recipe.steps:
             for file in (leaves, log):
                 file.flush()
@@ -140,8 +177,27 @@ class _Run:
             committing.save(self._trainer, checkpoint.folder_of(self._out / CHECKPOINTS, told.leaf.step))
         self._on_step(step)
 
-    def finish(self) -> Proof:
-        weights = self._write_adapter()
+    def finish(self) -> None:
+        """Write what came out; process 0 does, and the others wait for its files."""
+        raw = self._out / "work" / "adapter"
+        self._save(raw)
+        if self._main:
+            self._write(raw)
+        ranks.agreed(0)
+
+    def _save(self, raw: Path) -> None:
+        if self._bound.accelerate:
+            self._trainer.save_model(str(raw))  # which puts shards together
+        elif self._main:
+            self._trainer.accelerator.unwrap_model(self._trainer.model).save_pretrained(raw)
+
+    def _write(self, raw: Path) -> None:
+        weights = self._write_adapter(raw)
+        if self._bound.accelerate:
+            self._name_the_whole(weights)
+        log = health.read_log(self._out / LOG, self._recipe.steps)
+        found = health.summarise(log, self._recipe, self._trainer.row_count)
+        (self._out / health.HEALTH).write_bytes(found.to_bytes())
         proof = Proof(
             schema="citrate.training-proof/v1",
             recipe_sha256=self._bound.sha256,
@@ -157,12 +213,15 @@ class _Run:
         staging.write_bytes(proof.to_bytes())
         staging.rename(self._out / PROOF)
         shutil.rmtree(self._out / "work", ignore_errors=True)
-        return proof
 
-    def _write_adapter(self) -> str:
+    def _name_the_whole(self, weights: str) -> None:
+        """The last leaf of a run that accelerate may have sharded names the adapter, not the shards of it."""
+        self._leaves[-1] = replace(self._leaves[-1], weights=weights)
+        (self._out / LEAVES).write_bytes(b"".join(leaf.to_bytes() + b"\n" for leaf in self._leaves))
+
+    def _write_adapter(self, raw: Path) -> str:
         """Write what is registered: PEFT's two files without what PEFT leaves of this machine in them."""
-        raw, target = self._out / "work" / "adapter", self._out / ADAPTER
-        self._trainer.accelerator.unwrap_model(self._trainer.model).save_pretrained(raw)
+        target = self._out / ADAPTER
         (raw / "README.md").unlink(missing_ok=True)  # PEFT's template, which names the base's path on this machine
         found = adapters.open_adapter(raw)
         shutil.rmtree(target, ignore_errors=True)
@@ -171,7 +230,7 @@ class _Run:
             (target / name).write_bytes(text)
         shutil.copyfile(raw / adapters.WEIGHTS, target / adapters.WEIGHTS)
         weights = tensors_sha256(checkpoint.load(target, adapters.WEIGHTS))
-        if weights != self._leaves[-1].weights:
+        if weights != self._leaves[-1].weights and not self._bound.accelerate:
             raise IntegrityError(
                 "the adapter that was written is not the last step's",
                 path=adapters.WEIGHTS, expected=self._leaves[-1].weights, actual=weights,

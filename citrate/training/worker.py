@@ -1,8 +1,9 @@
 """The process that trains or replays: its environment is the recipe's determinism profile before torch is imported.
 
 ``python -m citrate.training.worker`` reads one request, a line of JSON, on its stdin, and writes a line of JSON for
-each event on its stdout: ``step`` and ``segment`` on the way, ``done`` or ``error`` at the end. What libraries print
-goes to stderr.
+each event on its stdout: ``notes``, ``step`` and ``segment`` on the way, ``done`` or ``error`` at the end. What
+libraries print goes to stderr. Of several processes each has the request; the first tells, any may tell an error.
+Started by accelerate, they read it from the file that is their argument.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from citrate.core.confinement import sandbox
 from citrate.core.errors import CitrateError, TrainingError
+from citrate.training import ranks
 
 Tell = Callable[..., None]
 
@@ -31,8 +33,9 @@ def main() -> int:
         out.write(json.dumps({"event": event, **fields}) + "\n")
         out.flush()
 
-    request = json.loads(sys.stdin.buffer.readline())
+    request = json.loads(Path(sys.argv[1]).read_bytes() if sys.argv[1:] else sys.stdin.buffer.readline())
     try:
+        _meet(request)
         {"train": _train, "replay": _replay, "merge": _merge}[request["do"]](request, tell)
     except CitrateError as error:
         tell("error", type=type(error).__name__, message=error.message, hint=error.hint, details=error.details)
@@ -42,7 +45,18 @@ def main() -> int:
             "error", type="BackendMissingError", message=str(error), hint="pip install 'citrate[training]'", details={}
         )
         return 1
+    ranks.leave()
     return 0
+
+
+def _meet(request: dict[str, Any]) -> None:
+    """Meet the run's other processes: those that our parent started, or those that accelerate did."""
+    if request.get("launched"):
+        from accelerate import PartialState  # type: ignore[import-untyped]  # it ships no types
+
+        PartialState(cpu=request["device"] == "cpu")
+    elif request.get("meeting"):
+        ranks.join(Path(request["meeting"]), request["device"])
 
 
 def _train(request: dict[str, Any], tell: Tell) -> None:
@@ -51,8 +65,15 @@ def _train(request: dict[str, Any], tell: Tell) -> None:
 
     _threads(request)
     bound = Bound.parse(request["recipe"].encode())
-    proof = train(bound, _inputs(request), Path(request["out"]), lambda step: tell("step", **asdict(step)))
-    tell("done", proof=proof.to_bytes().decode())
+    proof = train(
+        bound,
+        _inputs(request),
+        Path(request["out"]),
+        lambda step: tell("step", **asdict(step)),
+        lambda notes: tell("notes", notes=notes),
+    )
+    if ranks.rank() == 0:
+        tell("done", proof=proof.to_bytes().decode())
 
 
 def _replay(request: dict[str, Any], tell: Tell) -> None:
@@ -64,8 +85,11 @@ def _replay(request: dict[str, Any], tell: Tell) -> None:
     sandbox.go_offline()  # a replay has all it needs; macOS has no such call, and HF_HUB_OFFLINE everywhere
     for number in request["segments"]:
         with tempfile.TemporaryDirectory() as work:
-            tell("segment", **asdict(replay(record, number, inputs, Path(request["adapter"]), Path(work))))
-    tell("done")
+            found = replay(record, number, inputs, Path(request["adapter"]), Path(work))
+            if ranks.rank() == 0:
+                tell("segment", **asdict(found))
+    if ranks.rank() == 0:
+        tell("done")
 
 
 def _merge(request: dict[str, Any], tell: Tell) -> None:

@@ -31,7 +31,8 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     "true": ({"optimizer": {"learning_rate": True}}, "optimizer.learning_rate: not a number"),
     "dropout": ({"lora": {"dropout": 1}}, "lora.dropout: Input should be less than 1"),
     "warm-up": ({"schedule": {"warmup_steps": 4}}, "the warm-up is as long as the run"),
-    "processes": ({"world_size": 2}, "runs of several processes"),
+    "processes": ({"world_size": 0}, "world_size: Input should be greater than 0"),
+    "segments of shards": ({"accelerate": "a.yaml", "steps": 99}, "checkpoint_every is steps or more with accelerate"),
     "a profile": ({"determinism": "exact"}, "no determinism profile 'exact'"),
 }
 

@@ -128,3 +128,13 @@ def test_which_segments_are_replayed_follows_from_the_seed_alone() -> None:
     assert choose("00", 3, 9) == (0, 1, 2)
     drawn = [choose(f"{seed:04x}", 10, 1)[0] for seed in range(500)]
     assert {drawn.count(number) > 25 for number in range(10)} == {True}
+
+
+def test_a_forged_log_is_found(copy: Path, base: Path, rows: Path, tmp_path: Path) -> None:
+    """Nothing commits to the log; where every hash is equal, the numbers in it must be, too."""
+    lines = (copy / "log.jsonl").read_bytes().splitlines(keepends=True)
+    told = json.loads(lines[2])
+    lines[2] = (json.dumps({**told, "loss": told["loss"] / 2}, sort_keys=True) + "\n").encode()
+    (copy / "log.jsonl").write_bytes(b"".join(lines))
+    found = replayed(copy, 1, base, rows, tmp_path)
+    assert not found.ok and found.differs == "step 3: log"

@@ -1,0 +1,93 @@
+"""Rows that a run does not take as they are: each is counted, for every method, as TRL treats it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from citrate.core.errors import TrainingError
+from citrate.training import committing, dataset, recipe, run, trainers
+from citrate.training.lengths import RowCount
+from citrate.training.recipe import Recipe
+from citrate.training.rows import Method
+from citrate.training.trainers import Inputs
+from tests.training.conftest import SETTINGS, make_rows
+from tests.training.runs import BASE_SHA256
+
+pytestmark = [pytest.mark.models, pytest.mark.xdist_group("training")]
+SHORT, LONG = "Yes.", "a word and another " * 20
+ROWS: dict[Method, tuple[list[dict[str, object]], tuple[int, int]]] = {
+    Method.SFT: (
+        [
+            {"prompt": "Hello?", "completion": SHORT},
+            {"prompt": "Hello?", "completion": LONG},
+            {"prompt": LONG, "completion": SHORT},
+        ],
+        (1, 1),
+    ),
+    Method.DPO: (
+        [
+            {"prompt": "Hello?", "chosen": SHORT, "rejected": "No."},
+            {"prompt": "Hello?", "chosen": SHORT, "rejected": LONG},
+            {"prompt": LONG, "chosen": SHORT, "rejected": "No."},
+        ],
+        (1, 1),
+    ),
+    Method.REWARD: (
+        [
+            {"prompt": "Hello?", "chosen": SHORT, "rejected": "No."},
+            {"prompt": "Hello?", "chosen": SHORT, "rejected": LONG},
+            {"prompt": LONG, "chosen": SHORT, "rejected": "No."},
+        ],
+        (0, 2),
+    ),
+    Method.KTO: (
+        [
+            {"prompt": "Hello?", "completion": SHORT, "label": True},
+            {"prompt": "Hi?", "completion": LONG, "label": False},
+            {"prompt": LONG, "completion": SHORT, "label": True},
+        ],
+        (1, 1),
+    ),
+}
+
+
+def counted(method: Method, rows: list[dict[str, object]], base: Path, tmp_path: Path) -> RowCount:
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "rows").mkdir()
+    folder = make_rows(tmp_path / "rows", tmp_path / "in.jsonl", method)
+    wanted = Recipe.model_validate({**SETTINGS, "method": method, "max_length": 32})
+    kind = committing.committing(trainers.trainer_of(method))
+    trainer = trainers.build(wanted, Inputs(base, folder), tmp_path / "work", kind)
+    found: RowCount = trainer.row_count  # type: ignore[attr-defined]  # the subclass is made at run time
+    assert len(trainer.train_dataset) == found.rows - found.dropped  # type: ignore[arg-type]  # it has a length
+    return found
+
+
+@pytest.mark.parametrize("method", ROWS)
+def test_rows_that_are_cut_or_left_out_are_counted(method: Method, base: Path, tmp_path: Path) -> None:
+    rows, (cut, dropped) = ROWS[method]
+    found = counted(method, rows, base, tmp_path)
+    assert found == RowCount(3, cut, dropped, 32)
+    assert len(found.notes()) == bool(cut) + bool(dropped)
+
+
+@pytest.mark.parametrize("method", [Method.SFT, Method.KTO])
+def test_a_run_of_which_nothing_is_left_is_refused(method: Method, base: Path, tmp_path: Path) -> None:
+    rows = [ROWS[method][0][2]] * 2
+    with pytest.raises(TrainingError, match="all 2 rows are longer than max_length") as error:
+        counted(method, rows, base, tmp_path)
+    assert error.value.hint == "raise max_length"
+
+
+def test_a_run_tells_of_them_before_its_first_step(base: Path, rows: Path, tmp_path: Path) -> None:
+    wanted = Recipe.model_validate({**SETTINGS, "steps": 1, "checkpoint_every": 1, "max_length": 24})
+    bound = recipe.bind(wanted, base_sha256=BASE_SHA256, dataset_root=dataset.read(rows).root)
+    told: list[object] = []
+    run.train(bound, Inputs(base, rows), tmp_path / "out", told.append, told.append)
+    notes, step = told
+    assert isinstance(step, run.Step) and isinstance(notes, tuple)
+    assert "29 rows are longer than max_length (24 tokens)" in notes[0]
+    assert json.loads((tmp_path / "out" / "health.json").read_bytes())["rows"]["cut"] > 0
