@@ -33,6 +33,7 @@ COMMANDS = {
     "transfer": ("transfer", "hand a model over, in two steps"),
     "register-lora": ("register_lora", "check, store and record a LoRA adapter in one transaction"),
     "lora": ("lora", "adapters: list, accept, allow; record what a version was merged from"),
+    "merge": ("merge", "adapters into their base, or models into one"),
     "dataset": ("dataset", "training data: add, show"),
     "train": ("train", "fine-tune a base by a recipe, every step committed to"),
     "verify-training": ("verify_training", "replay parts of a training run, and grade them"),

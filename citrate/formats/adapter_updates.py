@@ -7,6 +7,7 @@ with ``alpha = scale * rank``; MLX holds both transposed, with one rank and one 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ _OTHERWISE = (
 _BASE_LAYER = ".base_layer.weight"
 """PEFT saves the base's own embedding beside an update of it."""
 _LORA = ".lora_"
+_PLAIN_PATTERN = re.compile(r"[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ def from_peft(root: Path) -> Updates:
     for tensor in read_header(inside(root, WEIGHTS)):
         if _LORA not in tensor.name and not tensor.name.endswith(_BASE_LAYER):
             raise _unsupported(f"it brings {tensor.name} as a whole")
-    updates = tuple(_of_pair(pair, adapter) for pair in adapter.pairs)
+    updates = tuple(update_of(pair, adapter) for pair in adapter.pairs)
     return Updates(
         root, Format.SAFETENSORS, updates, named_base(adapter.config, "base_model_name_or_path"), adapter.companions
     )
@@ -170,11 +172,20 @@ def named_base(config: Mapping[str, Json], key: str) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _of_pair(pair: LoraPair, adapter: Adapter) -> Update:
+def update_of(pair: LoraPair, adapter: Adapter) -> Update:
+    """The update that a pair of factors stands for, with the scale that the configuration gives it.
+
+    Raises:
+        FormatError: its factors do not fit each other, or its alpha is no number.
+        UnsupportedConversionError: a type that our converters do not read, or a regular expression says its alpha.
+    """
     alpha = number(adapter.config, "lora_alpha")
     patterns = adapter.config.get("alpha_pattern")
     for key, value in (patterns if isinstance(patterns, dict) else {}).items():
-        if pair.module == key or pair.module.endswith(f".{key}"):
+        plain = key.removeprefix("^")
+        if not _PLAIN_PATTERN.fullmatch(plain):
+            raise _unsupported(f"alpha_pattern has the regular expression {key[:80]!r}, which is not run")
+        if pair.module == plain or (plain == key and pair.module.endswith(f".{key}")):
             alpha = number({key: value}, key)
             break
     divisor = math.sqrt(pair.rank) if adapter.config.get("use_rslora") else pair.rank
@@ -183,5 +194,5 @@ def _of_pair(pair: LoraPair, adapter: Adapter) -> Update:
 
 def _unsupported(reason: str) -> UnsupportedConversionError:
     return UnsupportedConversionError(
-        f"this adapter cannot be converted: {reason}", hint="merge it into its base with PEFT, and convert the model"
+        f"this adapter cannot be converted: {reason}", hint="citrate merge merges it into its base; convert that model"
     )

@@ -12,7 +12,7 @@ from citrate.formats.documents import CONFIG_MAX_BYTES, TOKENIZER_MAX_BYTES, ins
 
 _VERBATIM = re.compile(
     r"tokenizer\.(json|model)|added_tokens\.json|vocab\.(json|txt)|merges\.txt|spiece\.model|sentencepiece\.bpe\.model"
-    r"|chat_template\.(jinja|json)|training\.json|README\.md|(LICEN[CS]E|COPYING|NOTICE|USE_POLICY)(\.md|\.txt)?"
+    r"|chat_template\.(jinja|json)|(training|merge)\.json|README\.md|(LICEN[CS]E|COPYING|NOTICE|USE_POLICY)(\.md|\.txt)?"
 )
 _TEXTS = re.compile(r"README\.md|(LICEN[CS]E|COPYING|NOTICE|USE_POLICY)(\.md|\.txt)?")
 _CLEANED = re.compile(

@@ -66,7 +66,7 @@ def _convert(request: Request) -> Conversion:
         for size in _write_shard(request, name, tensors, matrices):
             done += size
             request.report(done * model.size_bytes // whole.size_bytes)
-    for index, data in _indexes(files):
+    for index, data in indexes(files):
         write_file(request.sink, index, data)
     config = pretty(strip_private(model.config.document)) if model.is_pipeline else canonical_config(whole.config)
     write_companions(model, request.sink, config)
@@ -154,7 +154,7 @@ def _plain_names(model: SourceModel) -> list[str]:
     return [_PICKLED.sub(r"\1model\2.safetensors", name).replace(".bin", ".safetensors") for name in plain]
 
 
-def _indexes(files: Sequence[tuple[str, tuple[Tensor, ...]]]) -> Iterator[tuple[str, bytes]]:
+def indexes(files: Sequence[tuple[str, tuple[Tensor, ...]]]) -> Iterator[tuple[str, bytes]]:
     """The index of every folder that has more than one shard."""
     folders: dict[str, list[tuple[str, tuple[Tensor, ...]]]] = {}
     for path, tensors in files:

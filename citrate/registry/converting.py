@@ -68,7 +68,7 @@ def convert_to_path(
         chosen = level or formats.default_check_level(model)
         return formats.check(model, variant, path, level=chosen, progress=progress)
 
-    return _placed(out or Path(default_name(source, variant)), formats.is_bare(variant), write, check)
+    return placed(out or Path(default_name(source, variant)), formats.is_bare(variant), write, check)
 
 
 def _convert_adapter(source: Path, variant: Variant, out: Path | None, base: Path | None) -> Converted:
@@ -81,13 +81,24 @@ def _convert_adapter(source: Path, variant: Variant, out: Path | None, base: Pat
     def check(path: Path) -> tuple[Check, ...]:
         return check_adapter(updates, variant, path, model)
 
-    return _placed(out or Path(default_name(source, variant)), formats.is_bare(variant), write, check)
+    return placed(out or Path(default_name(source, variant)), formats.is_bare(variant), write, check)
 
 
-def _placed(
+def placed(
     target: Path, bare: bool, write: Callable[[Sink], tuple[Check, ...]], check: Callable[[Path], tuple[Check, ...]]
 ) -> Converted:
-    """Write beside ``target``, check, and move it there."""
+    """Write beside ``target``, check, and move it there: all of it, or nothing.
+
+    Args:
+        target: a file or folder that does not exist.
+        bare: whether it is a file.
+        write: writes into the sink that it is given; returns what it checked by the way.
+        check: checks what was written, where it lies then.
+
+    Raises:
+        AlreadyExistsError: ``target`` exists.
+        StoreError: the disk is full.
+    """
     if target.exists():
         raise AlreadyExistsError(f"{target} exists", hint="choose another --out")
     try:

@@ -92,7 +92,8 @@ class Licence(_Document):
 
 
 class Parent(_Document):
-    """A version this one was made from, and how: ``finetune``, ``merge``, ``quantized``."""
+    """A version or LoRA that this one was made from, and how: ``merge METHOD KIND [WEIGHT]``, where KIND is ``base``,
+    ``adapter`` or ``model``; other releases may tell of other ways."""
 
     version_id: Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{64}$")]
     relation: Text

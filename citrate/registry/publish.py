@@ -26,13 +26,14 @@ from citrate.core.records import (
     VersionRecord,
 )
 from citrate.core.sink import Progress
+from citrate.formats import merging_record
 from citrate.formats.generation import generation_defaults
 from citrate.formats.licence import spdx_of
 from citrate.formats.mlx_source import decoded
 from citrate.formats.tokenizer_files import chat_template, chat_template_sha256
 from citrate.registry.conversions import Conversions
 from citrate.registry.cutting import PLAIN_PROFILES
-from citrate.registry.manifest import Licence, Lineage, Manifest, VariantEntry
+from citrate.registry.manifest import Licence, Lineage, Manifest, Parent, VariantEntry
 from citrate.registry.payload import encode_price
 from citrate.registry.store import Store
 from citrate.registry.unixfs import Counter, hash_file
@@ -131,7 +132,7 @@ def prepare(request: Request, store: Store, conversions: Conversions, progress: 
         generation=dict(generation_defaults(model)),
         chat_template_sha256=chat_template_sha256(chat_template(model.root)) or None,
         variants=entries,
-        lineage=Lineage(source_sha256=source_sha256),
+        lineage=Lineage(source_sha256=source_sha256, parents=_parents(request.source)),
         previous=None,
     )
     manifest.encode()
@@ -174,6 +175,13 @@ def extend(
     )
     manifest.encode()
     return Release(manifest, tuple(map(record_of, entries)), (), "", 0)
+
+
+def _parents(source: Path) -> tuple[Parent, ...]:
+    """The registered parents that a merged model names in its folder; the owner's signature stands for them."""
+    record = merging_record.read(source)
+    told = merging_record.lineage(record) if record else ()
+    return tuple(Parent(version_id=version_id, relation=relation) for version_id, relation in told)
 
 
 def source_digest(model: formats.SourceModel, progress: Progress) -> str:
