@@ -7,7 +7,7 @@ of each other's sides: training and inference never see the chain or a store.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from citrate.core.adapters import LoraRecord, Training
     from citrate.core.records import Artifact
     from citrate.inference.run import Generation
+    from citrate.registry.applied import Chosen
     from citrate.registry.by_cid import ByteSpan, FetchedDag
     from citrate.registry.chain import AliasChange, Receipt
     from citrate.registry.changes import ChangeCursor, Proved
@@ -43,6 +44,17 @@ if TYPE_CHECKING:
     from citrate.registry.retrieve import FileVerdict, Pulled
     from citrate.registry.views import AliasTarget, RecordItem
     from citrate.training.dataset import Card
+
+
+@dataclass(frozen=True)
+class Located:
+    """A model's files on this machine."""
+
+    path: Path
+    format: Format
+    variant: str = ""
+    """What was pulled; empty of a local path, and so is the digest."""
+    sha256: str = ""
 
 
 class Registry(Session):
@@ -256,8 +268,8 @@ class Registry(Session):
         gateways: Iterable[str] = (),
         allow: frozenset[str] = frozenset(),
         progress: Progress | None = None,
-    ) -> tuple[Path, Format, str]:
-        """The files of a model that is a path here, or a reference that is pulled: path, format, variant's name."""
+    ) -> Located:
+        """The files of a model that is a path here, or a reference that is pulled."""
         from citrate import formats
         from citrate.inference.run import RUNNABLE
 
@@ -269,12 +281,34 @@ class Registry(Session):
         if path.exists():
             found = formats.inspect(path)
             formats.require_writes(found, path.name)
-            return path, Format(found.format), ""
+            return Located(path, Format(found.format))
         pulled = self.pull(model, gateways=gateways, allow=allow, progress=progress, runnable=RUNNABLE)
         found = formats.inspect(pulled.path)
         formats.require_writes(found, model)
         formats.require_template(found, pulled.chat_template_sha256, model)
-        return pulled.path, pulled.variant.variant.format, str(pulled.variant.variant)
+        variant = pulled.variant
+        return Located(pulled.path, variant.variant.format, str(variant.variant), variant.sha256)
+
+    def adapter(
+        self,
+        text: str,
+        model: Located,
+        *,
+        gateways: Iterable[str] = (),
+        allow: frozenset[str] = frozenset(),
+        progress: Progress | None = None,
+    ) -> Chosen:
+        """An adapter for a model that was located: ``REF`` or ``DIR``, either with ``=SCALE``.
+
+        Raises:
+            IntegrityError: a byte is not what the chain says, or it was trained on another model.
+            FormatError: no adapter, one that does not fit the model, or one that its runtime cannot be given.
+        """
+        from citrate.registry import applied
+
+        host = applied.Host(model.path, model.format, model.variant or model.path.name, model.sha256)
+        named = applied.Named.parse(text)
+        return applied.choose(self, named, host, gateways=gateways, allow=allow, progress=progress)
 
     def run(
         self,
@@ -286,6 +320,7 @@ class Registry(Session):
         seed: int = 0,
         chat: bool = True,
         sandbox: bool = True,
+        adapter: str = "",
         gateways: Iterable[str] = (),
         allow: frozenset[str] = frozenset(),
         on_text: Callable[[str], None] | None = None,
@@ -301,6 +336,7 @@ class Registry(Session):
             seed: for temperatures above 0.
             chat: wrap the prompt in the model's own chat template; else complete it as it is.
             sandbox: deny the child network and new files; False only where no sandbox works.
+            adapter: the reference or folder of an adapter that was trained on this model, or ``...=SCALE``.
             gateways: where to fetch from, besides the settings' own.
             allow: ``deprecated``, ``quarantined``.
             on_text: called with each piece of text as it comes.
@@ -308,16 +344,18 @@ class Registry(Session):
         """
         from citrate.inference.run import generate
 
-        path, format_, _ = self.locate(model, gateways=gateways, allow=allow, progress=progress)
+        found = self.locate(model, gateways=gateways, allow=allow, progress=progress)
+        more = self.adapter(adapter, found, gateways=gateways, allow=allow, progress=progress) if adapter else None
         return generate(
-            path,
-            format_,
+            found.path,
+            found.format,
             prompt,
             max_tokens=max_tokens,
             temperature=temperature,
             seed=seed,
             chat=chat,
             sandbox=sandbox,
+            adapter=more.applied if more else None,
             on_text=on_text,
         )
 

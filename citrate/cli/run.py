@@ -20,6 +20,9 @@ def run(
     max_tokens: Annotated[int, typer.Option(min=1, help="At most so many tokens.")] = 256,
     temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
     seed: Annotated[int, typer.Option(help="For temperatures above 0.")] = 0,
+    adapter: Annotated[
+        str | None, typer.Option(metavar="REF_OR_DIR[=SCALE]", help="An adapter that was trained on this model.")
+    ] = None,
     from_: Annotated[list[str] | None, typer.Option("--from", metavar="URL", help="A gateway to fetch from.")] = None,
     offline: Annotated[bool | None, typer.Option("--offline", help="Use what this machine has.")] = None,
     allow: Annotated[str | None, typer.Option(help="deprecated,quarantined")] = None,
@@ -41,18 +44,22 @@ def run(
         raise ConfigError("the prompt is not UTF-8", hint="convert it first, for example with iconv") from None
     registry = context.registry(offline=offline)
     with progress.bars() as on_progress:
-        path, format_, variant = registry.locate(
-            model, gateways=from_ or (), allow=arguments.allowed(allow), progress=on_progress
-        )
+        found = registry.locate(model, gateways=from_ or (), allow=arguments.allowed(allow), progress=on_progress)
+        more = None
+        if adapter is not None:
+            more = registry.adapter(
+                adapter, found, gateways=from_ or (), allow=arguments.allowed(allow), progress=on_progress
+            )
     generation = generate(
-        path,
-        format_,
+        found.path,
+        found.format,
         text,
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed,
         chat=not raw,
         sandbox=not no_sandbox,
+        adapter=more.applied if more else None,
         on_text=context.stream,
     )
     document: dict[str, object] = {
@@ -60,11 +67,13 @@ def run(
         "tokens": generation.tokens,
         "tokens_per_s": round(generation.tokens_per_s, 2),
         "time_to_first_token_s": round(generation.time_to_first_token_s, 3),
-        "variant": variant or None,
+        "variant": found.variant or None,
+        "adapter": {"name": more.label, "scale": more.applied.scale} if more else None,
     }
 
     def human() -> None:
         context.say()
-        context.talk(f"{variant or path.name}: {generation.tokens} tokens, {generation.tokens_per_s:.1f} a second")
+        name = f"{found.variant or found.path.name}{f' + {more.label}' if more else ''}"
+        context.talk(f"{name}: {generation.tokens} tokens, {generation.tokens_per_s:.1f} a second")
 
     context.emit(document, human)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from citrate.core.records import Format, Status, Variant, VariantRecord
 
@@ -109,6 +110,16 @@ class LoraRecord:
     def quarantined(self) -> bool | None:
         """Whether it is quarantined or removed; None where nobody moderates."""
         return None if self.status is None else self.status.is_quarantined
+
+
+@dataclass(frozen=True)
+class Applied:
+    """An adapter as a runtime takes it, beside the model that it is put on."""
+
+    path: Path
+    """A GGUF file for llama.cpp, PEFT's or mlx-lm's folder for the others; verified."""
+    scale: float = 1.0
+    """By how much of what it was trained for it is added."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,10 @@ class Request:
     """Address space that it may take beyond what it has once its libraries are loaded."""
     threads: int
     parent_pid: int
+    adapter: str = ""
+    """The path of an adapter in the form that the format's runtime takes; empty for none."""
+    scale: float = 1.0
+    """By how much of what it was trained for the adapter is added."""
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from citrate.core.adapters import Applied
 from citrate.core.confinement.sandbox import NO_SANDBOX_HINT
 from citrate.core.errors import ConfigError, FormatError, NotFoundError, UnavailableError
 from citrate.core.records import Architecture, Format
 from citrate.inference.device import has_tensorrt_llm
-from citrate.inference.engines import loader
+from citrate.inference.engines import ADAPTED, loader
 from citrate.inference.limits import usable_processors
 from citrate.inference.process import events, model_process
 from citrate.inference.protocol import Done, Ready, Request, Text
@@ -67,6 +68,7 @@ def generate(
     context: int = DEFAULT_CONTEXT,
     chat: bool = True,
     sandbox: bool = True,
+    adapter: Applied | None = None,
     on_text: Callable[[str], None] | None = None,
     architecture: Architecture | None = None,
     threads: int | None = None,
@@ -85,6 +87,7 @@ def generate(
         context: tokens of prompt and answer together; a model trained for fewer keeps its own limit.
         chat: lay the prompt out by the model's own chat template.
         sandbox: False runs the process with nothing but a clean environment: only for models you trust.
+        adapter: an adapter of this very model, in the form that the format's runtime takes; verified by the caller.
         on_text: called with each piece of the answer as it comes; whole characters.
         architecture: for the memory limit; without it the cache is reckoned generously.
         threads: CPU threads; by default one for a small model, else those this process may use.
@@ -101,11 +104,13 @@ def generate(
     _check_arguments(max_tokens, temperature, context, timeout_s)
     if not path.exists():
         raise NotFoundError(f"no such model: {path}")
+    if adapter and format not in ADAPTED:
+        raise ConfigError(f"{format} takes no adapter", hint=f"these do: {', '.join(ADAPTED)}")
     if format in UNCONFINED and sandbox:
         if not has_tensorrt_llm():
             loader(format)  # says what to install
         raise UnavailableError(f"{format} starts processes that no sandbox allows", hint=NO_SANDBOX_HINT)
-    weights = _weight_bytes(path)
+    weights = _weight_bytes(path) + (_weight_bytes(adapter.path) if adapter else 0)
     request = Request(
         path=str(path.absolute()),
         format=format,
@@ -119,6 +124,8 @@ def generate(
         memory_bytes=memory_bytes or _memory_bytes(weights, architecture, context),
         threads=threads or _threads(weights),
         parent_pid=os.getpid(),
+        adapter=str(adapter.path.absolute()) if adapter else "",
+        scale=adapter.scale if adapter else 1.0,
     )
     started, load_s, parts = time.monotonic(), 0.0, []
     with model_process(request) as running:

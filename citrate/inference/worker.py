@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from citrate.core.adapters import Applied
 from citrate.core.confinement import sandbox
 from citrate.core.errors import CitrateError, ConfigError, FormatError, UnavailableError
 from citrate.formats.chat import render
@@ -43,9 +44,10 @@ def main() -> int:
     send = partial(_send, answers)
     try:
         if request.sandbox:
-            sandbox.restrict_files([Path(request.path)], Path(os.environ["TMPDIR"]))
+            read = [Path(path) for path in (request.path, request.adapter) if path]
+            sandbox.restrict_files(read, Path(os.environ["TMPDIR"]))
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-        load = loader(request.format)
+        load = loader(request.format, adapted=bool(request.adapter))
         if request.sandbox:
             sandbox.lock_down(request.memory_bytes)
         for event in _answer(request, load):
@@ -68,7 +70,8 @@ def _send(answers: int, event: Event) -> None:
 
 
 def _answer(request: Request, load: Load) -> Iterator[Event]:
-    engine = load(Path(request.path), request.context, request.threads)
+    adapter = Applied(Path(request.adapter), request.scale) if request.adapter else None
+    engine = load(Path(request.path), request.context, request.threads, adapter)
     yield Ready(engine.context)
     started = time.monotonic()
     prompt = _prompt_tokens(engine, request)

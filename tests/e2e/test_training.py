@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ def test_an_announced_run_is_recorded_and_replayed_by_somebody_else(
     }
     verified = reader.gets("verify-training", str(recorded["ref"]), "--all")
     assert verified["grade"] == "exact" and [each["exact"] for each in verified["segments"]] == [True, True]
+    run_with_it(release, reader, str(recorded["ref"]), tmp_path / "another")
 
     forged = tmp_path / "run" / "adapter" / "training.json"
     told = json.loads(forged.read_text())
@@ -63,6 +65,25 @@ def test_an_announced_run_is_recorded_and_replayed_by_somebody_else(
     forged.write_text(json.dumps({**told, "dataset": other["cid"]}, sort_keys=True, separators=(",", ":")))
     refused = machine.types("verify-training", str(tmp_path / "run"), "--json")
     assert refused.code == 3 and "the dataset is not the one" in str(refused.error["message"])
+
+
+def run_with_it(release: Release, reader: Machine, adapter: str, another: Path) -> None:
+    """Run the base with the adapter, all of it fetched; and see that it is put on nothing else."""
+    asked = ("What is a CID?", "--max-tokens", "5", "--adapter")
+    ran = reader.gets("run", release.ref, *asked, f"{adapter}=0.5")
+    assert ran["adapter"] == {"name": adapter, "scale": 0.5} and str(ran["variant"]).startswith("gguf:")
+    pulled = reader.gets("pull", release.ref)
+    assert reader.gets("run", str(pulled["path"]), *asked, adapter)["tokens"] == ran["tokens"]
+
+    shutil.copytree(ROOT / "examples" / "tiny-llama", another)
+    (another / "README.md").write_text("Another model.")
+    refused = reader.types("run", str(another), *asked, adapter, "--json")
+    assert refused.code == 3 and "was trained on" in str(refused.error["message"]), refused.out
+    base = reader.gets("resolve", release.ref)["variants"][0]["sha256"]  # type: ignore[index]
+    digests = refused.error["details"]
+    assert isinstance(digests, dict) and digests["expected"] == base != digests["actual"]
+    model = reader.types("run", release.ref, *asked, release.ref, "--json")
+    assert model.code == 2 and "is a model, not an adapter" in str(model.error["message"])
 
 
 def test_bad_input_of_training(tmp_path: Path) -> None:

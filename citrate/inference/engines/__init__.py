@@ -6,11 +6,12 @@ Adding a runtime is adding a file here and a line to ``MODULES``.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
+from citrate.core.adapters import Applied
 from citrate.core.errors import BackendMissingError
 from citrate.core.records import Format
 
@@ -21,6 +22,12 @@ MODULES: Mapping[Format, tuple[str, str]] = {
     Format.TENSORRT_LLM: ("citrate.inference.engines.tensorrt_llm", ""),
 }
 """Format -> (module, the extra of citrate that brings what it imports; TensorRT-LLM pins too much for an extra)."""
+ADAPTED: Mapping[Format, tuple[str, ...]] = {
+    Format.GGUF: (),
+    Format.SAFETENSORS: ("peft",),
+    Format.MLX: ("mlx_lm.tuner.utils",),
+}
+"""The formats that take an adapter -> what their runtimes import for it, before anything is read."""
 _TENSORRT_LLM = "install TensorRT-LLM beside citrate, as NVIDIA says for this GPU, or name another: #gguf:Q4_K_M"
 
 
@@ -55,20 +62,33 @@ class Engine(Protocol):
         ...
 
 
-Load = Callable[[Path, int, int], Engine]
-"""``load(path, context, threads)``; ``context`` is the most tokens wanted.
+class Load(Protocol):
+    """How a runtime loads a model."""
 
-Raises FormatError (not loadable) or MemoryError."""
+    def __call__(self, path: Path, context: int, threads: int, adapter: Applied | None = None) -> Engine:
+        """Load the model at ``path``, with ``adapter`` on it; ``context`` is the most tokens wanted.
+
+        Raises:
+            FormatError: it cannot be loaded.
+            MemoryError: it takes more than there is.
+        """
+        ...
 
 
-def loader(format: Format) -> Load:  # noqa: A002  # the word of the domain
+def loader(format: Format, *, adapted: bool = False) -> Load:  # noqa: A002  # the word of the domain
     """Import the runtime of ``format``, heavy libraries included, and return its ``load``.
+
+    Args:
+        format: what is to be loaded.
+        adapted: import what an adapter needs, too.
 
     Raises:
         BackendMissingError: its library is not installed.
     """
     module, extra = MODULES[format]
     try:
+        for needed in ADAPTED[format] if adapted else ():
+            importlib.import_module(needed)
         return cast(Load, importlib.import_module(module).load)
     except ImportError as error:
         raise BackendMissingError(

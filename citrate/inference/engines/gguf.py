@@ -8,13 +8,16 @@ from pathlib import Path
 
 import llama_cpp
 
+from citrate.core.adapters import Applied
 from citrate.core.errors import FormatError
 from citrate.inference.engines import Sampling
 from citrate.inference.engines.incremental import IncrementalText
 
 
-def load(path: Path, context: int, threads: int) -> LlamaCpp:
-    """Load a GGUF file; its window is ``context`` tokens, or what the model was trained for where that is smaller.
+def load(path: Path, context: int, threads: int, adapter: Applied | None = None) -> LlamaCpp:
+    """Load a GGUF file, with an adapter (GGUF, too) beside it.
+
+    Its window is ``context`` tokens, or what the model was trained for where that is smaller.
 
     Raises:
         FormatError: llama.cpp does not take it; its own words are on stderr.
@@ -26,10 +29,13 @@ def load(path: Path, context: int, threads: int) -> LlamaCpp:
             n_threads=threads,
             n_threads_batch=threads,
             n_gpu_layers=-1,
+            lora_path=str(adapter.path) if adapter else None,
+            lora_scale=adapter.scale if adapter else 1.0,
             verbose=True,  # on stderr, of which the parent keeps the end: nothing else says why a file is refused
         )
     except (ValueError, RuntimeError, AssertionError, UnicodeDecodeError) as error:
-        raise FormatError(f"llama.cpp cannot load {path.name}") from error
+        beside = " with this adapter" if adapter else ""
+        raise FormatError(f"llama.cpp cannot load {path.name}{beside}") from error
     trained = int(llama_cpp.llama_model_n_ctx_train(llama.model))
     if trained < 1:
         raise FormatError(f"{path.name} says that its model was trained for {trained} tokens of context")

@@ -13,6 +13,7 @@ from mlx_lm.sample_utils import make_sampler
 from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import load as load_mlx
 
+from citrate.core.adapters import Applied
 from citrate.core.errors import FormatError
 from citrate.inference.engines import Sampling
 from citrate.inference.engines.incremental import IncrementalText
@@ -20,8 +21,8 @@ from citrate.inference.engines.incremental import IncrementalText
 _NO_END = 1 << 30
 
 
-def load(path: Path, context: int, threads: int) -> MlxModel:
-    """Load an MLX directory. ``threads`` is MLX's own affair.
+def load(path: Path, context: int, threads: int, adapter: Applied | None = None) -> MlxModel:
+    """Load an MLX directory, with an adapter of mlx-lm's on it. ``threads`` is MLX's own affair.
 
     Raises:
         FormatError: mlx-lm does not take it, or it asks for its own code.
@@ -29,7 +30,11 @@ def load(path: Path, context: int, threads: int) -> MlxModel:
     del threads
     try:
         loaded = load_mlx(
-            str(path), tokenizer_config={"trust_remote_code": False}, return_config=True, trust_remote_code=False
+            str(path),
+            tokenizer_config={"trust_remote_code": False},
+            adapter_path=str(adapter.path) if adapter else None,
+            return_config=True,
+            trust_remote_code=False,
         )
         model, tokenizer, config = cast("tuple[Module, TokenizerWrapper, dict[str, int]]", loaded)
     except MemoryError:
@@ -37,6 +42,10 @@ def load(path: Path, context: int, threads: int) -> MlxModel:
     except Exception as error:  # a hostile directory can make it raise anything
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise FormatError(f"mlx-lm cannot load {path.name}: {reason[0]}") from error
+    if adapter:
+        for layer in model.modules():  # type: ignore[no-untyped-call]  # mlx has no annotation there
+            if "lora_a" in layer:
+                layer.scale *= adapter.scale
     return MlxModel(model, tokenizer, min(context, int(config.get("max_position_embeddings") or context)))
 
 

@@ -11,17 +11,19 @@ from pathlib import Path
 import tensorrt_llm
 import transformers
 
+from citrate.core.adapters import Applied
 from citrate.core.errors import FormatError
 from citrate.inference.engines import Sampling
 from citrate.inference.engines.incremental import IncrementalText
 
 
-def load(path: Path, context: int, threads: int) -> TensorRtLlm:  # noqa: ARG001 - it computes on the GPU
-    """Load a checkpoint on the GPU.
+def load(path: Path, context: int, threads: int, adapter: Applied | None = None) -> TensorRtLlm:
+    """Load a checkpoint on the GPU, which takes no adapter (``ADAPTED``).
 
     Raises:
         FormatError: TensorRT-LLM does not take it.
     """
+    del threads, adapter
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         model = tensorrt_llm.LLM(model=str(path), max_seq_len=context, trust_remote_code=False)

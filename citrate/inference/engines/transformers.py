@@ -10,14 +10,17 @@ import torch
 import transformers
 import transformers.modeling_utils  # lazy otherwise; what it imports makes folders, which is refused once locked down
 
+from citrate.core.adapters import Applied
 from citrate.core.digests import check_path
 from citrate.core.errors import FormatError
 from citrate.inference.engines import Sampling
 from citrate.inference.engines.incremental import IncrementalText
 
 
-def load(path: Path, context: int, threads: int) -> TransformersModel:
+def load(path: Path, context: int, threads: int, adapter: Applied | None = None) -> TransformersModel:
     """Load a Hugging Face directory in the data type that it is stored in, on the GPU where there is one.
+
+    An adapter is merged into it as PEFT merges it, so that it costs nothing for each token.
 
     Raises:
         FormatError: no causal language model, no safetensors, damaged, or asking for its own code.
@@ -34,12 +37,13 @@ def load(path: Path, context: int, threads: int) -> TransformersModel:
         model = transformers.AutoModelForCausalLM.from_pretrained(
             path, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype="auto"
         )
+        adapted = _merged(model, adapter) if adapter else model
     except (FormatError, MemoryError):
         raise
     except Exception as error:  # a hostile directory can make it raise anything
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise FormatError(f"transformers cannot load {path.name}: {reason[0]}") from error
-    return TransformersModel(model, tokenizer, context)
+    return TransformersModel(adapted, tokenizer, context)
 
 
 def _check_index(path: Path) -> None:
@@ -48,6 +52,17 @@ def _check_index(path: Path) -> None:
     if index.exists():
         for shard in set(json.loads(index.read_text())["weight_map"].values()):
             check_path(shard)
+
+
+def _merged(model: transformers.PreTrainedModel, adapter: Applied) -> transformers.PreTrainedModel:
+    import peft
+
+    adapted = peft.PeftModel.from_pretrained(model, str(adapter.path), torch_device="cpu")
+    for layer in adapted.modules():
+        if isinstance(layer, peft.tuners.lora.LoraLayer):
+            layer.scale_layer(adapter.scale)
+    merged: transformers.PreTrainedModel = adapted.merge_and_unload()
+    return merged
 
 
 def _device() -> str:

@@ -72,6 +72,11 @@ class Pins:
         noted = self.noted()
         return {cid: _together(found.get(cid, ()), noted.get(cid, ())) for cid in {*found, *noted}}
 
+    def find(self, reason: str) -> str:
+        """The first object that is kept for ``reason``; empty where none is."""
+        rows = self._index.read("SELECT cid FROM pins WHERE reason = ? ORDER BY cid", reason, kinds="s")
+        return next((str(cid) for (cid,) in rows), "")
+
     def add(self, cid: str, reason: str) -> None:
         """Add a pin; one that stands keeps its time."""
         with self._index.writing() as connection:

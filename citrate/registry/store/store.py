@@ -278,6 +278,12 @@ class Store:
         with disk_errors(self.root, cid):
             return [pin.reason for pin in self._pins.of(cid)]
 
+    def pinned_for(self, reason: str) -> str:
+        """The CID of the object that is here and kept for ``reason``; empty where there is none."""
+        with disk_errors(self.root):
+            cid = self._pins.find(reason)
+        return cid if cid and self.has(cid) else ""
+
     def remove(self, cid: str, *, pulled: bool = False) -> None:
         """Delete an object.
 
