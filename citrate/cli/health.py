@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from citrate.cli import context
@@ -33,9 +34,10 @@ def talk(health: Health) -> None:
         f"loss {loss.begin} to {loss.end} (least {loss.least} at step {loss.least_step}); "
         f"gradient norm {norm.median} in the middle, {norm.largest} at most; {norm.clipped} of {health.steps} clipped"
     )
-    rewards = [point.reward for point in health.curve if point.reward is not None]
+    rewards = [float(point.reward) for point in health.curve if point.reward is not None]
     if rewards:
-        context.talk(f"reward {rewards[0]} to {rewards[-1]}")
+        tenth = max(1, len(rewards) // 10)
+        context.talk(f"reward {fmean(rewards[:tenth]):.4g} to {fmean(rewards[-tenth:]):.4g}")
     if health.spike_count:
         shown = ", ".join(f"step {spike.step} ({spike.what} {spike.value})" for spike in health.spikes[:3])
         context.talk(

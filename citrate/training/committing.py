@@ -270,7 +270,10 @@ def watching(trainer: Any, on_step: Callable[[Told], None], *, stop_after: int |
     class Watch(TrainerCallback):
         def __init__(self) -> None:
             self.step: Told | None = None
-            self.seen = trainer.state.num_input_tokens_seen
+            self.seen = 0
+
+        def on_train_begin(self, args: Any, state: Any, *_: Any, **__: Any) -> None:  # noqa: ARG002
+            self.seen = int(state.num_input_tokens_seen)
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
             self.step = _step_of(trainer)
@@ -280,7 +283,7 @@ def watching(trainer: Any, on_step: Callable[[Told], None], *, stop_after: int |
                 return
             step, self.step = self.step, None
             control.should_training_stop = control.should_training_stop or step.leaf.step == stop_after
-            generated, self.seen = int(state.num_input_tokens_seen) - int(self.seen), state.num_input_tokens_seen
+            generated, self.seen = int(state.num_input_tokens_seen) - self.seen, int(state.num_input_tokens_seen)
             on_step(
                 replace(
                     step,

@@ -153,3 +153,13 @@ def test_a_record_whose_parts_contradict_each_other(copy: Path) -> None:
     (copy / "leaves.jsonl").write_bytes(b"".join(leaf.to_bytes() + b"\n" for leaf in leaves))
     with pytest.raises(IntegrityError, match="the root over the steps"):
         Record(copy).check()
+
+
+def test_memory_that_runs_out_says_which_setting_to_change() -> None:
+    import torch
+
+    with pytest.raises(TrainingError, match="not enough memory for a step") as error, run.trainer_errors():
+        torch.empty(1 << 60)
+    assert "batch_size" in error.value.hint
+    with pytest.raises(TrainingError, match="not enough memory for a step"), run.trainer_errors():
+        raise torch.OutOfMemoryError("CUDA out of memory")

@@ -1,0 +1,98 @@
+"""Two processes train together: killed, they go on to the same bytes; replayed without network, every hash is equal."""
+
+from __future__ import annotations
+
+import shutil
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import pytest
+
+from citrate.core.errors import AlreadyExistsError
+from citrate.training import dataset, process, recipe
+from citrate.training.process import Files
+from citrate.training.proof import Record
+from citrate.training.recipe import Bound, Recipe
+from citrate.training.trainers import Inputs
+from tests.training import ranked
+from tests.training.conftest import SETTINGS
+from tests.training.ranked import Work
+from tests.training.runs import BASE_SHA256, edit_tensors, forge, log_of, with_leaf
+from tests.training.test_run import hashes
+
+pytestmark = [pytest.mark.models, pytest.mark.xdist_group("training")]
+
+
+@pytest.fixture(scope="module")
+def server() -> ForkServerContext:
+    return ranked.server()
+
+
+@pytest.fixture(scope="module")
+def both(rows: Path) -> Bound:
+    wanted = Recipe.model_validate({**SETTINGS, "world_size": 2, "steps": 4})
+    return recipe.bind(wanted, base_sha256=BASE_SHA256, dataset_root=dataset.read(rows).root)
+
+
+@pytest.fixture(scope="module")
+def together(
+    server: ForkServerContext, both: Bound, base: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run of two processes that has ended."""
+    folder = tmp_path_factory.mktemp("together")
+    work = Work(both.to_bytes(), Inputs(base, rows), folder / "out", folder / "scratch")
+    assert ranked.finish(ranked.start(server, work)) == [0, 0]
+    return folder / "out"
+
+
+def replayed(server: ForkServerContext, out: Path, number: int, inputs: Inputs, scratch: Path) -> str:
+    work = Work(b"", inputs, out, scratch, number=number)
+    assert ranked.finish(ranked.start(server, work)) == [0, 0]
+    return (scratch / "found0").read_text()
+
+
+def test_two_processes_make_one_run(together: Path, both: Bound, done: tuple[Path, list[object]]) -> None:
+    record = Record(together)
+    record.check()
+    assert record.bound == both and len(log_of(together)) == 4
+    one = Record(done[0])
+    assert record.leaves[0].batch != one.leaves[0].batch, "each had its own rows"
+    assert log_of(together)[0]["tokens"] > log_of(done[0])[0]["tokens"]  # type: ignore[operator]  # numbers
+
+
+def test_killed_they_go_on_to_the_same_bytes(
+    server: ForkServerContext, together: Path, both: Bound, base: Path, rows: Path, tmp_path: Path
+) -> None:
+    work = Work(both.to_bytes(), Inputs(base, rows), tmp_path / "out", tmp_path / "a", dies_at=3)
+    assert ranked.finish(ranked.start(server, work))[0] == -9
+    assert not (tmp_path / "out" / "proof.json").exists()
+    again = Work(both.to_bytes(), Inputs(base, rows), tmp_path / "out", tmp_path / "b")
+    assert ranked.finish(ranked.start(server, again)) == [0, 0]
+    assert hashes(tmp_path / "out") == hashes(together)
+
+
+def test_they_are_replayed_bit_for_bit_without_network(
+    server: ForkServerContext, together: Path, base: Path, rows: Path, tmp_path: Path
+) -> None:
+    assert replayed(server, together, 1, Inputs(base, rows), tmp_path / "scratch") == "True True "
+
+
+def test_a_forged_generator_of_the_second_process_is_found(
+    server: ForkServerContext, together: Path, base: Path, rows: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(together, tmp_path / "copy")
+
+    def change(tensors: dict[str, object]) -> None:
+        tensors["rank1/python"][-1] -= 1  # type: ignore[index]  # a tensor, whose last number is a position
+
+    forged = edit_tensors(tmp_path / "copy" / "checkpoints" / "step-00000002" / "rng.safetensors", change)
+    forge(tmp_path / "copy", leaves=with_leaf(Record(tmp_path / "copy"), 2, rng=forged))
+    found = replayed(server, tmp_path / "copy", 1, Inputs(base, rows), tmp_path / "scratch")
+    assert found == "False False step 3: rng"
+
+
+def test_an_error_of_one_process_ends_both(both: Bound, base: Path, rows: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("precious")
+    with pytest.raises(AlreadyExistsError, match="exists and is not empty"):
+        process.train(both, Files(base, rows), tmp_path / "out", lambda _: None)
