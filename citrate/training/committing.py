@@ -50,6 +50,7 @@ def committing(kind: type[Trainer]) -> type[Trainer]:
             self.tokens = 0
             self.row_count: RowCount | None = None
             self.rng: dict[str, torch.Tensor] = {}
+            self.trained: dict[str, torch.Tensor] | None = None
             super().__init__(*given, **named)
 
         def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, *rest: Any) -> Any:
@@ -125,7 +126,9 @@ def _step_of(trainer: Any) -> Told:
 
 
 def _whole(trainer: Any) -> tuple[str, str]:
-    return commitment.tensors_sha256(weights_of(trainer)), commitment.tensors_sha256(_optimizer_of(trainer))
+    if trainer.trained is None:  # the optimizer writes into these same tensors; to collect them costs more than to hash
+        trainer.trained = weights_of(trainer)
+    return commitment.tensors_sha256(trainer.trained), commitment.tensors_sha256(_optimizer_of(trainer))
 
 
 def _is_sharded(trainer: Any) -> bool:

@@ -53,6 +53,10 @@ def test_a_case_from_the_report_to_the_removal(market: Market, juror: Machine, e
         refused = nobody.types(command[0], market.suspect, *command[1:], "--json")
         refuses(refused, 1, "NotPermittedError", "is quarantined: case 1")
         assert "--allow quarantined" in str(refused.error["hint"])
+    recipe = market.folder / "a-recipe.yaml"
+    recipe.write_text(f"schema: citrate.recipe/1\nbase: {market.suspect}\nmethod: sft\ndataset: bafy\nsteps: 2\n")
+    trained = nobody.types("train", str(recipe), "--out", str(market.folder / "run"), "--json")
+    refuses(trained, 1, "NotPermittedError", "is quarantined: case 1")
     allowed = nobody.types("pull", f"{market.suspect}#gguf:Q8_0", "--allow", "quarantined")
     assert allowed.code == 0 and "warning:" in allowed.err
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import ROOT, Machine, Release
+from tests.training import tiny
 
 pytestmark = [pytest.mark.servers, pytest.mark.models, pytest.mark.xdist_group("e2e")]
 
@@ -56,6 +57,12 @@ def test_an_announced_run_is_recorded_and_replayed_by_somebody_else(
     }
     verified = reader.gets("verify-training", str(recorded["ref"]), "--all")
     assert verified["grade"] == "exact" and [each["exact"] for each in verified["segments"]] == [True, True]
+    drawing = tmp_path / "polite.svg"
+    shown = reader.gets("show", str(recorded["ref"]), "--plot", str(drawing))
+    assert shown["health"] == verified["health"] == trained["health"] and shown["health"]["steps"] == 4
+    assert drawing.read_text().startswith("<svg ") and "polite" in drawing.read_text()
+    refused = reader.types("show", str(recorded["ref"]), "--plot", "polite.png", "--json")
+    assert refused.code == 2 and "is no SVG" in str(refused.error["message"])
     run_with_it(release, reader, str(recorded["ref"]), tmp_path / "another")
 
     forged = tmp_path / "run" / "adapter" / "training.json"
@@ -86,6 +93,19 @@ def run_with_it(release: Release, reader: Machine, adapter: str, another: Path) 
     assert model.code == 2 and "is a model, not an adapter" in str(model.error["message"])
 
 
+def test_a_licence_that_forbids_derivatives_forbids_training(release: Release, tmp_path: Path) -> None:
+    machine = release.machine
+    base = tiny.make(tmp_path / "base")
+    published = machine.gets(
+        "register-model", str(base), "--name", "frozen", "--license", "CC-BY-ND-4.0", "--variants", "safetensors"
+    )
+    recipe = tmp_path / "a-recipe.yaml"
+    recipe.write_text(RECIPE.format(base=published["ref"], dataset="bafy"))
+    refused = machine.types("train", str(recipe), "--out", str(tmp_path / "run"), "--json")
+    assert refused.code == 1 and "CC-BY-ND-4.0, forbids derivatives" in str(refused.error["message"])
+    assert not (tmp_path / "run").exists()
+
+
 def test_bad_input_of_training(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "home")
     good = {
@@ -107,6 +127,9 @@ def test_bad_input_of_training(tmp_path: Path) -> None:
         assert result.error["hint"], changes
     for arguments, code, word in (
         (("train", str(tmp_path / "none.yaml")), 4, "no such recipe"),
+        (("train", str(path), "--merged"), 2, "only reward models are merged here"),
+        (("train", str(path), "--plot", "x.png"), 2, "is no SVG"),
+        (("train", str(path), "--plot", str(tmp_path / "no" / "x.svg")), 2, "no such folder"),
         (("verify-training", str(tmp_path)), 4, "is no training run"),
         (("verify-training", str(tmp_path), "--seed", "dice"), 2, "is not hex"),
     ):
