@@ -79,7 +79,7 @@ def shares(named: Sequence[Named]) -> list[Decimal]:
         raise ConfigError(
             f"the weights that are given leave nothing for {open_} of {len(named)}", hint="give each one, or none"
         )
-    part = round(left / open_, 9) if open_ else Decimal(0)
+    part = round(left / open_, 9).normalize() if open_ else Decimal(0)
     weights = [part if each.weight is None else each.weight for each in named]
     if not sum(weights):
         raise ConfigError("the weights add up to zero", hint="REF=WEIGHT, such as 0.3")
