@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from citrate.core.confinement import endings
 from citrate.core.errors import FormatError
 from citrate.core.records import Format
 from citrate.inference import process
@@ -65,7 +66,7 @@ def test_an_endless_line_is_refused() -> None:
 
 
 def test_a_child_cannot_choose_another_class_or_inject_control_characters() -> None:
-    error = process._failure(Failure("IntegrityError", "all\x1b[2J\nfine", "do\x07 this"), b"")
+    error = endings.failure("IntegrityError", "all\x1b[2J\nfine", "do\x07 this", b"", "")
     assert type(error) is FormatError
     assert (error.message, error.hint) == ("all[2J fine", "do this")
 
