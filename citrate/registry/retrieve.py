@@ -144,10 +144,11 @@ def pull(
     """
     on_chain = variant_of(record, variant)
     expected = manifest.entry(variant).artifact()
+    manifest_cid = manifests.cid_of(record.manifest_sha256)
     if not store.has(expected.cid):
-        store.make_room(expected.size_bytes)
+        store.make_room(expected.size_bytes, spared={manifest_cid})
     fetched = fetch_artifact(expected, store, sources, progress)
-    for cid in (expected.cid, manifests.cid_of(record.manifest_sha256)):
+    for cid in (expected.cid, manifest_cid):
         store.pin(cid, PULLED + record.ref)
     return Pulled(fetched.path, on_chain, fetched.source, fetched.fetched_bytes, fetched.dropped)
 

@@ -6,7 +6,7 @@ goes, whatever the limit; what was pulled goes only where an age or a limit asks
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from citrate.core.errors import NotPermittedError
 from citrate.registry.store.inventory import StoredObject
@@ -43,12 +43,15 @@ def collectable(
     return going
 
 
-def making_way(objects: Iterable[StoredObject], now_s: float, max_bytes: int, needed_bytes: int) -> list[StoredObject]:
+def making_way(
+    objects: Iterable[StoredObject], now_s: float, max_bytes: int, needed_bytes: int, spared: Collection[str] = ()
+) -> list[StoredObject]:
     """What goes so that ``needed_bytes`` more still fit into ``max_bytes``, least recently used first; see
-    ``collectable``."""
+    ``collectable``. ``spared``: the CIDs of what is needed together with what comes."""
     standing = _least_used_first(objects)
-    free = [stored for stored in standing if not stored.pinned and now_s - stored.used_s >= UNPINNED_SPARED_S]
-    pulled = [stored for stored in standing if stored.pinned and stored.is_replaceable]
+    others = [stored for stored in standing if stored.cid not in spared]
+    free = [stored for stored in others if not stored.pinned and now_s - stored.used_s >= UNPINNED_SPARED_S]
+    pulled = [stored for stored in others if stored.pinned and stored.is_replaceable]
     return _down_to(max_bytes, standing, free + pulled, needed_bytes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from citrate.core.errors import NotFoundError, NotPermittedError
@@ -72,9 +73,11 @@ class Remover:
         self._sweep()
         return gone
 
-    def make_room(self, max_bytes: int, size_bytes: int) -> list[StoredObject]:
+    def make_room(self, max_bytes: int, size_bytes: int, spared: Collection[str] = ()) -> list[StoredObject]:
         """Delete what was used least recently until ``size_bytes`` more fit into ``max_bytes``."""
-        return self._remove_all(collecting.making_way(self._inventory.all(), time.time(), max_bytes, size_bytes))
+        return self._remove_all(
+            collecting.making_way(self._inventory.all(), time.time(), max_bytes, size_bytes, spared)
+        )
 
     def _remove_all(self, going: list[StoredObject]) -> list[StoredObject]:
         gone = []

@@ -6,7 +6,7 @@ are plain and read-only, and what leaves the store was compared with its hash on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -326,8 +326,12 @@ class Store:
         with disk_errors(self.root):
             return self._remover.leftover_bytes()
 
-    def make_room(self, size_bytes: int) -> None:
+    def make_room(self, size_bytes: int, spared: Collection[str] = ()) -> None:
         """Delete what was used least recently, so that ``size_bytes`` more fit under the store's limit, if it has one.
+
+        Args:
+            size_bytes: what is about to come.
+            spared: the CIDs of what is needed together with it, and stays whoever pinned it.
 
         Raises:
             NotPermittedError: they do not, whatever may be deleted is deleted.
@@ -335,7 +339,7 @@ class Store:
         if not self._max_bytes:
             return
         with disk_errors(self.root):
-            gone = self._remover.make_room(self._max_bytes, size_bytes)
+            gone = self._remover.make_room(self._max_bytes, size_bytes, spared)
         if gone and self._notify is not None:
             freed = sum(stored.size_bytes for stored in gone) / GB
             self._notify(f"made room: deleted {len(gone)} objects, {freed:.3f} GB, the least recently used first")

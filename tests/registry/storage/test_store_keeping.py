@@ -137,6 +137,18 @@ def test_room_is_not_made_of_what_somebody_is_at_work_on(tmp_path: Path) -> None
     assert abandoned not in cids(store)
 
 
+def test_room_is_not_made_of_what_is_needed_together_with_what_comes(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", max_bytes=3000)
+    manifest = block(store, "its manifest", reason="pulled me/x@1#safetensors", unused_s=9 * DAY_S)
+    variant = block(store, "another variant", reason="pulled me/x@1#safetensors", unused_s=DAY_S)
+    store.make_room(1500, spared={manifest})
+    assert cids(store) == {manifest}
+    with pytest.raises(NotPermittedError):
+        store.make_room(2500, spared={manifest})
+    assert cids(store) == {manifest}
+    assert variant not in cids(store)
+
+
 def test_what_lies_beside_the_objects_is_counted_and_swept(store: Store) -> None:
     block(store, "a", reason="added")
     for place in ("partial/x", "staging/y", "objects/orphan", "damaged/old"):
