@@ -273,6 +273,8 @@ class Registry(Session):
         from citrate import formats
         from citrate.inference.run import RUNNABLE
 
+        if not model:
+            raise ConfigError("no model is named", hint="a file, a folder or a reference; the working folder is '.'")
         path = Path(model)
         if not path.exists() and (
             model.startswith(("/", "./", "../", "~")) or path.suffix in (".gguf", ".safetensors")
@@ -575,7 +577,11 @@ class Registry(Session):
         """
         from citrate.training import dataset
 
-        folder = Path(where) if Path(where).is_dir() else self.folder(str(where), "dataset", gateways, progress)
+        folder = (
+            Path(where)
+            if str(where) and Path(where).is_dir()
+            else self.folder(str(where), "dataset", gateways, progress)
+        )
         return dataset.read(folder), folder
 
     def folder(self, cid: str, reason: str, gateways: Iterable[str] = (), progress: Progress | None = None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.models import TyperPath
 
 from citrate.core.errors import ChainError, CitrateError
 
@@ -63,10 +65,22 @@ def new_app(**options: bool) -> typer.Typer:
 
 def with_shared_options(command: TyperCommand | TyperGroup) -> TyperCommand | TyperGroup:
     """Give ``command``, and the commands below it, the global options, so that they may stand anywhere."""
+    for param in command.params:
+        if isinstance(param.type, TyperPath):
+            param.type = _NamedPath()
     command.params.extend(typer.main.get_command(_shared).params)
     for child in getattr(command, "commands", {}).values():
         with_shared_options(child)
     return command
+
+
+class _NamedPath(TyperPath):
+    """A path that is not empty: what a shell makes of a variable that is not set would be the working folder."""
+
+    def convert(self, value, param, ctx):  # type: ignore[no-untyped-def]  # typer vendors click's types
+        if not os.fspath(value):
+            self.fail("an empty path; the working folder is '.'", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def _keep(param: typer.CallbackParam, value: object) -> object:

@@ -188,7 +188,7 @@ def _attestation(each: Attestation) -> dict[str, object]:
 def _adapter_digest(text: str) -> str:
     """The digest of an adapter directory as `register-lora` publishes it, or one that is given."""
     path = Path(text)
-    if not path.is_dir():
+    if not text or not path.is_dir():
         return arguments.hash_of(text, "--adapter")
     from citrate.formats.adapter import open_adapter
     from citrate.registry.adapters import published_digest

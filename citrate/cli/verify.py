@@ -24,6 +24,8 @@ def verify(
 
     Example: citrate verify ./model.gguf --ref me/tiny-llama@1.0.0#gguf:Q4_K_M
     """
+    if not target:
+        raise ConfigError("an empty path or reference", hint="citrate verify --help; the working folder is '.'")
     if ref is None and Path(target).exists():
         raise ConfigError(f"{target} is a path: what must it be?", hint=f"citrate verify {target} --ref PUBLISHER/NAME")
     verdicts = context.registry().verify(ref or target, Path(target) if ref else None)
