@@ -17,7 +17,7 @@ from pathlib import Path
 from citrate.core.errors import CitrateError, IntegrityError
 from citrate.registry.cid import Cid
 from citrate.registry.store.index import Index
-from citrate.registry.store.layout import Layout, sync_directory
+from citrate.registry.store.layout import Layout, is_no_room, sync_directory
 from citrate.registry.store.pins import Pins
 
 
@@ -195,11 +195,28 @@ class DagShelf:
                 place.write(block)
 
     def delete(self, cid: str) -> None:
-        """Forget a DAG, and delete the packs that nobody needs any more. Its pins stay."""
+        """Forget a DAG, and delete the packs that nobody needs any more. Its pins stay.
+
+        On a full disk a pack that no other DAG lies in goes first: to forget takes room, too.
+        """
+        try:
+            self._forget(cid)
+        except sqlite3.Error as error:
+            dag = self.get(cid)
+            if (
+                dag is None
+                or not is_no_room(error, self._layout.root)
+                or self._dags("name = ?", dag.path.name) != [dag]
+            ):
+                raise
+            dag.path.unlink(missing_ok=True)
+            self._forget(cid)
+        self.sweep()
+
+    def _forget(self, cid: str) -> None:
         with self._index.writing() as connection:
             connection.execute("DELETE FROM dags WHERE cid = ?", (cid,))
             connection.execute(_FORGET_PACKS)
-        self.sweep()
 
     def known_packs(self) -> frozenset[str]:
         """The names of the packs that blocks lie in."""

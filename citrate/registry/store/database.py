@@ -17,7 +17,7 @@ from types import UnionType
 from typing import Any
 
 from citrate.core.errors import StoreError
-from citrate.registry.store.layout import file_lock
+from citrate.registry.store.layout import file_lock, is_no_room
 
 _VERSION = 3
 _PATIENCE_S = 60
@@ -78,14 +78,28 @@ class Database:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         there = self._identity()
         if connection is None or self._local.identity != there:
-            if connection is not None:
-                connection.close()
-                self._local.connection = None
+            self.close()
             if there is None:
                 self._require_nothing_lost()
             self._local.connection = connection = self._open()
             self._local.identity = self._identity()
         return connection
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """This thread's connection; on a full disk one for this query only, because once there is room again others
+        write, and it would not see it."""
+        try:
+            connection = self._connection()
+        except sqlite3.OperationalError as error:
+            if not is_no_room(error, self._path.parent) or self._has_log():
+                raise
+            with contextlib.closing(self._open_as_it_is()) as connection:
+                if connection.execute("PRAGMA user_version").fetchone() != (_VERSION,):
+                    raise
+                yield connection
+            return
+        yield connection
 
     def _identity(self) -> tuple[int, int] | None:
         try:
@@ -128,12 +142,20 @@ class Database:
             raise sqlite3.DatabaseError("a name in it is none") from error
         except sqlite3.OperationalError:
             connection.close()
-            log = self._path.with_name(f"{self._path.name}-wal")
-            if os.access(self._path.parent, os.W_OK) or (log.exists() and log.stat().st_size):
+            if os.access(self._path.parent, os.W_OK) or self._has_log():
                 raise
-            uri = f"file:{urllib.parse.quote(str(self._path))}?immutable=1"
-            connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+            connection = self._open_as_it_is()
         return connection
+
+    def _has_log(self) -> bool:
+        """Whether somebody writes, or was killed at it: then the file alone does not tell all."""
+        log = self._path.with_name(f"{self._path.name}-wal")
+        return log.exists() and log.stat().st_size > 0
+
+    def _open_as_it_is(self) -> sqlite3.Connection:
+        """Open the file to read it alone, with no other beside it."""
+        uri = f"file:{urllib.parse.quote(str(self._path))}?immutable=1"
+        return sqlite3.connect(uri, uri=True, isolation_level=None)
 
     @staticmethod
     def _create(connection: sqlite3.Connection) -> None:
@@ -178,10 +200,11 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # a full disk ends it by itself
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
         finally:
             if attached is not None:
                 connection.execute("DETACH scratch")
@@ -201,7 +224,8 @@ class Database:
             self._require_nothing_lost()
             return []
         try:
-            rows = self._connection().execute(statement, values).fetchall()
+            with self._reading() as connection:
+                rows = connection.execute(statement, values).fetchall()
         except UnicodeDecodeError as error:  # of a text, or of a name in SQLite's own complaint
             raise sqlite3.DatabaseError("a text in it is none") from error
         wanted = tuple(_KINDS[kind] for kind in kinds)

@@ -44,6 +44,8 @@ _INDEX_IS_SOUND = {
     sqlite3.SQLITE_INTERRUPT: None,
 }
 """What SQLite complains of although the index is as it should be, and the system's number for it."""
+_ROOM_OF_THE_INDEX = 1 << 20
+"""Bytes. SQLite fails with less than a few pages, and says only that the disk failed."""
 _SYNC_FILE_RANGE_WRITE = 2
 
 
@@ -229,6 +231,8 @@ def disk_errors(root: Path, cid: str = "") -> Iterator[None]:
     except OSError as error:
         raise _store_error(root, cid, error.errno, error.strerror or str(error)) from error
     except sqlite3.Error as error:
+        if is_no_room(error, root):
+            raise _store_error(root, cid, errno.ENOSPC, f"index: {error}") from error
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code not in _INDEX_IS_SOUND:
             raise StoreError(
@@ -239,9 +243,26 @@ def disk_errors(root: Path, cid: str = "") -> Iterator[None]:
         raise _store_error(root, cid, _INDEX_IS_SOUND[code], f"index: {error}") from error
 
 
+def is_no_room(error: sqlite3.Error, folder: Path) -> bool:
+    """Whether SQLite failed because the disk is full, which it often calls an I/O error."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code & 0xFF != sqlite3.SQLITE_IOERR:
+        return code & 0xFF == sqlite3.SQLITE_FULL
+    if code == sqlite3.SQLITE_IOERR_SHMSIZE:  # the file that it shares with other processes cannot be made
+        return True
+    try:
+        return shutil.disk_usage(folder).free < _ROOM_OF_THE_INDEX
+    except OSError:
+        return False
+
+
 def _store_error(root: Path, cid: str, number: int | None, text: str) -> StoreError:
     if number in _FULL:
-        return StoreError(f"no room in the store at {root}: {text}", hint="free some space: citrate store gc", cid=cid)
+        return StoreError(
+            f"no room in the store at {root}: {text}",
+            hint="free some space: citrate store gc, or delete other files of this disk",
+            cid=cid,
+        )
     if number in _FORBIDDEN:
         return StoreError(
             f"the store at {root} may not be written: {text}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -13,11 +14,13 @@ from citrate.registry.store import collecting
 from citrate.registry.store.dags import DagShelf
 from citrate.registry.store.index import Index
 from citrate.registry.store.inventory import Inventory, StoredObject
-from citrate.registry.store.layout import Layout, remove_tree, try_lock
+from citrate.registry.store.layout import Layout, is_no_room, remove_tree, try_lock
 from citrate.registry.store.pins import Pins
 
 DAMAGED_KEPT_S = 7 * 86400
 """How long an object that was found damaged and replaced is kept for whoever wants to know why."""
+ROOM_TO_FORGET_BYTES = 1 << 17
+"""What SQLite's files beside the index take when an object is forgotten: 32 KiB, and a few pages more."""
 
 
 class Remover:
@@ -42,10 +45,21 @@ class Remover:
             if kept_as_blocks:
                 self._shelf.delete(cid)
             else:
-                self._index.delete(cid)
-                remove_tree(self._layout.object(cid))
+                self._delete_files(cid)
             for pin in pins:
                 self._pins.remove(cid, pin.reason)
+
+    def _delete_files(self, cid: str) -> None:
+        """Forget an object, then delete its files. On a full disk the files go first: to forget takes room, too."""
+        try:
+            self._index.delete(cid)
+        except sqlite3.Error as error:
+            gives = _size_of(self._layout.object(cid))
+            if not is_no_room(error, self._layout.root) or gives < ROOM_TO_FORGET_BYTES:
+                raise
+            remove_tree(self._layout.object(cid))
+            self._index.delete(cid)
+        remove_tree(self._layout.object(cid))
 
     def set_aside(self, cid: str) -> None:
         """Move a damaged object to ``damaged/``; its pins stay."""
@@ -69,8 +83,9 @@ class Remover:
         )
         if dry_run:
             return going
+        self._sweep()  # first: it makes room without asking the index for any
         gone = self._remove_all(going)
-        self._sweep()
+        self._sweep_locks()
         return gone
 
     def make_room(self, max_bytes: int, size_bytes: int, spared: Collection[str] = ()) -> list[StoredObject]:
@@ -80,12 +95,13 @@ class Remover:
         )
 
     def _remove_all(self, going: list[StoredObject]) -> list[StoredObject]:
-        gone = []
-        for stored in going:
+        """Remove objects, the largest first: on a full disk only they make room to forget the small ones."""
+        gone = set[str]()
+        for stored in sorted(going, key=lambda stored: -stored.size_bytes):
             with contextlib.suppress(NotPermittedError, NotFoundError):  # pinned or deleted meanwhile
                 self.remove(stored.cid, pulled=stored.pinned)
-                gone.append(stored)
-        return gone
+                gone.add(stored.cid)
+        return [stored for stored in going if stored.cid in gone]
 
     def leftover_bytes(self) -> int:
         """What lies beside the objects, in use or not; see ``Store.leftover_bytes``."""
@@ -109,7 +125,6 @@ class Remover:
         for path in self._entries("damaged"):
             if path.lstat().st_ctime < time.time() - DAMAGED_KEPT_S:
                 remove_tree(path)
-        self._sweep_locks()
 
     def _sweep_locks(self) -> None:
         """Remove the lock files of objects that are gone and that nobody holds."""

@@ -240,6 +240,64 @@ def test_a_home_that_may_not_even_be_read_says_so(filled: tuple[Store, str], mod
     assert store.verify() == []
 
 
+# ---------------------------------------------------------------- a full disk
+
+ON_A_FULL_DISK = """
+import json, resource, sys
+from pathlib import Path
+from citrate.core.errors import StoreError
+from citrate.registry.store import Store, removing
+import filelock  # before no file can grow
+store, kept, small, large = Store(Path(sys.argv[1])), *sys.argv[2:]
+def room(size_bytes):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
+def with_room_after(delete):
+    def deleting(path):
+        there = path.exists()
+        delete(path)
+        if there and path.name == large:
+            room(resource.RLIM_INFINITY)
+    return deleting
+removing.remove_tree = with_room_after(removing.remove_tree)
+room(1000)
+print(json.dumps({
+    "ls": [stored.cid for stored in store.ls()],
+    "verify": [error.message for error in store.verify()],
+    "cat": len(b"".join(store.cat(kept))),
+    "dry": [stored.cid for stored in store.gc(dry_run=True)],
+}))
+for name in ("unpin", "remove"):
+    try:
+        {"unpin": lambda: store.unpin(kept, "added"), "remove": lambda: store.remove(small)}[name]()
+    except StoreError as error:
+        print(error.message, "|", error.hint)
+print([stored.cid for stored in store.gc()])
+"""
+
+
+def test_a_full_disk_is_read_and_room_is_made_on_it(store: Store, tmp_path: Path) -> None:
+    """No file can grow past 1 kB, as on a full disk, until the large object's files are gone."""
+    kept, small = store.put_block(b"kept"), store.put_block(b"small")
+    (tmp_path / "large").write_bytes(pattern(CHUNK))
+    large = store.add(tmp_path / "large").cid
+    store.pin(kept, "added")
+    store.close()
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_FULL_DISK, store.root, kept, small, large],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    read, unpin, remove, collected = done.stdout.splitlines()
+    assert json.loads(read) == {"ls": [kept, small, large], "verify": [], "cat": 4, "dry": [small, large]}
+    for refused in (unpin, remove):
+        assert "no room" in refused
+        assert "citrate store gc" in refused
+    assert collected == str([small, large])
+    assert [stored.cid for stored in store.ls()] == [kept]
+    assert store.pins(kept) == ["added"]
+    assert store.verify() == []
+
+
 # ---------------------------------------------------------------- the index
 
 
