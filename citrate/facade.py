@@ -152,7 +152,7 @@ class Registry(Session):
 
         Args:
             ref: the reference.
-            out: copy the files into this folder.
+            out: copy the files into this folder; those that are there already, and equal, stay.
             gateways: where to fetch from, besides the settings' own.
             allow: ``deprecated``, ``quarantined``.
             progress: told of the bytes.
@@ -193,8 +193,8 @@ class Registry(Session):
         pulled = replace(pulled, chat_template_sha256=manifest.chat_template_sha256 or "")
         if out is None:
             return pulled
-        name = manifest.entry(variant).files[0].path
-        return replace(pulled, path=retrieve.copy_out(pulled.path, Path(out), name))
+        artifact = manifest.entry(variant).artifact()
+        return replace(pulled, path=retrieve.copy_out(pulled.path, Path(out), artifact))
 
     def _pull_adapter(
         self,
@@ -208,7 +208,10 @@ class Registry(Session):
 
         permission.require_standing(self, record.lora_id, record.ref, record.status, allow)
         pulled = adapters.pull(self, record, self.sources(gateways), progress)
-        return pulled if out is None else replace(pulled, path=retrieve.copy_out(pulled.path, Path(out), ""))
+        if out is None:
+            return pulled
+        artifact = self.store.artifact(record.lora.cid)
+        return replace(pulled, path=retrieve.copy_out(pulled.path, Path(out), artifact))
 
     def verify(self, ref: str | Reference, path: Path | str | None = None) -> tuple[FileVerdict, ...]:
         """Re-hash what is stored for ``ref``, or the files at ``path``, against the chain.

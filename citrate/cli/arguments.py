@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from citrate.core.errors import ConfigError
+from citrate.core.errors import ConfigError, FormatError
 from citrate.core.records import SHA256_PATTERN, Task, Variant
+from citrate.registry.cid import Cid
 from citrate.registry.permission import ALLOWED
 
 PROFILE_HELP = "unixfs-v1-2025, or citrate-tensor-v1: cut at tensors, so that versions share those that stay."
@@ -46,6 +47,25 @@ def check_level(text: str | None) -> str | None:
     if text not in (None, "full", "tensors"):
         raise ConfigError(f"--checks {text!r} is not known", hint="--checks full or --checks tensors")
     return text
+
+
+def cid(text: str) -> str:
+    """A CID alone, in its usual text; the callback of the arguments that take one.
+
+    Raises:
+        ConfigError: it is none, or a path follows.
+    """
+    alone, slash, _ = text.partition("/")
+    try:
+        found = str(Cid.parse(alone))
+    except FormatError as error:
+        raise ConfigError(error.message, hint=error.hint) from error
+    if slash:
+        raise ConfigError(
+            f"{text[:200]!r} is a CID and a path, and this takes a CID alone",
+            hint=f"citrate cat {text[:200]} prints it",
+        )
+    return found
 
 
 def allowed(text: str | None) -> frozenset[str]:

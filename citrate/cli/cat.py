@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citrate.cli import context
+from citrate.cli import arguments, context
 from citrate.core.errors import ConfigError, NotFoundError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _split(target: str) -> tuple[str, str]:
     for prefix in _PREFIXES:
         target = target.removeprefix(prefix)
     cid, _, inside = target.partition("/")
-    return cid, inside
+    return arguments.cid(cid), inside.strip("/")
 
 
 def parse_span(text: str | None) -> ByteSpan:

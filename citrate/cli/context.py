@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.models import TyperPath
 
-from citrate.core.errors import ChainError, CitrateError
+from citrate.core.errors import NO_ROOM, ChainError, CitrateError, UnavailableError
 
 if TYPE_CHECKING:
     from citrate.core.settings import Settings
@@ -124,7 +124,22 @@ def registry(**flags: object) -> Registry:
     """The facade over this run's settings; it asks for a key's password on a terminal."""
     from citrate.facade import Registry
 
+    _talk_of_sources()
     return Registry(settings(**flags), ask_password=_ask_password if on_terminal() else None, notify=talk)
+
+
+def _talk_of_sources() -> None:
+    """Say it where a source is waited for."""
+    import logging
+
+    class Talk(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            talk(record.getMessage())
+
+    log = logging.getLogger("citrate.sources")
+    if not log.handlers:
+        log.addHandler(Talk())
+        log.setLevel(logging.INFO)
 
 
 def on_terminal() -> bool:
@@ -234,13 +249,18 @@ def fail_unexpected(state: State, error: Exception) -> NoReturn:
     """Usage errors (exit 2), the operating system's refusals, and faults of ours (exit 1, with the way to report)."""
     exit_code = getattr(error, "exit_code", None)
     formatted = getattr(error, "format_message", None)
+    if type(error).__name__ == "NoArgsIsHelpError" and formatted is not None and not state.json:
+        print("\n".join(map(printable, str(formatted()).splitlines())), file=sys.stderr)  # noqa: T201
+        sys.exit(exit_code)
     if exit_code is not None and formatted is not None:  # click's own errors, which typer vendors
         usage = getattr(getattr(error, "ctx", None), "command_path", "citrate")
         failure = CitrateError(str(formatted()), hint=f"{usage} --help")
         kind = "UsageError"
     elif isinstance(error, OSError):
-        failure = CitrateError(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), hint="")
-        kind, exit_code = type(error).__name__, 1
+        full = error.errno in NO_ROOM
+        hint = "free some space, or write it elsewhere" if full else "check that path and its permissions"
+        failure = CitrateError(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "), hint=hint)
+        kind, exit_code = type(error).__name__, UnavailableError.exit_code if full else 1
     else:
         failure = CitrateError(f"a fault in citrate: {type(error).__name__}: {error}", hint="run again with --debug")
         kind, exit_code = "InternalError", 1

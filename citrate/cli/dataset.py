@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citrate.cli import context, progress
+from citrate.cli import arguments, context, progress
 from citrate.cli.sizes import human_size
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def show(
 
     Example: citrate dataset show bafybei...
     """
+    if not where or not Path(where).is_dir():
+        where = arguments.cid(where)
     card, folder = context.registry().dataset(where)
 
     def human() -> None:

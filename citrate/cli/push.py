@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citrate.cli import context, progress
+from citrate.cli import arguments, context, progress
 from citrate.cli.sizes import human_size
 from citrate.core.errors import ConfigError
 
@@ -37,6 +37,8 @@ def push(
     """
     if sum((status, remove, no_wait)) > 1:
         raise ConfigError("--status, --remove and --no-wait exclude each other", hint="citrate push --help")
+    if "/" not in target:
+        target = arguments.cid(target)
     registry = context.registry()
     if status or remove:
         found = registry.pushed(target, to, remove=remove)

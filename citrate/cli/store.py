@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citrate.cli import context, store_care, store_cars, store_fetch
+from citrate.cli import arguments, context, store_care, store_cars, store_fetch
 from citrate.cli.sizes import human_size
 from citrate.cli.times import ago
 from citrate.core.errors import NotFoundError
@@ -22,7 +22,7 @@ app.command("reindex")(store_care.reindex)
 app.command("import")(store_cars.import_)
 app.command("fetch")(store_fetch.fetch)
 app.command("export")(store_cars.export)
-Cid = Annotated[str, typer.Argument(metavar="CID", help="An object's CID.")]
+Cid = Annotated[str, typer.Argument(metavar="CID", callback=arguments.cid, help="An object's CID.")]
 
 
 @app.callback()

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from citrate.cli import context, progress
+from citrate.cli import arguments, context, progress
 from citrate.cli.sizes import human_size
-from citrate.core.errors import ConfigError, NotFoundError, StoreError
+from citrate.core.errors import ConfigError, NotFoundError, StoreError, not_written
 
 if TYPE_CHECKING:
+    from citrate.core.sink import Buffer
     from citrate.registry.store import StoredObject
 
-Cid = Annotated[str, typer.Argument(metavar="CID", help="An object's CID.")]
+Cid = Annotated[str, typer.Argument(metavar="CID", callback=arguments.cid, help="An object's CID.")]
 
 
 def row(stored: StoredObject) -> dict[str, object]:
@@ -97,8 +98,6 @@ def export(
 
     Example: citrate store export bafybei... --out model.car
     """
-    from citrate.registry.pieces import in_pieces
-
     registry = context.registry()
     if not registry.store.owners(cid):
         raise NotFoundError(f"{cid} is not in the store", hint="see what is: citrate store ls")
@@ -108,16 +107,26 @@ def export(
         for piece in registry.store.export_car(cid):
             sys.stdout.buffer.write(piece)
         return
-    if out.exists() and not out.is_file():  # a device or a pipe is written to, never replaced
+    try:
+        size = _write(out, registry.store.export_car(cid))
+    except OSError as error:
+        raise not_written(out, error) from error
+    context.emit({"cid": cid, "path": str(out), "size_bytes": size}, lambda: context.say(str(out)))
+
+
+def _write(out: Path, parts: Iterable[Buffer]) -> int:
+    """Write a file, whole or not at all; returns its bytes. A device or a pipe is written to, never replaced."""
+    from citrate.registry.pieces import in_pieces
+
+    if out.exists() and not out.is_file():
         with out.open("wb") as file:
-            size = sum(file.write(piece) for part in registry.store.export_car(cid) for piece in in_pieces(part))
-        context.emit({"cid": cid, "path": str(out), "size_bytes": size}, lambda: context.say(str(out)))
-        return
+            return sum(file.write(piece) for part in parts for piece in in_pieces(part))
+    out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.partial")
     try:
         with partial.open("wb") as file:
-            size = sum(file.write(piece) for part in registry.store.export_car(cid) for piece in in_pieces(part))
+            size = sum(file.write(piece) for part in parts for piece in in_pieces(part))
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
-    context.emit({"cid": cid, "path": str(out), "size_bytes": size}, lambda: context.say(str(out)))
+    return size

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from citrate.cli import context, progress, store_cars
+from citrate.cli import arguments, context, progress, store_cars
 from citrate.cli.sizes import human_size
 
 
 def fetch(
-    cid: Annotated[str, typer.Argument(metavar="CID", help="The root of what to fetch.")],
+    cid: Annotated[str, typer.Argument(metavar="CID", callback=arguments.cid, help="The root of what to fetch.")],
     from_: Annotated[list[str] | None, typer.Option("--from", metavar="URL", help="A gateway to fetch from.")] = None,
     reason: Annotated[str, typer.Option(help="Who needs it.")] = "fetched",
 ) -> None:

@@ -22,8 +22,13 @@ An ``IntegrityError`` is never retried and never softened to a warning: a byte i
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
+
+NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+"""The system's numbers for a disk, a quota or a file that is full."""
 
 
 class CitrateError(Exception):
@@ -159,3 +164,12 @@ class NoCompatibleVariantError(FormatError):
 
 class TrainingError(CitrateError):
     """A training run could not start or did not finish."""
+
+
+def not_written(path: Path, error: OSError) -> CitrateError:
+    """The error to tell where a path of the user's could not be written; no room is exit 5, as in the store."""
+    if error.errno in NO_ROOM:
+        return UnavailableError(f"no room for {path}: {error.strerror}", hint="free some space, or write it elsewhere")
+    in_the_way = error.errno in (errno.EEXIST, errno.ENOTDIR)
+    why = "a file stands where a folder should be" if in_the_way else error.strerror
+    return CitrateError(f"{path} cannot be written: {why}", hint="choose another place for it")

@@ -33,7 +33,7 @@ def decode(text: str) -> bytes:
             return _decode(text[0], text[1:])
         except (ValueError, binascii.Error):
             pass
-    raise FormatError(f"{text[:80]!r} is no text of a CID")
+    raise FormatError("it is in no alphabet of multibase")
 
 
 def _decode(letter: str, text: str) -> bytes:

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from citrate.core.digests import listing_sha256
-from citrate.core.errors import CitrateError, IntegrityError, NotFoundError
+from citrate.core.errors import IntegrityError, NotFoundError
 from citrate.core.records import Artifact, FileEntry, Variant, VariantRecord, VersionRecord, variant_of
 from citrate.core.sink import Progress
 from citrate.registry import manifest as manifests
 from citrate.registry import signatures
 from citrate.registry.chain import Chain
 from citrate.registry.fetching import fetch_artifact, fetch_block, fetch_files
-from citrate.registry.fetching.outside import require_free
+from citrate.registry.fetching.outside import hand_out, lacking
 from citrate.registry.manifest import Manifest, VariantEntry
 from citrate.registry.sources import Source
 from citrate.registry.store import Store
@@ -37,7 +35,7 @@ class Pulled:
     path: Path
     variant: VariantRecord
     source: str
-    """Who gave the bytes: ``store``, or the sources' names."""
+    """Who gave the bytes: ``store``, the sources' names, or ``out``, which had the files."""
     fetched_bytes: int
     dropped: tuple[str, ...] = ()
     """Sources that gave wrong bytes on the way."""
@@ -167,7 +165,7 @@ def pull_files(
 
     Raises:
         NotFoundError: the version has no such variant, or that no such files.
-        AlreadyExistsError: ``out`` holds something already.
+        AlreadyExistsError: ``out`` holds something else, or such a file with other bytes.
         IntegrityError: a byte is not what the chain says.
         StoreError: no source has it.
     """
@@ -181,33 +179,19 @@ def pull_files(
     return Pulled(fetched.path, on_chain, fetched.source, fetched.fetched_bytes, fetched.dropped, files)
 
 
-def copy_out(source: Path, out: Path, name: str) -> Path:
-    """Copy a verified artifact into the folder ``out``: all of it, or nothing.
+def copy_out(source: Path, out: Path, expected: Artifact) -> Path:
+    """Copy a verified artifact into the folder ``out``: all of it, or nothing; files that are there and equal stay.
 
     A bare file goes to ``out/name``, a directory's files go to ``out`` itself.
 
     Raises:
-        AlreadyExistsError: ``out`` holds something already.
+        AlreadyExistsError: ``out`` holds something else, or such a file with other bytes.
+        CitrateError: it cannot be written.
     """
-    require_free(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        if source.is_dir():
-            shutil.copytree(source, staging, dirs_exist_ok=True, copy_function=shutil.copyfile)
-        else:
-            shutil.copyfile(source, staging / name)
-        staging.chmod(0o755)
-        if out.exists():
-            out.rmdir()
-        staging.rename(out)
-    except OSError as error:
-        raise CitrateError(
-            f"{out} cannot be written: {error.strerror}", hint="free some space, or choose another --out"
-        ) from error
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return out if source.is_dir() else out / name
+    missing = lacking(out, expected.files, expected)
+    if missing:
+        hand_out(source, missing, out, bare=expected.bare)
+    return out / expected.files[0].path if expected.bare else out
 
 
 def verify_path(path: Path, expected: Artifact) -> tuple[FileVerdict, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,14 +46,81 @@ def types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("add", ""), ("add", "", "--only-hash"), ("convert", "", "--to", "gguf:F16"), ("inspect", ""), ("run", "", "Hi"),
-        ("convert", ".", "--to", "gguf:F16", "--out", ""), ("pull", "a/b", "--out", ""), ("verify", ""),
-        ("register-model", "", "--name", "x"), ("store", "import", ""), ("dataset", "show", ""),
+        ("add", ""), ("add", "", "--only-hash"), ("convert", "", "--to", "gguf:F16"), ("inspect", ""),
+        ("run", "", "Hi"), ("convert", ".", "--to", "gguf:F16", "--out", ""), ("pull", "a/b", "--out", ""),
+        ("verify", ""), ("register-model", "", "--name", "x"), ("store", "import", ""), ("dataset", "show", ""),
     ],
 )  # fmt: skip
 def test_an_empty_path_is_not_the_working_folder(types: Types, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / "here" / "secret.txt").write_text("not to be added")
     found = types(*arguments)
-    assert found.code == (1 if arguments[0] == "dataset" else 2), found.err
+    assert found.code == 2, found.err
     assert "empty" in found.err or "no model is named" in found.err or "not a CID" in found.err
     assert not (tmp_path / "home").exists()
+
+
+@pytest.fixture
+def added(types: Types) -> str:
+    """The CID of a small folder in the store."""
+    Path("folder").mkdir()
+    Path("folder/config.json").write_text("{}")
+    return types("add", "folder").out.strip()
+
+
+def test_a_car_makes_its_folder_or_says_why_not(types: Types, added: str) -> None:
+    assert types("store", "export", added, "--out", "new/deep/e.car").code == 0
+    assert Path("new/deep/e.car").stat().st_size > 0
+    Path("taken").touch()
+    for place in ("/proc/x", "taken/x", "new"):
+        found = types("store", "export", added, "--out", place)
+        assert found.code == 1
+        assert f"error: {place} cannot be written" in found.err
+        assert "choose another" in found.err
+
+
+def test_a_full_disk_is_exit_5_with_a_hint(types: Types, tmp_path: Path, added: str) -> None:
+    found = types("store", "export", added, "--out", "/dev/full")
+    assert found.code == 5
+    assert "no room for /dev/full" in found.err
+    for command in (["cat", f"{added}/config.json"], ["store", "export", added], ["store", "ls"]):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "citrate.cli.main", *command],
+                stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=100,
+            )  # fmt: skip
+        assert done.returncode == 5, done.stderr
+        assert done.stderr.splitlines() == [
+            "error: No space left on device", "hint:  free some space, or write it elsewhere",
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("group", ["store", "alias"])
+def test_a_group_without_a_command_prints_its_help_to_stderr(types: Types, group: str) -> None:
+    found = types(group)
+    assert (found.code, found.out) == (2, "")
+    assert found.err.startswith(f"Usage: citrate {group}")
+    assert "Commands:" in found.err.splitlines()
+    assert "\\n" not in found.err
+    assert '"UsageError"' in types(group, "--json").out
+
+
+TAKES_A_CID = [
+    ("store", "where"), ("store", "pin"), ("store", "unpin"), ("store", "rm"), ("store", "export"), ("store", "fetch"),
+    ("dataset", "show"), ("cat",), ("push", "--to", "kubo"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", TAKES_A_CID)
+def test_what_is_no_cid_is_exit_2_said_once(types: Types, command: tuple[str, ...]) -> None:
+    found = types(*command, "garbage")
+    assert found.code == 2, found.err
+    assert found.err.count("garbage") == 1
+    assert "'garbage' is not a CID" in found.err
+
+
+@pytest.mark.parametrize("command", TAKES_A_CID[:-2])
+def test_a_path_after_a_cid_is_named_as_what_is_too_much(types: Types, added: str, command: tuple[str, ...]) -> None:
+    found = types(*command, f"{added}/config.json")
+    assert found.code == 2, found.err
+    assert "takes a CID alone" in found.err
+    assert f"citrate cat {added}/config.json" in found.err

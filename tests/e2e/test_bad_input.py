@@ -374,8 +374,16 @@ def test_some_files_need_a_place_to_go_and_a_name_that_is_there(
     assert "config.json" in names
     assert not any(name.startswith("tokenizer") or not name.endswith(".json") for name in names)
     assert {path.name for path in out.iterdir()} == names
-    again = reader.types("pull", ref, "--include", "*.json", "--out", str(out), "--json")
-    refuses(again, 1, "AlreadyExistsError", "not an empty folder")
+    more = reader.gets("pull", ref, "--include", "*.json", "--out", str(out))
+    assert {path.name for path in out.iterdir()} == {file["path"] for file in more["files"]} > names
+    assert reader.gets("pull", ref, "--include", "*.json", "--out", str(out))["source"] == "out"
+    whole = reader.gets("pull", ref, "--out", str(out))
+    assert reader.gets("pull", ref, "--out", str(out))["path"] == whole["path"] == str(out)
+    (out / "config.json").write_text("mine")
+    for asked in (("--include", "*.json"), ()):
+        again = reader.types("pull", ref, *asked, "--out", str(out), "--json")
+        refuses(again, 1, "AlreadyExistsError", "config.json with other bytes")
+    assert (out / "config.json").read_text() == "mine"
 
 
 def test_a_manifest_changed_on_the_way_is_refused(release: Release, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from citrate.core.errors import AlreadyExistsError, IntegrityError, StoreError
+from citrate.core.errors import IntegrityError, StoreError
 from citrate.core.records import Artifact
 from citrate.registry import attempts, unixfs
 from citrate.registry.fetching import fetch_artifact, fetch_files, spans
@@ -227,8 +227,6 @@ def test_some_files_are_fetched_and_nothing_else(
     assert fetched.fetched_bytes > 3 * CHUNK
     assert store.ls() == []
     assert not (store.root / "partial" / folder.cid).exists()
-    with pytest.raises(AlreadyExistsError):
-        fetch_files(folder, {"config.json"}, out, store, [])
 
 
 def test_some_files_of_what_is_stored_are_copied(store: Store, folder: Artifact, model: Path, tmp_path: Path) -> None:
