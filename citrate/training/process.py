@@ -199,11 +199,7 @@ class _Workers:
         dead = [number for number, each in told if each is None]
         if own or not dead:
             return _error((own or errors_told)[0])
-        process = self._processes[dead[0]]
-        return TrainingError(
-            f"the training process died (exit {process.wait()}): {self._talks[dead[0]].end()}",
-            hint="run it again: it goes on after its last checkpoint",
-        )
+        return _death(self._processes[dead[0]].wait(), self._talks[dead[0]])
 
     def _spawn(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
@@ -231,6 +227,18 @@ class _Workers:
         self._processes[rank].wait()
         if self._processes[rank].returncode != 0 or rank == 0:
             self._found.put((rank, None))
+
+
+def _death(code: int, talk: _Talk) -> TrainingError:
+    """What is said of a process that ended without a word. A negative code is the signal that killed it."""
+    again = "run it again: it goes on after its last checkpoint"
+    if code < 0:
+        name = signal.Signals(-code).name
+        return TrainingError(
+            f"a training process was killed ({name})",
+            hint=f"{again}; where memory ran out, halve batch_size and double accumulation",
+        )
+    return TrainingError(f"the training process died (exit {code}): {talk.end()}", hint=again)
 
 
 def _lost_another(event: Mapping[str, Any]) -> bool:

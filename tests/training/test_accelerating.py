@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from citrate.core.adapters import Grade
 from citrate.core.errors import ConfigError, NotFoundError
+from citrate.fine_tuning.verifying import Claim, checked_health, verify
 from citrate.training import accelerating, dataset, process, recipe
 from citrate.training.process import Files
 from citrate.training.proof import Record
@@ -96,3 +98,7 @@ def test_accelerate_starts_a_run(base: Path, rows: Path, tmp_path: Path) -> None
     found = process.train(bound, Files(base, rows), tmp_path / "out", lambda step: told.append(step["step"]))
     Record(tmp_path / "out").check()
     assert told == [1, 2] and len(log_of(tmp_path / "out")) == found.steps == 2
+    record = Record(tmp_path / "out")
+    claimed = Claim(record, tmp_path / "out" / "adapter", Files(base, rows), checked_health(record), "5eed", "you")
+    verified = verify(claimed, segments=None)
+    assert (verified.grade, verified.segments) == (Grade.ATTESTED, ()), "what accelerate shards is not replayed"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import shutil
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -89,6 +91,12 @@ def test_a_forged_generator_of_the_second_process_is_found(
     forge(tmp_path / "copy", leaves=with_leaf(Record(tmp_path / "copy"), 2, rng=forged))
     found = replayed(server, tmp_path / "copy", 1, Inputs(base, rows), tmp_path / "scratch")
     assert found == "False False step 3: rng"
+
+
+@pytest.mark.parametrize(("code", "said"), [(-9, r"was killed \(SIGKILL\)"), (1, r"died \(exit 1\): it said nothing")])
+def test_what_is_said_of_a_process_that_died(code: int, said: str) -> None:
+    found = process._death(code, process._Talk(io.BytesIO()))
+    assert re.search(said, found.message) and "goes on after its last checkpoint" in found.hint
 
 
 def test_an_error_of_one_process_ends_both(both: Bound, base: Path, rows: Path, tmp_path: Path) -> None:
