@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from citrate.core.errors import FormatError, IntegrityError, NotFoundError, StoreError
 from citrate.core.sink import Progress
 from citrate.registry import reader
-from citrate.registry.attempts import Attempts
+from citrate.registry.attempts import NOBODY_HINT, Attempts
 from citrate.registry.cid import Cid
 from citrate.registry.paths import Entity, find, require_printable
 from citrate.registry.sources import Source
@@ -66,10 +66,10 @@ class Blocks:
         counted: Callable[[str, int], None] | None = None,
     ) -> None:
         self._store = store
-        self._feeds = [CarFed(source, first) for source in sources if isinstance(source, CarGiver)]
-        others = [source for source in sources if not isinstance(source, CarGiver)]
-        order = [source.name for source in sources]
-        self._attempts = Attempts(sorted([*self._feeds, *others], key=lambda source: order.index(source.name)))
+        own = [source.another() for source in sources]
+        fed: list[Source] = [CarFed(source, first) if isinstance(source, CarGiver) else source for source in own]
+        self._feeds = [source for source in fed if isinstance(source, CarFed)]
+        self._attempts = Attempts(fed)
         self._counted = counted
         self._last = ("", b"")
 
@@ -87,7 +87,10 @@ class Blocks:
             return self._last[1]
         try:
             return self._store.block(cid)
-        except (NotFoundError, IntegrityError):
+        except NotFoundError as error:
+            if not self._attempts.sources:
+                raise NotFoundError(error.message, hint=NOBODY_HINT) from error
+        except IntegrityError:
             if not self._attempts.sources:
                 raise
         block, name = self._attempts.attempt(cid, lambda source: verified(wanted, source.block(cid)))
@@ -103,8 +106,10 @@ class Blocks:
 
     def close(self) -> None:
         """End what is still coming."""
+        self._attempts.close()
         for feed in self._feeds:
-            feed.close()
+            if not self._attempts.is_asking(feed.name):  # else it was stopped
+                feed.close()
 
 
 def cat(
@@ -170,7 +175,7 @@ def fetch_dag(
     if not sources and not store.has(cid) and not store.has_whole_dag(cid):
         raise StoreError(
             f"{cid} is not in the store as a whole, and there is no source to ask",
-            hint="name a gateway with --from URL, or set gateways or kubo_api",
+            hint=NOBODY_HINT,
             cid=cid,
         )
     with (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from citrate.core.errors import CitrateError, StoreError
@@ -50,15 +51,9 @@ def mend(
 def _mend_one(store: Store, cid: str, sources: Sequence[Source], progress: Progress | None) -> str:
     if not store.stored(cid).blocks:
         return fetch_artifact(store.artifact(cid), store, sources, progress).source
-    attempts, names = Attempts(sources), dict[str, None]()
-
-    def fetch(block: str) -> bytes:
-        data, name = attempts.attempt(block, lambda source: _verified(source, block))
-        names[name] = None
-        return data
-
-    store.mend_blocks(cid, fetch)
-    return ", ".join(names)
+    with closing(Attempts.of(sources)) as attempts:
+        store.mend_blocks(cid, lambda block: attempts.attempt(block, lambda source: _verified(source, block))[0])
+        return ", ".join(attempts.givers)
 
 
 def _verified(source: Source, cid: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 
 from citrate.core.errors import FormatError
 from citrate.core.records import Artifact, FileEntry
@@ -29,7 +30,8 @@ def fetch_block(cid: str, sources: Sequence[Source]) -> tuple[bytes, str]:
         IntegrityError: a source gave other bytes, and no other source had them.
         StoreError: no source has it; the message says why, source by source.
     """
-    return Attempts(sources).block(cid, CHUNK_BYTES)
+    with closing(Attempts.of(sources)) as attempts:
+        return attempts.block(cid, CHUNK_BYTES)
 
 
 def read_folder(cid: str, sha256: str, size_bytes: int, store: Store, sources: Sequence[Source]) -> Artifact:
@@ -51,15 +53,15 @@ def read_folder(cid: str, sha256: str, size_bytes: int, store: Store, sources: S
         IntegrityError: a source gave other blocks, and no other source had them.
         StoreError: no source has it.
     """
-    attempts = Attempts([StoreSource(store), *sources])
+    with closing(Attempts.of([StoreSource(store), *sources])) as attempts:
 
-    def read(wanted: str) -> bytes:
-        return attempts.block(wanted, CHUNK_BYTES)[0]
+        def read(wanted: str) -> bytes:
+            return attempts.block(wanted, CHUNK_BYTES)[0]
 
-    found = reader.entries(read, cid)
-    if not 0 < len(found) <= _FLAT_FILES_MAX:
-        raise FormatError(f"the folder {cid} has {len(found)} files, and may have {_FLAT_FILES_MAX}")
-    return Artifact(cid, sha256, size_bytes, tuple(_file_of(read, entry) for entry in found), bare=False)
+        found = reader.entries(read, cid)
+        if not 0 < len(found) <= _FLAT_FILES_MAX:
+            raise FormatError(f"the folder {cid} has {len(found)} files, and may have {_FLAT_FILES_MAX}")
+        return Artifact(cid, sha256, size_bytes, tuple(_file_of(read, entry) for entry in found), bare=False)
 
 
 def _file_of(read: Callable[[str], bytes], entry: reader.Entry) -> FileEntry:
@@ -85,21 +87,21 @@ def read_leaves(files: Sequence[FileEntry], attempts: Attempts, fetched: Callabl
             a file that citrate writes.
         StoreError: no source has it.
     """
-    own = threading.local()
+    own, opened = threading.local(), ExitStack()
 
     def leaves_of(file: FileEntry) -> Leaves:
         codec, digest = cids.decode(file.cid)
         if codec == RAW:
             return Leaves(file.size_bytes, digest)
         if not hasattr(own, "attempts"):
-            own.attempts = attempts.for_another_thread()
+            own.attempts = opened.enter_context(closing(attempts.for_another_thread()))
         return _leaves(file, own.attempts, fetched)
 
     trees = sum(cids.decode(file.cid)[0] != RAW for file in files)
     if trees <= 1:
         own.attempts = attempts
         return [leaves_of(file) for file in files]
-    with ThreadPoolExecutor(min(_SIDE_BY_SIDE, trees)) as pool:
+    with opened, ThreadPoolExecutor(min(_SIDE_BY_SIDE, trees)) as pool:
         return list(pool.map(leaves_of, files))
 
 

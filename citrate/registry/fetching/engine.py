@@ -11,6 +11,7 @@ from pathlib import Path
 
 from citrate.core.records import FileEntry
 from citrate.core.sink import Progress
+from citrate.registry.asking import SILENT
 from citrate.registry.attempts import Attempts
 from citrate.registry.fetching.assembly import Assembly
 from citrate.registry.fetching.blocks import read_leaves
@@ -66,7 +67,7 @@ class Engine:
         self._finishing: dict[Assembly, Future[StagedFile | None]] = {}
         self._pool = ThreadPoolExecutor(_FINISHERS, thread_name_prefix="finish")
         self._assemblies: list[Assembly] = []
-        self.attempts = Attempts([StoreSource(store), *sources])
+        self.attempts = Attempts.of([StoreSource(store), *sources])
         self.fetched_bytes = 0
 
     def run(self) -> list[StagedFile]:
@@ -83,6 +84,7 @@ class Engine:
             return self._finish()
         finally:
             self._stopped.set()
+            self.attempts.close()
             self._pool.shutdown(wait=True, cancel_futures=True)
             for assembly in self._assemblies:
                 assembly.leave()
@@ -106,10 +108,22 @@ class Engine:
             self._tell()
 
     def _fetch(self) -> None:
-        """Let all sources bring what is missing."""
+        """Let all sources bring what is missing; those that kept silent only what the others did not."""
+        useful = [s for s in self._sources if s.name not in self.attempts.lies and s.name not in self.attempts.down]
+        silent = [source for source in useful if SILENT.of(source.name)]
+        for group in ([source for source in useful if source not in silent], silent):
+            if group and not self._is_whole():
+                self._fetch_from(group)
+                self._check()
+        if not self._is_whole():
+            raise self.attempts.failure(self._cid)
+
+    def _fetch_from(self, sources: Sequence[Source]) -> None:
         board = Board(self._assemblies)
         shared = Shared(board, self.attempts, self._stopped, self._arrived, self._fail)
-        lanes = self._lanes(shared, *board.spans_wanted)
+        large, small = board.spans_wanted
+        rows = zip_longest(*(lanes_of(source, shared, large, small) for source in sources))
+        lanes = [lane for row in rows for lane in row if lane is not None]  # each source's first ones first
         try:
             for lane in lanes:
                 lane.start()
@@ -118,22 +132,14 @@ class Engine:
                 self._woken.clear()
                 self._tell(lanes)
         finally:
-            self._stopped.set()
             board.stop()
+            if any(lane.is_alive() for lane in lanes):
+                self._stopped.set()
             for lane in lanes:
                 lane.stop()
             deadline = time.monotonic() + _LANE_END_S
             for lane in lanes:  # who still waits for a source then has nothing more to put anywhere
                 lane.join(max(0.0, deadline - time.monotonic()))
-        self._check()
-        if not self._is_whole():
-            raise self.attempts.failure(self._cid)
-
-    def _lanes(self, shared: Shared, large: int, small: int) -> list[Lane]:
-        """The connections to all sources that may be of use, each source's first ones first."""
-        useful = [s for s in self._sources if s.name not in self.attempts.lies and s.name not in self.attempts.down]
-        lanes = [lanes_of(source, shared, large, small) for source in useful]
-        return [lane for row in zip_longest(*lanes) for lane in row if lane is not None]
 
     def _finish(self) -> list[StagedFile]:
         for assembly in self._assemblies:

@@ -6,6 +6,7 @@ import urllib.parse
 from dataclasses import dataclass
 
 from citrate.core.errors import ConfigError
+from citrate.registry.cid import Cid
 from citrate.registry.dagpb import BLOCK_MAX_BYTES
 from citrate.registry.sources.protocol import (
     ByteStream,
@@ -75,7 +76,11 @@ class GatewaySource:
         buffer = bytearray(announced + 1)  # if it is longer, the piece of it that we return is not its CID's
         length = fill(answer, memoryview(buffer))
         answer.close()
-        return bytes(memoryview(buffer)[:length])
+        block = bytes(memoryview(buffer)[:length])
+        encoding = _encoding(answer)
+        if encoding and not Cid.parse(cid).matches(block):  # a proxy's doing, and no lie
+            raise MissingError(f"sends blocks with Content-Encoding {encoding[:40]!r}, which nobody asked for")
+        return block
 
     def stream(self, cid: str, offset: int, stop: int, size_bytes: int) -> ByteStream:
         headers = {"Accept": "application/octet-stream, */*;q=0.5"}
@@ -87,7 +92,7 @@ class GatewaySource:
             raise self._refused(answer)
         told = (answer.header("Content-Range") or "").replace("/*", f"/{size_bytes}")
         fits = told == f"bytes {offset}-{stop - 1}/{size_bytes}" if partial else True
-        if answer.status != (206 if partial else 200) or not fits or answer.header("Content-Encoding"):
+        if answer.status != (206 if partial else 200) or not fits or _encoding(answer):
             answer.close()
             shown = f" {told[:100]!r}" if answer.status == 206 else ""
             raise NoStreamError(f"answers HTTP {answer.status}{shown} for a plain file")
@@ -103,7 +108,7 @@ class GatewaySource:
             SourceError: as its subclasses say; ``NoStreamError``: it gives no CARs, or not this one.
         """
         answer = self._get(path_and_query, {"Accept": "application/vnd.ipld.car"})
-        if answer.status == 200 and not answer.header("Content-Encoding"):
+        if answer.status == 200 and not _encoding(answer):
             return answer
         if answer.status in _ABSENT or answer.status in _BUSY:
             raise self._refused(answer)
@@ -125,3 +130,9 @@ class GatewaySource:
     def __del__(self) -> None:
         if hasattr(self, "_wire"):
             self._wire.drop()
+
+
+def _encoding(answer: Answer) -> str:
+    """How the body is encoded though it was asked for as it is; empty: it is not."""
+    encoding = (answer.header("Content-Encoding") or "").strip()
+    return "" if encoding.lower() == "identity" else encoding

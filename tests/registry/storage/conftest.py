@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from citrate.registry import gateway
+from citrate.registry import asking, gateway
 from citrate.registry.store import Store
 from tests.fixtures_kubo import kubo, kubos
 from tests.registry.storage.cars import Dag
@@ -18,6 +18,12 @@ __all__ = ["kubo", "kubos"]
 CHUNK = 1 << 20
 
 Serve = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def nobody_was_silent() -> None:
+    """What a process remembers of sources ends with each test: a port may be somebody else's then."""
+    asking.SILENT.forget()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import pickle
 import signal
@@ -366,6 +367,29 @@ def test_when_only_a_liar_has_it_nothing_is_kept(store: Store, artifact: Artifac
     assert error.expected != error.actual
     assert CLOSED in error.hint
     assert_untouched(store)
+
+
+def test_a_liar_is_not_named_as_the_other_source_that_lacks_it(store: Store, artifact: Artifact, url: str) -> None:
+    def fewer_then_other(answer: Answer) -> None:
+        if answer.is_block:
+            answer.body = answer.body[:-1] + b"!"
+        else:
+            answer.status = 404
+
+    with hostile_gateway(url, fewer_then_other) as liar, pytest.raises(IntegrityError) as caught:
+        fetch_artifact(artifact, store, [GatewaySource(liar.url)])
+    assert caught.value.hint == "there is no other source; try --from URL"
+
+
+def test_a_proxy_that_compresses_blocks_is_of_no_use_and_no_liar(store: Store, artifact: Artifact, url: str) -> None:
+    def squeeze(answer: Answer) -> None:
+        answer.headers["Content-Encoding"] = "gzip"
+        answer.body = gzip.compress(answer.body)
+
+    with hostile_gateway(url, squeeze) as proxy:
+        with pytest.raises(StoreError, match="Content-Encoding 'gzip', which nobody asked for"):
+            fetch_artifact(artifact, store, [GatewaySource(proxy.url)])
+        assert fetch_artifact(artifact, store, [GatewaySource(proxy.url), GatewaySource(url)]).dropped == ()
 
 
 def test_a_block_that_is_not_its_cid_is_an_integrity_error(artifact: Artifact, url: str) -> None:
