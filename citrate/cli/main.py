@@ -52,6 +52,7 @@ COMMANDS = {
     "verify": ("verify", "re-hash files against the chain's record"),
     "verify-conversion": ("verify_conversion", "make a variant again from its source and compare"),
     "run": ("run", "generate text with a verified model"),
+    "compare": ("compare", "how much two models differ on your texts"),
     "add": ("add", "content-address a file or folder into the store"),
     "cat": ("cat", "print a file of the store, verified"),
     "store": ("store", "the embedded store: ls, verify, where, export, pin, gc"),

@@ -87,6 +87,8 @@ class Chosen:
 
     label: str
     """Its full reference, or the folder's name."""
+    cid: str
+    """Of its published form, whatever a runtime takes."""
     applied: Applied
 
 
@@ -119,7 +121,7 @@ def choose(
         adapters.pull(session, record, session.sources(gateways), progress)
     adapter = open_adapter(session.store.get(cid))
     require_host(adapter, host.path, host.format)
-    return Chosen(label, Applied(_for_runtime(session, adapter, cid, host), named.scale))
+    return Chosen(label, cid, Applied(_for_runtime(session, adapter, cid, host), named.scale))
 
 
 def _record(session: Session, ref: str) -> LoraRecord:

@@ -26,6 +26,7 @@ EOA, ERC1271 = "eoa", "erc1271"
 
 _DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 _MANIFEST_TYPE = "Manifest(bytes32 sha256)"
+_COMPARISON_TYPE = "Comparison(bytes32 sha256)"
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 _DOMAIN_FIELDS = [
     {"name": "name", "type": "string"},
@@ -80,8 +81,20 @@ class Domain:
 
 def manifest_digest(domain: Domain, unsigned_sha256: str) -> bytes:
     """The 32 bytes that the owner of a model signs for a manifest."""
-    content = keccak(keccak(_MANIFEST_TYPE.encode()) + bytes.fromhex(unsigned_sha256))
-    return keccak(b"\x19\x01" + domain.separator() + content)
+    return _digest(domain, _MANIFEST_TYPE, unsigned_sha256)
+
+
+def comparison_digest(domain: Domain, unsigned_sha256: str) -> bytes:
+    """The 32 bytes that are signed for a record of how two models differ."""
+    return _digest(domain, _COMPARISON_TYPE, unsigned_sha256)
+
+
+def sign_comparison(signer: Signer, unsigned_sha256: str, registry_address: str) -> str:
+    """Sign a comparison; its type is another than a manifest's, so that neither passes for the other."""
+    message: dict[str, object] = {"sha256": bytes.fromhex(unsigned_sha256)}
+    domain = Domain(signer.chain_id, registry_address)
+    typed = domain.typed("Comparison", [{"name": "sha256", "type": "bytes32"}], message)
+    return "0x" + signer.sign_typed_data(typed).hex()
 
 
 def sign(signer: Signer, unsigned_sha256: str, registry_address: str) -> str:
@@ -186,6 +199,11 @@ def recover(digest: bytes, signature: bytes) -> str:
     except (BadSignature, ValidationError, ValueError):
         return ""
     return str(public.to_checksum_address())
+
+
+def _digest(domain: Domain, type_: str, sha256: str) -> bytes:
+    content = keccak(keccak(type_.encode()) + bytes.fromhex(sha256))
+    return keccak(b"\x19\x01" + domain.separator() + content)
 
 
 def _mismatch(owner: str, actual: str) -> IntegrityError:

@@ -19,8 +19,8 @@ def mean_divergence(reference: NDArray[np.float32], other: NDArray[np.float32]) 
         return float("nan")
     total = 0.0
     for first in range(0, len(reference), _ROWS):  # float64 for a few rows at a time
-        p = _log_softmax(reference[first : first + _ROWS])
-        q = _log_softmax(other[first : first + _ROWS])
+        p = log_softmax(reference[first : first + _ROWS])
+        q = log_softmax(other[first : first + _ROWS])
         total += float((np.exp(p) * (p - q)).sum())
     return max(0.0, total / len(reference)) if np.isfinite(total) else float("nan")
 
@@ -40,7 +40,8 @@ def farthest(reference: NDArray[np.float32], other: NDArray[np.float32]) -> floa
     return max(0.0, float((1 - cosines).max()))
 
 
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The logarithm of each row's probabilities."""
     x = logits.astype(np.float64)
     x -= x.max(axis=-1, keepdims=True)
     shifted: NDArray[np.float64] = x - np.log(np.exp(x).sum(axis=-1, keepdims=True))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from citrate.core.adapters import Applied
 from citrate.core.canonical import Json
 from citrate.core.confinement.child import Limits, ask
 from citrate.core.errors import BackendMissingError, FormatError
@@ -30,15 +31,20 @@ def tokenize(path: Path, texts: Sequence[str]) -> Tokenized:
     return Tokenized(plain, special, decoded)
 
 
-def logits(path: Path, sequences: Sequence[Sequence[int]], vocabulary: int) -> NDArray[np.float32]:
-    """Logits of a GGUF file at every position of ``sequences``: positions x ``vocabulary``.
+def logits(
+    path: Path, sequences: Sequence[Sequence[int]], vocabulary: int, adapter: Applied | None = None
+) -> NDArray[np.float32]:
+    """Logits of a GGUF file, with an adapter on it, at every position of ``sequences``: positions x ``vocabulary``.
 
     Raises:
         FormatError: llama.cpp cannot load or evaluate the file.
         BackendMissingError: llama-cpp-python is not installed.
     """
     wanted = vocabulary * sum(len(ids) for ids in sequences)
-    answer = np.frombuffer(_ask(_evaluation(sequences), path, 4 * wanted), np.float32)
+    request = _evaluation(sequences)
+    if adapter:
+        request |= {"adapter": str(adapter.path.absolute()), "scale": adapter.scale}
+    answer = np.frombuffer(_ask(request, path, 4 * wanted, adapter), np.float32)
     if answer.size != wanted:
         raise FormatError(f"llama.cpp reads another vocabulary in {path.name} than its source has")
     return answer.reshape(-1, vocabulary)
@@ -64,14 +70,15 @@ def _evaluation(sequences: Sequence[Sequence[int]]) -> dict[str, Json]:
     return {"sequences": [list(ids) for ids in sequences], "threads": default_threads()}
 
 
-def _ask(request: Mapping[str, Json], path: Path, answer_bytes: int) -> bytearray:
+def _ask(request: Mapping[str, Json], path: Path, answer_bytes: int, adapter: Applied | None = None) -> bytearray:
     if importlib.util.find_spec("llama_cpp") is None:
         raise BackendMissingError("checking GGUF needs llama-cpp-python", hint="pip install 'citrate[gguf]'")
-    memory = int(path.stat().st_size * _WEIGHTS_SHARE) + 4 * answer_bytes + _WORKING_BYTES
+    files = [path, adapter.path] if adapter else [path]
+    memory = int(sum(file.stat().st_size for file in files) * _WEIGHTS_SHARE) + 4 * answer_bytes + _WORKING_BYTES
     return ask(
         "citrate.formats.checks.llama_process",
         {**request, "path": str(path.absolute())},
-        [path.absolute()],
+        [file.absolute() for file in files],
         Limits(memory, _TIMEOUT_S, answer_bytes),
         what=f"{path.name}, given to llama.cpp,",
         memory_hint="check it on a machine with more memory, or with --checks tensors",

@@ -31,7 +31,8 @@ def answer(request: Any) -> bytes:
             return tokens(request["path"], request["texts"])
         if "pooling" in request:
             return vectors(request["path"], request["sequences"], request["pooling"], request["threads"])
-        return logits(request["path"], request["sequences"], request["threads"])
+        adapter = {"lora_path": request["adapter"], "lora_scale": request["scale"]} if "adapter" in request else {}
+        return logits(request["path"], request["sequences"], request["threads"], adapter)
     except (ValueError, RuntimeError, AssertionError, UnicodeDecodeError) as error:
         raise FormatError("llama.cpp cannot use what was written") from error
 
@@ -57,13 +58,14 @@ def spelled(llama: Any, ids: list[int]) -> str:
     return b"".join(buffer.raw[:size] for size in sizes).decode(errors="replace")
 
 
-def logits(path: str, sequences: list[list[int]], threads: int) -> bytes:
+def logits(path: str, sequences: list[list[int]], threads: int, adapter: dict[str, Any]) -> bytes:
     """Logits at every position of each sequence, as float32, one sequence after the other."""
     import numpy as np
     from llama_cpp import Llama
 
     longest = max(len(ids) for ids in sequences)
-    llama: Any = Llama(path, n_ctx=longest, n_batch=longest, n_threads=threads, logits_all=True, verbose=True)
+    sizes: Any = {"n_ctx": longest, "n_batch": longest, "n_threads": threads}
+    llama: Any = Llama(path, logits_all=True, verbose=True, **sizes, **adapter)
     parts = []
     for ids in sequences:
         llama.reset()
