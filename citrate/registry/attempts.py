@@ -33,7 +33,7 @@ RETRY_AFTER_MAX_S = 30.0
 HEDGE_S = 2.0
 """How long to wait for a source before the next one is asked as well."""
 
-NOBODY_HINT = "name a gateway with --from URL, or set gateways or kubo_api; with --offline nobody is asked"
+NOBODY_HINT = "name a gateway with --from URL, or set gateways or kubo_api; and leave --offline out"
 
 T = TypeVar("T")
 

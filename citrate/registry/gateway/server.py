@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import urllib.parse
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from citrate.core.errors import StoreError
 from citrate.registry.gateway.handler import Allowed, Handler
@@ -65,8 +67,25 @@ def make_server(
         Route("/routing/v1/providers/{cid}", handler.providers, methods=["GET"]),
     ]
     app = Starlette(routes=routes, lifespan=lifespan)
-    config = uvicorn.Config(app, log_level="critical", access_log=False, server_header=False)
+    config = uvicorn.Config(_origin_form(app), log_level="critical", access_log=False, server_header=False)
     return uvicorn.Server(config), listener
+
+
+def _origin_form(app: ASGIApp) -> ASGIApp:
+    """Take requests in absolute form, too: ``GET http://host/ipfs/...``, whose host then goes before the header's.
+
+    Source: RFC 9112, section 3.2.2.
+    """
+
+    async def taken(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["raw_path"].lower().startswith((b"http://", b"https://")):
+            host, _, path = scope["raw_path"].split(b"//", 1)[1].partition(b"/")
+            headers = [(b"host", host), *(header for header in scope["headers"] if header[0] != b"host")]
+            raw = b"/" + path
+            scope = {**scope, "raw_path": raw, "path": urllib.parse.unquote(raw.decode("ascii")), "headers": headers}
+        await app(scope, receive, send)
+
+    return taken
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.client
 import os
 import signal
 import subprocess
@@ -84,6 +86,21 @@ def test_a_plain_file_and_its_ranges(url: str, artifact: Artifact) -> None:
         assert (answer.status_code, answer.content) == (206, expected)
     wrong = httpx.get(path, headers={"Range": f"bytes={4 * CHUNK}-"})
     assert (wrong.status_code, wrong.headers["content-range"]) == (416, f"bytes */{len(WEIGHTS)}")
+
+
+def test_a_request_in_absolute_form_is_answered(url: str, artifact: Artifact) -> None:
+    with contextlib.closing(http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=30)) as connection:
+
+        def asked(target: str) -> tuple[int, bytes]:
+            connection.request("GET", target)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+        assert asked(f"{url}{artifact.cid}/config.json") == (200, b'{"a": 1}')
+        assert asked(f"HTTP://another.example/ipfs/{artifact.cid}/config.json") == (200, b'{"a": 1}')
+        providers = asked(f"http://models.example:99/routing/v1/providers/{artifact.cid}")[1]
+        assert b"/dns/models.example/tcp/99/http" in providers
+        assert asked("http://models.example")[0] == 404
 
 
 def test_head_sends_the_headers_alone(url: str, artifact: Artifact) -> None:
