@@ -77,7 +77,9 @@ def all_finite(values: Raw, dtype: str) -> bool:
 def to_float32(values: Raw, dtype: str) -> NDArray[np.float32]:
     """Widen BF16, F16 or F32 elements; exact for all three."""
     if dtype == "BF16":
-        return (values.astype(np.uint32) << 16).view(np.float32)
+        wide = values.astype(np.uint32)
+        wide <<= 16
+        return wide.view(np.float32)
     if dtype == "F16":
         return values.view(np.float16).astype(np.float32)
     return values.view(np.float32)
@@ -85,5 +87,15 @@ def to_float32(values: Raw, dtype: str) -> NDArray[np.float32]:
 
 def to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     """Round finite float32 to bfloat16, ties to even; returns the bits."""
-    bits = values.view(np.uint32)
-    return ((bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+    bits = np.ascontiguousarray(values).view(np.uint32).reshape(-1)
+    halves = np.empty(bits.size, np.uint16)
+    step = _SCAN_BYTES // 8
+    for start in range(0, bits.size, step):  # in the cache, and in place
+        part = bits[start : start + step]
+        rounded = part >> 16
+        rounded &= 1
+        rounded += np.uint32(0x7FFF)
+        rounded += part
+        rounded >>= 16
+        halves[start : start + step] = rounded
+    return halves.reshape(values.shape)

@@ -28,6 +28,7 @@ _PIECE = 1 << 19
 """Values of a piece."""
 _SAMPLED = 1 << 14
 """Values of a piece that are looked at first."""
+_SMALLEST = np.finfo(np.float32).smallest_subnormal
 _PARALLEL = 0.9995
 """Cosines past which two tensors have no arc between them to speak of; mergekit's."""
 
@@ -84,7 +85,7 @@ class Slerp:
         sums = np.zeros(3)
         for each in in_order(jobs, None):
             sums += each
-        near, far = _shares(*sums.tolist(), self.part)
+        near, far = _shares(float(sums[0]), float(sums[1]), float(sums[2]), self.part)
         for start in range(0, tensor.elements, _PIECE):
             yield partial(_mixed, tensor, other, start, np.float32(near), np.float32(far))
 
@@ -134,7 +135,9 @@ def _shares(first: float, second: float, both: float, part: float) -> tuple[floa
 
 def _mixed(tensor: Tensor, other: Tensor, start: int, near: np.float32, far: np.float32) -> Raw:
     a, b = _wide(tensor, start), _wide(other, start)
-    return narrowed(near * a + far * b, tensor)
+    mixed, added = near * a, far * b  # new ones: float32 values are views of what was read
+    mixed += added
+    return narrowed(mixed, tensor)
 
 
 def _change(tensor: Tensor, other: Tensor, start: int) -> Floats:
@@ -183,6 +186,8 @@ def _threshold(tensor: Tensor, other: Tensor, density: float) -> np.float32:
         found = np.concatenate(inside)
         if above < kept <= above + found.size:
             return np.float32(np.partition(found, above + found.size - kept)[above + found.size - kept])
+        if above < kept and not low:
+            return np.float32(0)  # there are not so many changes
         low, high = (high, np.float32(np.inf)) if above >= kept else (np.float32(0), low)
 
 
@@ -196,7 +201,8 @@ def _likely(tensor: Tensor, other: Tensor, density: float) -> tuple[np.float32, 
 
 
 def _sizes(tensor: Tensor, other: Tensor, start: int, low: np.float32, high: np.float32) -> tuple[int, Floats]:
-    """Of a piece: how many changes are above ``high``, and the sizes of those from ``low`` to ``high``."""
+    """Of a piece: how many changes are above ``high``, and the sizes of those from ``low`` to ``high``; what did not
+    change is none."""
     sizes = np.abs(_change(tensor, other, start))
     above = sizes > high
-    return int(np.count_nonzero(above)), sizes[(sizes >= low) & ~above]
+    return int(np.count_nonzero(above)), sizes[(sizes >= (low or _SMALLEST)) & ~above]

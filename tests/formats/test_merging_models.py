@@ -124,6 +124,11 @@ def test_one_model_whole_is_itself_again(wide: list[Path], tmp_path: Path) -> No
     assert largest(out, wide[1]) < 2e-6
 
 
+def test_what_no_model_changed_stays(family: list[Path], tmp_path: Path) -> None:
+    out = merged([family[0], family[0]], tmp_path / "out", How(Method.TIES, 0.5), base=family[0])
+    assert differing(out, family[0]) == 0
+
+
 def test_pieces_and_samples_do_not_change_a_bit(
     family: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
