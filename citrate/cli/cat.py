@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from citrate.cli import arguments, context
-from citrate.core.errors import ConfigError, NotFoundError
+from citrate.core.errors import ConfigError, FormatError, NotFoundError
 
 if TYPE_CHECKING:
+    from citrate.facade import Registry
     from citrate.registry.by_cid import ByteSpan
     from citrate.registry.store import Store
 
@@ -45,6 +47,7 @@ def cat(
         raise ConfigError("cat prints the file's bytes, which are no JSON document", hint=f"citrate store where {cid}")
     wanted = parse_span(span)
     registry = context.registry(offline=offline)
+    _require_any(registry, cid, from_ or ())
     if wanted.is_all and registry.store.has(cid):
         with _plain(registry.store, cid, inside).open("rb") as file:
             shutil.copyfileobj(file, sys.stdout.buffer)
@@ -82,12 +85,25 @@ def parse_span(text: str | None) -> ByteSpan:
 def _plain(store: Store, cid: str, inside: str) -> Path:
     """The plain file at a path of an object."""
     path = store.get(cid)
-    names = [file.path for file in store.artifact(cid).files]
     if path.is_dir():
-        if inside not in names:
-            listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-            raise NotFoundError(f"{cid} has no file {inside!r}", hint=f"it has: {listed}")
-        return path / inside
+        names = [file.path for file in store.artifact(cid).files]
+        if inside in names:
+            return path / inside
+        below = [name for name in names if not inside or name.startswith(f"{inside}/")]
+        listed = ", ".join((below or names)[:5]) + (", ..." if len(below or names) > 5 else "")
+        if below:  # as is said of a folder that is kept as blocks
+            raise FormatError(f"{cid}/{inside}".rstrip("/") + " is a directory", hint=f"append a file's path: {listed}")
+        raise NotFoundError(f"{cid} has no file {inside!r}", hint=f"it has: {listed}")
     if inside:
         raise NotFoundError(f"{cid} is a file and has nothing inside", hint=f"citrate cat {cid}")
     return path
+
+
+def _require_any(registry: Registry, cid: str, gateways: Sequence[str]) -> None:
+    """Refuse what is neither here nor anywhere that is asked."""
+    from citrate.registry.cid import Cid
+
+    if Cid.parse(cid).is_identity or registry.store.owners(cid) or registry.sources(gateways):
+        return
+    hint = "leave --offline out" if registry.settings.offline else "name a gateway with --from URL, or set gateways"
+    raise NotFoundError(f"{cid} is not in the store, and there is no source to ask", hint=hint)

@@ -22,7 +22,10 @@ def check_path(path: str) -> str:
         raise FormatError(f"unsafe path {path!r}: absolute, or with an empty, '.' or '..' part")
     plain = path.isascii() and path.isprintable()  # nearly all are; looking at each character is what takes long
     if "\\" in path or not (plain or all(unicodedata.category(c) not in ("Cc", "Cs") for c in path)):
-        raise FormatError(f"unsafe path {path!r}: backslash or control character")
+        raise FormatError(
+            f"unsafe path {path!r}: backslash or control character",
+            hint="rename or remove that file: no artifact has it",
+        )
     return path
 
 

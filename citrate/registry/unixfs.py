@@ -61,7 +61,9 @@ def scan(path: Path) -> tuple[list[SourceFile], bool]:
         if stat.S_ISREG(status.st_mode):
             return [SourceFile.of(path.name, path, status)], True
         if not stat.S_ISDIR(status.st_mode):
-            raise FormatError(f"{path} is neither a file nor a directory", hint=_hint(status.st_mode))
+            raise _no_file(
+                path, status.st_mode, f"name what it points to, {os.path.realpath(path)}, or copy that: cp -rL"
+            )
         found = list(_scan_directory(path, ""))
     except FileNotFoundError as error:
         raise NotFoundError(f"no such file or directory: {error.filename}") from error
@@ -86,11 +88,16 @@ def _scan_directory(directory: Path, prefix: str) -> Iterable[SourceFile]:
         else:
             check_path(name)
             mode = child.stat(follow_symlinks=False).st_mode
-            raise FormatError(f"{child.path} is not a regular file", hint=_hint(mode))
+            raise _no_file(Path(child.path), mode, "copy the folder with its links resolved: cp -rL")
 
 
-def _hint(mode: int) -> str:
-    return "copy it with its links resolved: cp -rL" if stat.S_ISLNK(mode) else ""
+def _no_file(path: Path, mode: int, of_a_link: str) -> FormatError:
+    """The error for what is no regular file and no directory; ``of_a_link``: what to do if it is a symbolic link."""
+    if stat.S_ISLNK(mode):
+        return FormatError(f"{path} is a symbolic link, and not a regular file", hint=of_a_link)
+    kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+    kind = kinds.get(stat.S_IFMT(mode), "something else")
+    return FormatError(f"{path} is {kind}, and not a regular file", hint="remove it: an artifact holds files only")
 
 
 def hash_file(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -124,3 +126,40 @@ def test_a_path_after_a_cid_is_named_as_what_is_too_much(types: Types, added: st
     assert found.code == 2, found.err
     assert "takes a CID alone" in found.err
     assert f"citrate cat {added}/config.json" in found.err
+
+
+def test_a_folder_has_one_answer_however_it_is_kept(types: Types, added: str) -> None:
+    (kept,) = types("add", "folder", "--profile", "unixfs-v0-2015").out.split()
+    for cid in (added, kept):
+        found = types("cat", cid)
+        assert (found.code, f"error: {cid} is a directory") == (1, found.err.splitlines()[0])
+        assert "append" in found.err
+    assert "a file's path: config.json" in types("cat", added).err
+    assert types("cat", f"{added}/nope").code == 4
+
+
+def test_what_is_nowhere_has_a_hint_that_helps(types: Types, added: str) -> None:
+    absent = types("add", "folder/config.json", "--only-hash").out.strip()
+    absent = absent[:-5] + "aaaaa"
+    for flags, word in (((), "--from URL"), (("--offline",), "leave --offline out")):
+        found = types("cat", absent, *flags)
+        assert found.code == 4
+        assert word in found.err.splitlines()[1]
+    assert types("cat", "bafkqaaa").code == 0, "the empty block is in its own CID"
+
+
+def test_what_cannot_be_added_is_named_with_what_to_do(types: Types) -> None:
+    Path("real").write_text("real")
+    Path("link").symlink_to("real")
+    found = types("add", "link")
+    assert "link is a symbolic link" in found.err
+    assert f"name what it points to, {Path('real').resolve()}" in found.err
+    assert "a device" in types("add", "/dev/null").err
+    for name in ("pipe", "back\\slash"):
+        Path("folder").mkdir()
+        os.mkfifo(f"folder/{name}") if name == "pipe" else Path(f"folder/{name}").touch()
+        found = types("add", "folder")
+        assert found.code == 1
+        assert name in found.err.replace("\\\\", "\\")
+        assert "remove" in found.err.splitlines()[1]
+        shutil.rmtree("folder")
