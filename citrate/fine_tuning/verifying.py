@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from citrate.core.adapters import Grade, LoraRecord
-from citrate.core.errors import ConfigError, FormatError, NotFoundError
+from citrate.core.errors import ConfigError, FormatError, NotFoundError, TrainingError
 from citrate.core.sink import Progress
 from citrate.fine_tuning.inputs import SAFETENSORS, model_named
 from citrate.fine_tuning.running import weights_of
@@ -151,12 +152,23 @@ def verify(
     chosen = tuple(range(of)) if segments is None else proof.choose(claimed.seed, of, segments)
     found: list[Mapping[str, Any]] = []
     if chosen:
+        _require_processors(claimed.record.bound.recipe.world_size)
         for each in process.replay(
             claimed.record.bound, claimed.record.folder, chosen, claimed.files, claimed.adapter, threads=threads
         ):
             found.append(each)
             on_segment(each)
     return Verified(_grade(found), claimed.seed, claimed.seed_by, tuple(found), of)
+
+
+def _require_processors(processes: int) -> None:
+    """Somebody else's recipe says how many processes are started here: not many more than there are processors."""
+    have = os.cpu_count() or 1
+    if processes > 2 * have:
+        raise TrainingError(
+            f"the run is of {processes} processes, and this machine has {have} processors",
+            hint="--segments 0 compares without replaying; a larger machine replays",
+        )
 
 
 def _grade(found: list[Mapping[str, Any]]) -> Grade | None:

@@ -30,6 +30,7 @@ from citrate.training import determinism
 from citrate.training.rows import Method
 
 RECIPE_MAX_BYTES = 1 << 20
+WORLD_MAX = 64
 _HINT = "every field is described in docs/training.md; examples are in examples/recipes"
 
 
@@ -171,6 +172,8 @@ class Recipe(_Part):
                     f"{answers} answers a step are no multiple of {self.reinforcement.generations} generations"
                 )
         determinism.profile(self.determinism)
+        if self.accelerate is None and self.world_size > WORLD_MAX:
+            raise ValueError(f"world_size is {WORLD_MAX} at most: all processes are on one machine")
         if self.accelerate is not None and self.checkpoint_every < self.steps:
             raise ValueError("checkpoint_every is steps or more with accelerate: what it shards is not kept on the way")
         if self.schedule.warmup_steps >= self.steps:

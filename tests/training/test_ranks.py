@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import shutil
 from multiprocessing.context import ForkServerContext
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from citrate.core.errors import AlreadyExistsError
+from citrate.core.adapters import Grade
+from citrate.core.errors import AlreadyExistsError, TrainingError
+from citrate.fine_tuning.verifying import Claim, checked_health, verify
 from citrate.training import dataset, process, recipe
 from citrate.training.process import Files
 from citrate.training.proof import Record
@@ -97,6 +100,20 @@ def test_a_forged_generator_of_the_second_process_is_found(
 def test_what_is_said_of_a_process_that_died(code: int, said: str) -> None:
     found = process._death(code, process._Talk(io.BytesIO()))
     assert re.search(said, found.message) and "goes on after its last checkpoint" in found.hint
+
+
+def test_a_strangers_recipe_does_not_start_more_processes_than_this_machine_can_bear(
+    together: Path, both: Bound, base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(together, tmp_path / "copy")
+    record = forge(
+        tmp_path / "copy", bound=both.model_copy(update={"recipe": both.recipe.model_copy(update={"world_size": 64})})
+    )
+    claimed = Claim(record, together / "adapter", Files(base, rows), checked_health(record), "5eed", "you")
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    with pytest.raises(TrainingError, match="is of 64 processes, and this machine has 16 processors"):
+        verify(claimed)
+    assert verify(claimed, segments=0).grade == Grade.ATTESTED
 
 
 def test_an_error_of_one_process_ends_both(both: Bound, base: Path, rows: Path, tmp_path: Path) -> None:

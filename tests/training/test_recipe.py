@@ -32,6 +32,7 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     "dropout": ({"lora": {"dropout": 1}}, "lora.dropout: Input should be less than 1"),
     "warm-up": ({"schedule": {"warmup_steps": 4}}, "the warm-up is as long as the run"),
     "processes": ({"world_size": 0}, "world_size: Input should be greater than 0"),
+    "too many processes": ({"world_size": 65}, "world_size is 64 at most"),
     "segments of shards": ({"accelerate": "a.yaml", "steps": 99}, "checkpoint_every is steps or more with accelerate"),
     "a profile": ({"determinism": "exact"}, "no determinism profile 'exact'"),
 }
