@@ -16,8 +16,10 @@ from pathlib import Path
 
 from citrate.core.errors import CitrateError, IntegrityError
 from citrate.registry.cid import Cid
+from citrate.registry.store import pack_lists
 from citrate.registry.store.index import Index
-from citrate.registry.store.layout import Layout, is_no_room, sync_directory
+from citrate.registry.store.layout import Layout, is_no_room
+from citrate.registry.store.pack_lists import PackList
 from citrate.registry.store.pins import Pins
 
 
@@ -169,16 +171,27 @@ class DagShelf:
 
     def _write_list(self, pack: str, connection: sqlite3.Connection) -> None:
         """Note beside the index which blocks the pack has, and under which roots."""
+        roots = connection.execute(_ROOTS_OF_A_PACK, (pack,))
+        rows = connection.execute("SELECT hash, offset, length FROM scratch.blocks ORDER BY offset")
+        pack_lists.write(self._layout.list_of(pack), (cid for (cid,) in roots), rows)
+
+    def renew_list(self, pack: str) -> bool:
+        """Write the list beside a pack anew if it lacks what the index has; says whether it did. What it has besides
+        stays: the index may be what is wrong."""
+        roots = self._index.read(_ROOTS_OF_A_PACK, pack, kinds="s")
+        rows = self._index.read(
+            "SELECT hash, offset, blocks.length FROM blocks JOIN dags ON dags.id = dag_id "
+            "JOIN packs ON packs.id = pack_id WHERE name = ?",
+            pack,
+            kinds="bii",
+        )
+        known = PackList(frozenset(cid for (cid,) in roots), frozenset((name, at, size) for name, at, size in rows))
         path = self._layout.list_of(pack)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        roots = connection.execute("SELECT cid FROM dags JOIN packs ON packs.id = pack_id WHERE name = ?", (pack,))
-        with path.open("w") as file:
-            file.writelines(f"root {cid}\n" for (cid,) in roots)
-            rows = connection.execute("SELECT hash, offset, length FROM scratch.blocks ORDER BY offset")
-            file.writelines(f"{bytes(name).hex()} {offset} {length}\n" for name, offset, length in rows)
-            file.flush()
-            os.fsync(file.fileno())
-        sync_directory(path.parent)
+        if pack_lists.tells(path, known):
+            return False
+        with self._layout.lock("packs"):
+            pack_lists.write_all(path, known | pack_lists.read(path))
+        return True
 
     def mend(self, cid: str, fetch: Callable[[str], bytes]) -> None:
         """Write what ``fetch`` gives over the damaged blocks of a DAG; a pack that is gone begins anew."""
@@ -239,6 +252,7 @@ class DagShelf:
                 self._layout.list_of(name).unlink(missing_ok=True)
 
 
+_ROOTS_OF_A_PACK = "SELECT cid FROM dags JOIN packs ON packs.id = pack_id WHERE name = ?"
 _FORGET_PACKS = "DELETE FROM packs WHERE id NOT IN (SELECT pack_id FROM dags)"
 
 

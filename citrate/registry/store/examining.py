@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from citrate.core.errors import CitrateError, IntegrityError, NotFoundError
+from citrate.core.errors import CitrateError, IntegrityError, NotFoundError, StoreError
 from citrate.core.records import Artifact
 from citrate.core.sink import Progress
 from citrate.registry import unixfs
@@ -63,6 +63,23 @@ class Examiner:
                 note = self._inventory.note_damage if found else self._inventory.note_soundness
                 note(stored.cid)
             damages += found
+        damaged = {found.cid for found in damages}
+        if "" not in damaged:  # what the index says can be believed, and is worth a second record
+            damages += self._renewed([stored for stored in objects if stored.cid not in damaged])
+        return damages
+
+    def _renewed(self, sound: list[StoredObject]) -> list[Damage]:
+        """Write the second records of sound objects anew where they are gone; returns those that cannot be written."""
+        damages = []
+        for stored in sound:
+            try:
+                with disk_errors(self._layout.root, stored.cid):
+                    if stored.pinned:
+                        self._pins.renew(stored.cid)
+                    if stored.blocks:
+                        self._shelf.renew_list(stored.path.name)
+            except StoreError as error:
+                damages.append(Damage(stored.cid, error))
         return damages
 
     def _damages_of(self, stored: StoredObject, count: Callable[[int], None]) -> list[CitrateError]:

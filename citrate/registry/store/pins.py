@@ -8,6 +8,7 @@ file of its own, and one of the two is enough: no object is lost because its ind
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ from citrate.registry.store.layout import Layout, sync_directory
 PULLED = "pulled "
 """What the reason of a pull begins with."""
 REASON_MAX_LENGTH = 200
+_SINCE = re.compile(r"-|[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,18 @@ class Pins:
             connection.execute("DELETE FROM pins WHERE cid = ? AND reason = ?", (cid, reason))
             self._note(cid, left)
 
+    def renew(self, cid: str) -> bool:
+        """Write an object's file anew if it is gone or holds what is no pin; says whether it did."""
+        wanted = self.of(cid)
+        try:
+            lines = (self._folder / cid).read_text(errors="replace").splitlines()
+        except (FileNotFoundError, NotADirectoryError):
+            lines = []
+        if not wanted or (lines and len(list(_parse("\n".join(lines)))) == len(lines)):
+            return False
+        self.note(cid)
+        return True
+
     def noted(self) -> dict[str, tuple[Pin, ...]]:
         """What the small files say."""
         names = [path.name for path in self._folder.iterdir()] if self._folder.exists() else []
@@ -136,7 +150,7 @@ def _together(*lists: Iterable[Pin]) -> tuple[Pin, ...]:
 def _parse(text: str) -> Iterable[Pin]:
     for line in text.splitlines():
         since, _, reason = line.partition(" ")
-        if reason:
+        if reason and reason.isprintable() and _SINCE.fullmatch(since):
             yield Pin(reason, int(since) if since.isdecimal() else None)
 
 

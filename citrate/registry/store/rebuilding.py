@@ -1,8 +1,8 @@
 """An index that is damaged or lost is built anew: objects are named by what is in them, so hashing them tells all.
 
 The new index is complete before it takes the old one's place, which goes to ``damaged/``. Pins come from their own
-files, and from the old index as far as it can be read; what lies in packs from the lists beside them. What is not what
-its name says goes to ``damaged/``: nothing is deleted.
+files, what lies in packs from the lists beside them, and both from the old index, as far as it can be read. What is
+not what its name says goes to ``damaged/``: nothing is deleted.
 """
 
 from __future__ import annotations
@@ -23,19 +23,21 @@ from citrate.registry import ipld, unixfs
 from citrate.registry.cid import Cid
 from citrate.registry.cutting import PLAIN_PROFILES
 from citrate.registry.dag import directory
-from citrate.registry.store.dags import read_piece
+from citrate.registry.store import pack_lists
+from citrate.registry.store.dags import DagShelf, read_piece
 from citrate.registry.store.index import Index, Receipt, StagedFile
 from citrate.registry.store.layout import Layout, disk_errors, sync_directory
+from citrate.registry.store.pack_lists import PackList, Row
 from citrate.registry.store.pins import Pin, Pins
 
 _NEW = "index.new.sqlite"
-_Places: TypeAlias = dict[bytes, tuple[int, int]]
-"""By multihash, where a block begins in its pack, and its length."""
+_Places: TypeAlias = dict[bytes, list[tuple[int, int]]]
+"""By multihash, where a block may begin in its pack, and its length."""
 
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """What stands after it. ``lost``: CIDs, and packs, that were set aside."""
+    """What stands after it. ``lost``: CIDs, and packs whose roots nobody knows, that were set aside."""
 
     objects: int
     pins: int
@@ -69,10 +71,13 @@ def _build(layout: Layout, index: Index, progress: Progress | None) -> Rebuilt:
     pins = Pins(layout, index)
     index.create(anew=True)
     lost = _take_files(layout, index, progress)
+    old = _old_packs(layout)
     for name in layout.packs():
-        if not _take_pack(layout, index, name):
-            lost.append(f"packs/{name}")
-            _set_aside(layout, layout.pack(name))
+        known = pack_lists.read(layout.list_of(name)) | old.get(name, PackList(frozenset(), frozenset()))
+        lost += _take_pack(layout, index, name, known)
+    shelf = DagShelf(layout, index, pins)
+    for name in sorted(shelf.known_packs()):
+        shelf.renew_list(name)
     noted = [(cid, pin) for cid, of_one in pins.noted().items() for pin in of_one]
     with index.writing() as connection:
         for cid, pin in [*noted, *_old_pins(layout)]:
@@ -135,54 +140,62 @@ def _bytes_of(folder: Path) -> int:
 # ---------------------------------------------------------------- blocks
 
 
-def _take_pack(layout: Layout, index: Index, name: str) -> bool:
-    """Record the DAGs of a pack from the list beside it, as far as its blocks are what they should be."""
-    try:
-        roots, places = _read_list(layout, name)
-        dags = [(root, *_walk(layout.pack(name), root, places)) for root in roots]
-    except (CitrateError, ValueError, OSError):
-        return False
-    found = [(root, reached, whole) for root, reached, whole in dags if reached]
+def _take_pack(layout: Layout, index: Index, name: str, known: PackList) -> list[str]:
+    """Record the DAGs of a pack as far as its blocks are what they should be; returns what is lost of it.
+
+    Args:
+        layout: the store's.
+        index: the new one.
+        name: the pack's.
+        known: what the list beside it and the old index tell of it: every block is compared with its hash.
+    """
+    places: _Places = {}
+    for multihash, offset, length in sorted(known.rows):
+        places.setdefault(multihash, []).append((offset, length))
+    pack, found, lost = layout.pack(name), [], []
+    for cid in sorted(known.roots):
+        try:
+            reached, whole = _walk(pack, Cid.parse(cid), places)
+        except (CitrateError, ValueError, OSError):
+            reached, whole = {}, False
+        if reached:
+            found.append((cid, reached, whole))
+        else:
+            lost.append(cid)
     if not found:
-        return False
+        _set_aside(layout, pack)
+        return lost or [f"packs/{name}"]
     with index.writing() as connection:
         pack_id = connection.execute("INSERT INTO packs(name) VALUES(?)", (name,)).lastrowid
-        for root, reached, whole in found:
+        for cid, reached, whole in found:
             size = sum(length for _, length in reached.values())
             dag_id = connection.execute(
                 "INSERT OR REPLACE INTO dags(cid, size_bytes, blocks, whole, pack_id, added_s) "
                 "VALUES(?, ?, ?, ?, ?, ?)",
-                (str(root), size, len(reached), whole, pack_id, int(layout.pack(name).stat().st_mtime)),
+                (cid, size, len(reached), whole, pack_id, int(pack.stat().st_mtime)),
             ).lastrowid
             rows = ((block, dag_id, offset, length) for block, (offset, length) in reached.items())
             connection.executemany("INSERT INTO blocks(hash, dag_id, offset, length) VALUES(?, ?, ?, ?)", rows)
-    return True
+    return lost
 
 
-def _read_list(layout: Layout, name: str) -> tuple[list[Cid], _Places]:
-    """The roots of a pack, and where its blocks lie."""
-    lines = [line.split() for line in layout.list_of(name).read_text().splitlines()]
-    roots = [Cid.parse(line[1]) for line in lines if line[0] == "root"]
-    return roots, {bytes.fromhex(line[0]): (int(line[1]), int(line[2])) for line in lines if line[0] != "root"}
-
-
-def _walk(pack: Path, root: Cid, places: _Places) -> tuple[_Places, bool]:
-    """The blocks that a root leads to and that are right, and whether these are all of them."""
-    reached: _Places = {}
+def _walk(pack: Path, root: Cid, places: _Places) -> tuple[dict[bytes, tuple[int, int]], bool]:
+    """The blocks that a root leads to and that are right, with their places, and whether these are all of them."""
+    reached: dict[bytes, tuple[int, int]] = {}
     seen, ahead, whole = set[Cid](), [root], True
     while ahead:
         cid = ahead.pop()
         if cid in seen:
             continue
         seen.add(cid)
-        block = cid.digest if cid.is_identity else b""
+        block = cid.digest
         if not cid.is_identity:
-            place = places.get(cid.multihash)
-            block = read_piece(pack, *place) if place else b""
-            if place is None or not cid.matches(block):
+            read = ((place, read_piece(pack, *place)) for place in places.get(cid.multihash, ()))
+            right = next(((place, piece) for place, piece in read if cid.matches(piece)), None)
+            if right is None:
                 whole = False
                 continue
-            reached[cid.multihash] = place
+            reached[cid.multihash], block = right
         ahead += ipld.links(cid, block)
     return reached, whole
 
@@ -198,6 +211,25 @@ def _old_pins(layout: Layout) -> Iterator[tuple[str, Pin]]:
         for cid, reason, since in connection.execute("SELECT cid, reason, since_s FROM pins"):
             if isinstance(cid, str) and isinstance(reason, str) and cid.isalnum() and reason.isprintable():
                 yield cid, Pin(reason, since if isinstance(since, int) else None)
+
+
+def _old_packs(layout: Layout) -> dict[str, PackList]:
+    """What the old index knows of each pack, as far as it can be read."""
+    roots, rows = dict[str, set[str]](), dict[str, set[Row]]()
+    if not layout.index.exists():
+        return {}
+    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(layout.index)) as connection:
+        for name, cid in connection.execute("SELECT name, cid FROM dags JOIN packs ON packs.id = pack_id"):
+            if isinstance(name, str) and isinstance(cid, str):
+                roots.setdefault(name, set()).add(cid)
+        for name, *row in connection.execute(
+            "SELECT name, hash, offset, blocks.length FROM blocks JOIN dags ON dags.id = dag_id "
+            "JOIN packs ON packs.id = pack_id"
+        ):
+            match row:
+                case [bytes() as multihash, int() as offset, int() as length] if min(offset, length) >= 0:
+                    rows.setdefault(name, set()).add((multihash, offset, length))
+    return {name: PackList(frozenset(of_one), frozenset(rows.get(name, ()))) for name, of_one in roots.items()}
 
 
 def _set_aside(layout: Layout, path: Path) -> None:

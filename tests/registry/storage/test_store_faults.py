@@ -394,6 +394,42 @@ def test_building_an_index_anew_that_is_sound_changes_nothing(mixed: tuple[Store
     assert_all_there(store, names)
 
 
+@pytest.mark.parametrize("how", ["gone", "garbage"])
+def test_second_records_that_are_lost_are_renewed_by_verify(mixed: tuple[Store, dict[str, str]], how: str) -> None:
+    store, names = mixed
+    records = [*(store.root / "lists").iterdir(), *(store.root / "pins").iterdir()]
+    assert len(records) == 4
+    before = {path: path.read_bytes() for path in records}
+    for path in records:
+        path.unlink() if how == "gone" else path.write_bytes(random.Random(7).randbytes(300))
+    assert store.verify() == []
+    assert {path: path.read_bytes() for path in records} == before
+    store.close()
+    (store.root / "index.sqlite").unlink()
+    done = rebuild(store.layout)
+    assert (done.objects, done.pins, done.lost) == (3, 3, ())
+    assert_all_there(store, names)
+
+
+def test_a_pack_without_its_list_is_found_by_the_old_index(mixed: tuple[Store, dict[str, str]]) -> None:
+    store, names = mixed
+    shutil.rmtree(store.root / "lists")
+    done = rebuild(store.layout)
+    assert (done.objects, done.pins, done.lost) == (3, 3, ())
+    assert len(list((store.root / "lists").iterdir())) == 1
+    assert_all_there(store, names)
+
+
+def test_what_is_lost_of_a_pack_is_named(mixed: tuple[Store, dict[str, str]]) -> None:
+    store, names = mixed
+    dag = next(cid for cid, kind in names.items() if kind == "dag")
+    (pack,) = (store.root / "packs").iterdir()
+    pack.chmod(0o644)
+    pack.write_bytes(b"")
+    assert rebuild(store.layout).lost == (dag,)
+    assert len(list((store.root / "damaged").glob(f"{pack.name}*"))) == 1
+
+
 def test_a_flipped_bit_in_the_index_is_found_or_does_no_harm(mixed: tuple[Store, dict[str, str]]) -> None:
     store, names = mixed
     index = store.root / "index.sqlite"
