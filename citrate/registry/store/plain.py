@@ -25,6 +25,9 @@ _UNFOLD_MAX = 2
 _FILES_PER_BLOCK_MAX = 4
 _FILES_ROOM = 4096
 _BYTES_ROOM = 1 << 16
+_NAME_MAX_BYTES = 255
+_PATH_MAX_BYTES = 3072
+"""What file systems take is 255 bytes a name and 4096 a path, the store's own folders included."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class _Search:
             raise FormatError("an empty folder")
         for entry in entries:
             path, below = check_path(prefix + entry.name), Cid.parse(entry.cid)
+            if len(entry.name.encode()) > _NAME_MAX_BYTES or len(path.encode()) > _PATH_MAX_BYTES:
+                raise FormatError("no file can have this name")
             if find(self._read, entry.cid).is_directory:
                 yield from self.folder(below, path + "/")
             else:

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from citrate.core.errors import FormatError, IntegrityError, NotFoundError, NotPermittedError
+from citrate.core.records import FileEntry
 from citrate.registry import cid as cids
 from citrate.registry import dagcbor
 from citrate.registry.cid import Cid
+from citrate.registry.dag import directory
 from citrate.registry.store import Store
 from citrate.registry.store.importing import import_car
 from tests.registry.storage.cars import Dag, assert_untouched, section, take, version_2
@@ -51,6 +53,27 @@ def test_a_foreign_file_stays_readable_and_exports_as_it_came(store: Store, dag:
         store.get(str(root))
     with pytest.raises(FormatError, match="symbolic link"):
         store.cat(str(root), "link")
+
+
+@pytest.mark.parametrize(
+    ("path", "fits"),
+    [
+        ("n" * 255, True),
+        ("n" * 256, False),
+        ("ä" * 128, False),
+        ("/".join(["d" * 200] * 15), True),
+        ("/".join(["d" * 200] * 20), False),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_kept_as_blocks(store: Store, dag: Dag, path: str, fits: bool) -> None:
+    leaf = dag.raw(b"bytes")
+    folder = directory([FileEntry(path, 5, "0" * 64, str(leaf))]).root
+    for node in folder.nodes:
+        dag.put(cids.DAG_PB, node.block)
+    (found,) = take(store, dag.car(Cid.parse(folder.cid)))
+    assert (found.stored.cid, found.stored.blocks == 0) == (folder.cid, fits)
+    assert b"".join(store.cat(folder.cid, path)) == b"bytes"
+    assert store.verify() == []
 
 
 def test_documents_and_inline_blocks_are_followed(store: Store, dag: Dag) -> None:
