@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from citrate.core.adapters import LoraRecord
-from citrate.core.errors import ConfigError
+from citrate.core.errors import ConfigError, StoreError
 from citrate.core.records import Reference, variant_of
 from citrate.core.settings import Settings
 from citrate.core.sink import Progress
@@ -85,11 +85,16 @@ def items_of(session: Session, ref: Reference) -> tuple[Item, ...]:
 
     Raises:
         NotFoundError: no such model, version, variant or adapter.
+        StoreError: its manifest is neither here nor with a source of the settings.
     """
     record = session.find(ref)
     if isinstance(record, LoraRecord):
         return (Item("adapter", record.lora.cid),)
-    session.manifest(record)
+    try:
+        session.manifest(record)
+    except StoreError as error:
+        hint = f"what is pushed must be here: citrate pull {ref} first"
+        raise StoreError(error.message, hint=hint, cid=error.cid) from error
     wanted = [variant_of(record, ref.variant)] if ref.variant else record.variants
     return (
         *(Item(str(variant.variant), variant.cid) for variant in wanted),

@@ -184,6 +184,10 @@ def test_push_puts_the_same_cids_on_kubo_and_a_third_machine_pulls_from_it(
     pushed = release.machine.gets("push", f"{release.ref}:prod", "--to", kubo.api)["objects"]
     assert {item["cid"] for item in pushed} >= {variant["cid"] for variant in release.result["variants"]}
     third = Machine(tmp_path / "third", CITRATE_RPC_URL=release.rpc_url)
+    refused = third.types("push", f"{release.ref}:prod", "--to", kubo.api)
+    assert refused.code == 5
+    assert f"citrate pull {release.ref}" in refused.err
+    assert "--from" not in refused.err
     pulled = third.gets("pull", f"{release.ref}#gguf:Q8_0", "--from", kubo.gateway)
     assert pulled["source"] == kubo.gateway
     through_rpc = Machine(tmp_path / "rpc", CITRATE_RPC_URL=release.rpc_url, CITRATE_KUBO_API=kubo.api)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,16 @@ from tests.e2e.machine import Machine
 from tests.fixtures_kubo import Pair
 
 pytestmark = pytest.mark.servers
+
+
+def test_a_node_that_waits_for_its_peers_holds_up_no_pull(release: Release, kubos: Pair, tmp_path: Path) -> None:
+    lonely = Machine(tmp_path / "lonely", CITRATE_RPC_URL=release.rpc_url, CITRATE_KUBO_API=kubos.b.api)
+    began_s = time.monotonic()
+    done = lonely.types("pull", f"{release.ref}#gguf:Q8_0", "--from", release.gateway)
+    assert time.monotonic() - began_s < 25, "less than one silence of the node"
+    assert done.code == 0, done.err
+    assert f"{kubos.b.api} has not answered for 2 s: the next source is asked as well" in done.err
+    assert done.err.count("has not answered") == 1
 
 
 def test_a_model_pushed_to_one_node_is_pulled_through_another_that_gets_it_over_bitswap(
