@@ -23,6 +23,9 @@ Floats = NDArray[np.float32]
 _SUMMED_AT_ONCE = 192
 """Products that torch sums before it rounds to memory; so that sums round alike, ours are cut in the same places."""
 
+_ALONE = 1 << 18
+"""Multiplications up to which OpenBLAS uses the calling thread alone."""
+
 
 @dataclass(frozen=True)
 class Weighted:
@@ -73,11 +76,27 @@ def product(left: Floats, right: Floats, scale: float) -> Floats:
     library cuts longer sums as it did when this was measured (torch 2.15, MKL)."""
     rank = left.shape[1]
     step = _SUMMED_AT_ONCE if rank <= _SUMMED_AT_ONCE or rank >= 2 * _SUMMED_AT_ONCE else rank // 2
-    total = left[:, :step] @ right[:step]
-    for start in range(step, rank, step):
-        total += left[:, start : start + step] @ right[start : start + step]
+    total = np.empty((left.shape[0], right.shape[1]), np.float32)
+    for start in range(0, rank, step):
+        _multiply(left[:, start : start + step], right[start : start + step], total, add=start > 0)
     total *= np.float32(scale)
     return total
+
+
+def _multiply(left: Floats, right: Floats, total: Floats, *, add: bool) -> None:
+    """Put ``left @ right`` into ``total``, or add it, in tiles that numpy's library works on in this thread: starting
+    its own for each piece, while other pieces wait for them, takes ten times as long."""
+    tile = _ALONE // left.shape[1]
+    columns = min(right.shape[1], 256)
+    rows = max(1, tile // columns)
+    for row in range(0, total.shape[0], rows):
+        for column in range(0, total.shape[1], columns):
+            into = total[row : row + rows, column : column + columns]
+            a, b = left[row : row + rows], right[:, column : column + columns]
+            if add:
+                into += a @ b
+            else:
+                np.matmul(a, b, out=into)
 
 
 def _side_by_side(parts: Sequence[Weighted]) -> Factors:
@@ -123,20 +142,21 @@ def _mixed(
 ) -> Floats:
     """One factor from the same one of several adapters."""
     scales = [np.float32(weight) for weight in weights]
+    total: Floats = np.zeros(values[0].shape, np.float32)
     if how.method is Method.DARE:
         kept = [_dropped(each, part, how, side) for each, part in zip(values, parts, strict=True)]
-        total = np.zeros_like(kept[0])
         for each, scale in zip(kept, scales, strict=True):
             total += each * scale
         return total
     trimmed = [_trimmed(each, how.density) for each in values]
     elected = np.where(sum(trimmed[1:], trimmed[0].copy()) >= 0, np.float32(1), np.float32(-1))
-    total, count = np.zeros_like(elected), np.zeros_like(elected)
+    count: Floats = np.zeros(values[0].shape, np.float32)
     for each, scale in zip(trimmed, scales, strict=True):
         agrees = np.sign(each) == elected
         total += each * scale * agrees
         count += agrees
-    return total / np.maximum(count, np.float32(1))
+    total /= np.maximum(count, np.float32(1))
+    return total
 
 
 def _trimmed(values: Floats, density: float) -> Floats:
@@ -145,7 +165,8 @@ def _trimmed(values: Floats, density: float) -> Floats:
     kept = int(density * sizes.size)
     if not kept:
         return np.zeros_like(values)
-    return values * (sizes >= np.partition(sizes.reshape(-1), sizes.size - kept)[sizes.size - kept])
+    least = np.float32(np.partition(sizes.reshape(-1), sizes.size - kept)[sizes.size - kept])
+    return values * (sizes >= least)
 
 
 def _dropped(values: Floats, part: Weighted, how: How, side: str) -> Floats:
@@ -155,4 +176,5 @@ def _dropped(values: Floats, part: Weighted, how: How, side: str) -> Floats:
     stream = np.random.Philox(key=int.from_bytes(hashlib.sha256(named.encode()).digest()[:16], "little"))
     drawn = stream.random_raw(values.size) >> np.uint64(11)  # 53 bits, as a double is drawn
     kept = drawn < np.uint64(math.ceil(how.density * (1 << 53)))
-    return values * kept.reshape(values.shape) / np.float32(how.density)
+    rescaled: Floats = values * kept.reshape(values.shape) / np.float32(how.density)
+    return rescaled

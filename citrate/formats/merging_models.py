@@ -26,6 +26,8 @@ from citrate.formats.streaming import in_order, read_bytes
 Floats = NDArray[np.float32]
 _PIECE = 1 << 19
 """Values of a piece."""
+_DOT = 1 << 13
+"""Values that are multiplied at once: few enough that numpy's library starts no threads of its own."""
 _SAMPLED = 1 << 14
 """Values of a piece that are looked at first."""
 _SMALLEST = np.finfo(np.float32).smallest_subnormal
@@ -120,7 +122,11 @@ def _wide(tensor: Tensor, start: int) -> Floats:
 def _products(tensor: Tensor, other: Tensor, start: int) -> NDArray[np.float64]:
     """Squared length of both, and their product, over a piece."""
     a, b = _wide(tensor, start), _wide(other, start)
-    return np.array([a @ a, b @ b, a @ b], np.float64)
+    sums = np.zeros(3)
+    for at in range(0, a.size, _DOT):
+        x, y = a[at : at + _DOT], b[at : at + _DOT]
+        sums += (x @ x, y @ y, x @ y)
+    return sums
 
 
 def _shares(first: float, second: float, both: float, part: float) -> tuple[float, float]:
