@@ -96,6 +96,7 @@ class Settings:
         environ = os.environ if environ is None else environ
         given = {name: value for name, value in (flags or {}).items() if value is not None}
         home, home_origin = _home(given, environ)
+        _require_folder(home)
         found = _find_file(folder or Path.cwd(), home)
         table = _read_file(found) if found else {}
         layers: list[tuple[str, Mapping[str, object]]] = [
@@ -145,6 +146,18 @@ def _home(given: Mapping[str, object], environ: Mapping[str, str]) -> tuple[Path
     import platformdirs  # 25 ms that a given home saves
 
     return Path(platformdirs.user_data_dir("citrate")), "default"
+
+
+def _require_folder(home: Path) -> None:
+    """Refuse a home that is a file, or would be below one.
+
+    Raises:
+        ConfigError: it is.
+    """
+    stands = next(path for path in (home, *home.parents) if os.path.lexists(path))
+    if not stands.is_dir():
+        what = "is" if stands == home else f"is below {stands}, which is"
+        raise ConfigError(f"the home {home} {what} no folder", hint="choose a folder with --home or CITRATE_HOME")
 
 
 def _find_file(folder: Path, home: Path) -> Path | None:

@@ -78,6 +78,15 @@ def test_wrong_settings_are_refused_with_a_hint(tmp_path: Path, toml: str, envir
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("home", ["file", "file/below", "dangling", "/dev/null"])
+def test_a_home_that_is_no_folder_is_refused(tmp_path: Path, home: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="no folder") as caught:
+        load(tmp_path, flags={"home": str(tmp_path / home)})
+    assert "--home" in caught.value.hint
+
+
 def test_secrets_are_no_settings(tmp_path: Path) -> None:
     settings = load(tmp_path, CITRATE_PRIVATE_KEY="0x" + "11" * 32, CITRATE_KEY_PASSWORD="hunter2")
     assert "11" * 32 not in repr(settings)

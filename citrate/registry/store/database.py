@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -106,6 +107,8 @@ class Database:
             status = self._path.stat()
         except FileNotFoundError:
             return None
+        if not stat.S_ISREG(status.st_mode):
+            raise StoreError(f"the index {self._path} is no file", hint=REINDEX_HINT)
         return status.st_dev, status.st_ino
 
     def _require_nothing_lost(self) -> None:

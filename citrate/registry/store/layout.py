@@ -269,4 +269,10 @@ def _store_error(root: Path, cid: str, number: int | None, text: str) -> StoreEr
             hint="mend its permissions, or choose another home with --home",
             cid=cid,
         )
+    if number == errno.ENOTDIR:
+        return StoreError(
+            f"the store at {root} cannot be used: {text}",
+            hint="a file stands where a folder should be: move it away, or choose another home with --home",
+            cid=cid,
+        )
     return StoreError(f"the store at {root} failed: {text}", hint="see what is damaged: citrate store verify", cid=cid)

@@ -245,9 +245,10 @@ def _replace(layout: Layout, new: Path) -> None:
         if old.exists():
             kept = layout.root / "damaged" / f"{old.name}.{uuid.uuid4().hex[:8]}"
             kept.parent.mkdir(exist_ok=True)
-            os.link(old, kept)
-            if suffix:
-                old.unlink()
+            if suffix or not old.is_file():
+                old.rename(kept)
+            else:
+                os.link(old, kept)  # there is an index at every moment
     new.replace(layout.index)
     sync_directory(layout.root)
 

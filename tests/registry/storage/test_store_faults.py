@@ -338,7 +338,7 @@ def assert_all_there(store: Store, names: dict[str, str]) -> None:
     assert store.gc(dry_run=True) == []
 
 
-@pytest.mark.parametrize("how", ["deleted", "empty", "truncated", "garbage", "of another store"])
+@pytest.mark.parametrize("how", ["deleted", "empty", "truncated", "garbage", "of another store", "a folder"])
 def test_an_index_that_is_lost_is_told_and_built_anew(
     mixed: tuple[Store, dict[str, str]], how: str, tmp_path: Path
 ) -> None:
@@ -353,6 +353,9 @@ def test_an_index_that_is_lost_is_told_and_built_anew(
         other.put_block(b"of the other")
         other.close()
         shutil.copyfile(other.root / "index.sqlite", index)
+    elif how == "a folder":
+        index.unlink()
+        index.mkdir()
     else:
         index.write_bytes({"empty": b"", "truncated": index.read_bytes()[:20_000], "garbage": b"x" * 9999}[how])
     found: list[str] = []
