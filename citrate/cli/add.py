@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from citrate.cli import context, progress
-from citrate.cli.sizes import human_size
+from citrate.cli.sizes import counted, human_size
 from citrate.core.errors import ConfigError
 from citrate.core.records import PROFILE
 
@@ -62,7 +62,9 @@ def add(
     }
 
     def human() -> None:
-        context.talk(f"{len(artifact.files)} files, {human_size(artifact.size_bytes)}, SHA-256 {artifact.sha256}")
+        context.talk(
+            f"{counted(len(artifact.files), 'file')}, {human_size(artifact.size_bytes)}, SHA-256 {artifact.sha256}"
+        )
         context.say(artifact.cid)
 
     context.emit(document, human)
@@ -78,7 +80,7 @@ def _tell_cid(path: Path, profile: str) -> None:
     document = {"path": str(path), "cid": named.cid, "sha256": None, "size_bytes": named.size_bytes}
 
     def human() -> None:
-        context.talk(f"{named.files} files, {human_size(named.size_bytes)}")
+        context.talk(f"{counted(named.files, 'file')}, {human_size(named.size_bytes)}")
         context.say(named.cid)
 
     context.emit({**document, "files": named.files}, human)

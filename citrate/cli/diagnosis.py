@@ -60,9 +60,10 @@ def _home(session: Session) -> Iterator[Finding]:
     home = session.settings.home
     at = next(path for path in (home, *home.parents) if path.exists())
     writable = os.access(at, os.W_OK)
-    free = shutil.disk_usage(at).free
-    hint = "free some space, or choose another --home"
-    yield Finding("home", writable, f"{home}, {free / 1e9:.0f} GB free", hint, required=True)
+    detail = f"{home}, {shutil.disk_usage(at).free / 1e9:.0f} GB free"
+    if not writable:
+        detail = f"{at} may not be written"
+    yield Finding("home", writable, detail, "mend its permissions, or choose another --home", required=True)
     yield _asked("key", lambda: session.keys.find(session.settings.key).address)
 
 

@@ -1,4 +1,4 @@
-"""Sizes and costs as people read them."""
+"""Sizes, counts and costs as people read them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ def human_size(size_bytes: int) -> str:
             return f"{size_bytes} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     raise AssertionError("unreachable")
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 object``, ``2 objects``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def human_cost(gas_used: int | None, fee_wei: int | None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from citrate.cli import arguments, context, store_care, store_cars, store_fetch
-from citrate.cli.sizes import human_size
+from citrate.cli.sizes import counted, human_size
 from citrate.cli.times import ago
 from citrate.core.errors import NotFoundError
 
@@ -61,7 +61,7 @@ def _needed_by(stored: StoredObject) -> str:
 
 
 def _totals(found: list[StoredObject], left_bytes: int, max_bytes: int) -> str:
-    parts = [f"{len(found)} objects, {human_size(sum(o.size_bytes for o in found))}"]
+    parts = [f"{counted(len(found), 'object')}, {human_size(sum(o.size_bytes for o in found))}"]
     if max_bytes:
         parts[0] += f" of {human_size(max_bytes)}"
     for name, some in (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from citrate.cli import context, progress
-from citrate.cli.sizes import human_size
+from citrate.cli.sizes import counted, human_size
 from citrate.cli.times import parse_span
 from citrate.core.bytesizes import parse_bytes
 from citrate.core.errors import ConfigError, IntegrityError
@@ -89,9 +89,8 @@ def gc(
         context.table([(human_size(o.size_bytes), o.cid) for o in gone])
         freed = "would free" if dry_run else "freed"
         at_most = " at most" if dry_run and left else ""
-        context.talk(
-            f"{freed} {human_size(total)} in {len(gone)} objects, and{at_most} {human_size(left)} of leftovers"
-        )
+        objects = counted(len(gone), "object")
+        context.talk(f"{freed} {human_size(total)} in {objects}, and{at_most} {human_size(left)} of leftovers")
 
     context.emit({"dry_run": dry_run, "objects": rows, "size_bytes": total, "leftover_bytes": left}, human)
 
@@ -112,7 +111,7 @@ def reindex() -> None:
     def human() -> None:
         for what in done.lost:
             context.say(f"LOST  {what}")
-        context.talk(f"{done.objects} objects stand, {done.pins} pins, {len(done.lost)} lost")
+        context.talk(f"{counted(done.objects, 'object')} stand, {counted(done.pins, 'pin')}, {len(done.lost)} lost")
 
     context.emit({"objects": done.objects, "pins": done.pins, "lost": list(done.lost)}, human)
     if done.lost:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from citrate.cli import arguments, context, progress
-from citrate.cli.sizes import human_size
+from citrate.cli.sizes import counted, human_size
 from citrate.core.errors import ConfigError, NotFoundError, StoreError, not_written
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def row(stored: StoredObject) -> dict[str, object]:
 
 def kind(stored: StoredObject) -> str:
     """How an object is kept, in words."""
-    kept = f"{stored.blocks} blocks" if stored.blocks else "files"
+    kept = counted(stored.blocks, "block") if stored.blocks else "files"
     return kept + ("" if stored.whole else ", not whole") + (", DAMAGED" if stored.damaged else "")
 
 

@@ -18,6 +18,7 @@ from citrate.formats.licence import find_licence, recognise
 from citrate.formats.safetensors_file import Tensor
 from citrate.formats.source import SourceModel
 from citrate.formats.streaming import PIECE_BYTES, read_bytes
+from citrate.formats.tokenizer_files import tokenizer_document
 from citrate.formats.weights import PICKLES
 
 _ENTRIES_MAX = 20_000
@@ -32,7 +33,12 @@ def of_folder(model: SourceModel) -> tuple[str, ...]:
         UnavailableError: pickles lie there, and this platform has no sandbox to read them in.
     """
     entries = list(_entries(model.root))
-    return (*_odd_entries(model.root, entries), *_pickles(model, entries), *_licence(model.root))
+    return (
+        *_odd_entries(model.root, entries),
+        *_pickles(model, entries),
+        *_tokenizer(model.root),
+        *_licence(model.root),
+    )
 
 
 def of_template(root: Path, template: str) -> TemplateReport:
@@ -115,6 +121,14 @@ def _pickle(name: str, found: Checkpoint) -> str:
     if not found.globals:
         return f"{name} is no pickle of weights: {found.refusal}"
     return f"{name} is a pickle that would import {found.shown}; it is never loaded"
+
+
+def _tokenizer(root: Path) -> Iterator[str]:
+    """A tokenizer.json that says nothing of how text becomes tokens."""
+    document = tokenizer_document(root)
+    model = document.get("model") if document is not None else None
+    if document is not None and not (isinstance(model, dict) and model.get("vocab")):
+        yield "tokenizer.json has no vocabulary: nothing can be converted that needs one"
 
 
 def _licence(root: Path) -> Iterator[str]:

@@ -62,7 +62,9 @@ def _cids(value: Ipld) -> Iterator[Cid]:
 def _json(block: bytes, *, has_links: bool) -> Ipld:
     try:
         return _read(json.loads(block.decode(), object_pairs_hook=_unique), has_links, 0)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise FormatError("no JSON document: it is nested too deep") from error
+    except ValueError as error:
         raise FormatError(f"no JSON document: {str(error)[:100]}") from error
 
 

@@ -143,7 +143,14 @@ def _inner(part: _Part, block: bytes) -> tuple[Node, UnixFs]:
         whole = len(record.sizes) == len(node.links) and record.size_bytes == len(record.data) + sum(record.sizes)
         if record.kind in (Kind.FILE, Kind.RAW) and whole:
             return node, record
-    raise FormatError(f"{part.cid} is no part of a file")
+        if record.kind in (Kind.FILE, Kind.RAW):
+            raise FormatError(
+                f"{part.cid} is malformed: the sizes it tells do not add up",
+                hint="nobody has better bytes for this CID: who made it made it wrong",
+            )
+    raise FormatError(
+        f"{part.cid} is no part of a file", hint="name the CID of a file, or of a folder and a path in it"
+    )
 
 
 def symlink(read: Read, cid: str) -> bytes:

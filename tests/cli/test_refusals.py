@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from citrate.cli.diagnosis import Finding, diagnose
 from citrate.cli.main import main
+from citrate.core.settings import Settings
+from citrate.registry.session import Session
 
 
 @dataclass(frozen=True)
@@ -163,3 +166,19 @@ def test_what_cannot_be_added_is_named_with_what_to_do(types: Types) -> None:
         assert name in found.err.replace("\\\\", "\\")
         assert "remove" in found.err.splitlines()[1]
         shutil.rmtree("folder")
+
+
+def test_doctor_names_what_keeps_it_from_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def home(at: Path) -> Finding:
+        return next(one for one in diagnose(Session(Settings.load({"home": at}))) if one.name == "home")
+
+    assert home(tmp_path / "new").ok
+    monkeypatch.setattr("os.access", lambda *_: False)
+    found = home(tmp_path / "new")
+    assert (found.ok, found.detail) == (False, f"{tmp_path} may not be written")
+    assert "permissions" in found.hint
+
+
+def test_one_is_no_plural(types: Types, added: str) -> None:
+    assert types("store", "ls").err.startswith("1 object, ")
+    assert types("add", "folder", "--only-hash").err.startswith("1 file, ")

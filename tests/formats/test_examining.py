@@ -126,6 +126,13 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
         inspect(tmp_path / "x.gguf")
 
 
+def test_a_tokenizer_that_says_nothing_is_a_finding(llama: Path, tmp_path: Path) -> None:
+    root = edited(llama, tmp_path / "m")
+    (root / "tokenizer.json").write_text("{}")
+    (told,) = [line for line in examine(root).findings if "tokenizer.json" in line]
+    assert "no vocabulary" in told
+
+
 def test_a_folder_with_too_many_entries_is_refused(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

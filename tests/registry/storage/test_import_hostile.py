@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from citrate.core.errors import CitrateError, FormatError, IntegrityError
-from citrate.registry import car, dagcbor, dagpb, reader
+from citrate.registry import car, dagcbor, dagpb, ipld, reader
 from citrate.registry import cid as cids
 from citrate.registry.cid import Cid
 from citrate.registry.store import Store
@@ -135,3 +135,22 @@ def test_a_chain_of_blocks_as_deep_as_it_likes_is_followed(store: Store, dag: Da
     for _ in range(5000):
         at = dag.json([{"/": str(at)}])
     assert take(store, dag.car(at))[0].stored.blocks == 5001
+
+
+def test_a_file_whose_sizes_lie_is_called_malformed() -> None:
+    dag = Dag()
+    link = dagpb.Link(dag.raw(b"hello").binary, b"", 5)
+    lying = dag.put(cids.DAG_PB, dagpb.encode([link], dagpb.file_data([5, 4])))
+    blocks = {str(cid): block for cid, block in dag.blocks}
+    with pytest.raises(FormatError, match="do not add up") as told:
+        b"".join(reader.content(blocks.__getitem__, str(lying)))
+    assert "download" not in told.value.hint
+    folder = dag.folder()
+    with pytest.raises(FormatError, match="is no part of a file"):
+        b"".join(reader.content({str(cid): block for cid, block in dag.blocks}.__getitem__, str(folder)))
+
+
+def test_json_that_is_nested_deep_is_said_in_words() -> None:
+    block = b"[" * 100_000
+    with pytest.raises(FormatError, match="nested too deep"):
+        ipld.decode(Cid.of(cids.JSON, block), block)

@@ -105,7 +105,7 @@ def test_gc_by_size_deletes_the_least_recently_used_first_and_only_as_many_as_it
     kept = block(store, "k", reason="synced", unused_s=100 * DAY_S)
     assert [stored.cid for stored in store.gc(max_bytes=4000)] == [pulled[4], pulled[3]]
     assert cids(store) == {kept, *pulled[:3]}
-    with pytest.raises(NotPermittedError, match=r"needed here has 0\.000 GB"):
+    with pytest.raises(NotPermittedError, match=r"needed here has 1.0 kB, the limit is 999 B"):
         store.gc(max_bytes=999)
     assert cids(store) == {kept, *pulled[:3]}, "what cannot be reached deletes nothing"
 
@@ -117,7 +117,7 @@ def test_room_is_made_before_something_comes(tmp_path: Path) -> None:
     (tmp_path / "new").write_bytes(bytes(1500))
     cid = store.add(tmp_path / "new").cid
     assert cids(store) == {pulled[0], cid}
-    assert told == ["made room: deleted 2 objects, 0.000 GB, the least recently used first"]
+    assert told == ["made room: deleted 2 objects, 2.0 kB, the least recently used first"]
     store.pin(cid, "added")
     (tmp_path / "too much").write_bytes(bytes(1600))
     with pytest.raises(NotPermittedError) as caught:
@@ -188,14 +188,14 @@ def test_ls_and_gc_as_a_user_sees_them(machine: Machine, tmp_path: Path) -> None
     listed = machine.types("store", "ls")
     assert "2.5 MB" in listed.out
     assert "added (+1)" in listed.out
-    assert "1 objects, 2.5 MB" in listed.err
+    assert "1 object, 2.5 MB" in listed.err
     (row,) = machine.gets("store", "ls")["objects"]
     assert [pin["reason"] for pin in row["pins"]] == ["added", "demo"]
     assert machine.gets("store", "unpin", cid, "--reason", "demo")["pins"] == ["added"]
     refused = machine.types("store", "rm", cid)
     assert (refused.code, "store unpin" in refused.err) == (1, True)
     refused = machine.types("store", "gc", "--max-size", "1MB")
-    assert (refused.code, "the limit is 0.001 GB" in refused.err) == (1, True)
+    assert (refused.code, "has 2.5 MB, the limit is 1.0 MB" in refused.err) == (1, True)
     machine.gets("store", "unpin", cid)
     dry = machine.gets("store", "gc", "--dry-run")
     assert (dry["size_bytes"], dry["dry_run"]) == (2_500_000, True)
