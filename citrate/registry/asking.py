@@ -54,6 +54,7 @@ class Asker:
         self._questions: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._open = 0
+        self._closed = False
         threading.Thread(target=self._work, name=f"ask {source.name}", daemon=True).start()
 
     @property
@@ -62,16 +63,21 @@ class Asker:
         return self._open > 0
 
     def ask(self, question: Callable[[], None]) -> None:
-        """Have a question put on the thread, after those before it. It raises nothing."""
+        """Have a question put on the thread, after those before it; at once after ``close``. It raises nothing."""
         with self._lock:
-            self._open += 1
-        self._questions.put(question)
+            if not self._closed:
+                self._open += 1
+                self._questions.put(question)
+                return
+        question()
 
     def close(self) -> None:
         """Ask nothing more, and let what still waits for the source end soon."""
+        with self._lock:
+            self._closed = True
+            self._questions.put(None)
         if self.is_busy:
             self._source.stop()
-        self._questions.put(None)
 
     def _work(self) -> None:
         while (question := self._questions.get()) is not None:

@@ -101,7 +101,7 @@ def read_leaves(files: Sequence[FileEntry], attempts: Attempts, fetched: Callabl
     if trees <= 1:
         own.attempts = attempts
         return [leaves_of(file) for file in files]
-    with opened, ThreadPoolExecutor(min(_SIDE_BY_SIDE, trees)) as pool:
+    with ThreadPoolExecutor(min(_SIDE_BY_SIDE, trees)) as pool, opened:  # who is interrupted waits for nobody
         return list(pool.map(leaves_of, files))
 
 

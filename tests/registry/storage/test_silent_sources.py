@@ -121,6 +121,25 @@ def test_a_source_alone_is_waited_for_and_one_line_says_so(
     assert not asking.SILENT.of("late")  # it gave something after all
 
 
+def test_whoever_is_interrupted_waits_for_nobody(artifact: Artifact) -> None:
+    silent = Silent()
+    asked_of = attempts.Attempts.of([silent])
+
+    def fails() -> None:
+        with pytest.raises(StoreError):
+            asked_of.block(artifact.cid, CHUNK)
+
+    failed = threading.Thread(target=fails)
+    failed.start()
+    while not silent.asked:
+        time.sleep(0.01)
+    asked_of.close()
+    failed.join(BOUND_S)
+    assert not failed.is_alive()
+    fails()  # and after the end nothing is asked
+    assert silent.asked == [artifact.cid]
+
+
 def test_of_two_that_are_slow_the_first_to_answer_is_taken(publisher: Store, artifact: Artifact) -> None:
     slow, slower = Late(publisher, 0.3), Late(publisher, 60, "later")
     assert fetch_block(artifact.cid, [slower, slow])[1] == "late"
