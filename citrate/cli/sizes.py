@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
+from citrate.core.bytesizes import counted, human_size
 
-def human_size(size_bytes: int) -> str:
-    """Decimal units, as `hf` and `ls --si` print them: 4.2 MB."""
-    size = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{size_bytes} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    raise AssertionError("unreachable")
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 object``, ``2 objects``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+__all__ = ["counted", "human_cost", "human_size"]
 
 
 def human_cost(gas_used: int | None, fee_wei: int | None) -> str:

@@ -1,4 +1,4 @@
-"""Sizes as people write them."""
+"""Sizes and counts as people write and read them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,21 @@ import re
 from citrate.core.errors import ConfigError
 
 _SIZE = re.compile(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*(?:([kmgt])(i?))?b?\s*", re.IGNORECASE | re.ASCII)
+
+
+def human_size(size_bytes: int) -> str:
+    """Decimal units, as `hf` and `ls --si` print them: 4.2 MB."""
+    size = float(size_bytes)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size_bytes} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 object``, ``2 objects``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def parse_bytes(text: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from citrate.core.bytesizes import human_size
 from citrate.core.errors import NotPermittedError
 from citrate.registry.store.inventory import StoredObject
 
@@ -16,6 +17,8 @@ GB = 1_000_000_000
 UNPINNED_SPARED_S = 3600
 """What was stored or used more recently than this and has no pin yet is somebody's work in progress: room that is made
 unasked is not made of it."""
+_LIMITS_OF_GC = "--max-size (or the setting cache_max_gb, where it is not given)"
+_LIMIT_OF_THE_HOME = "cache_max_gb"
 
 
 def collectable(
@@ -39,7 +42,7 @@ def collectable(
         going += [stored for stored in pulled if now_s - stored.used_s >= older_than_s]
     if max_bytes is not None:
         left = [stored for stored in standing if stored not in going]
-        going += _down_to(max_bytes, left, [stored for stored in pulled if stored not in going], 0)
+        going += _down_to(max_bytes, left, [stored for stored in pulled if stored not in going], 0, _LIMITS_OF_GC)
     return going
 
 
@@ -52,7 +55,7 @@ def making_way(
     others = [stored for stored in standing if stored.cid not in spared]
     free = [stored for stored in others if not stored.pinned and now_s - stored.used_s >= UNPINNED_SPARED_S]
     pulled = [stored for stored in others if stored.pinned and stored.is_replaceable]
-    return _down_to(max_bytes, standing, free + pulled, needed_bytes)
+    return _down_to(max_bytes, standing, free + pulled, needed_bytes, _LIMIT_OF_THE_HOME)
 
 
 def _least_used_first(objects: Iterable[StoredObject]) -> list[StoredObject]:
@@ -60,7 +63,7 @@ def _least_used_first(objects: Iterable[StoredObject]) -> list[StoredObject]:
 
 
 def _down_to(
-    max_bytes: int, standing: Sequence[StoredObject], may_go: Sequence[StoredObject], needed_bytes: int
+    max_bytes: int, standing: Sequence[StoredObject], may_go: Sequence[StoredObject], needed_bytes: int, limit: str
 ) -> list[StoredObject]:
     total = sum(stored.size_bytes for stored in standing) + needed_bytes
     going = []
@@ -70,10 +73,9 @@ def _down_to(
         going.append(stored)
         total -= stored.size_bytes
     if total > max_bytes:
-        wanted = f" and {needed_bytes / GB:.3f} GB more are wanted" if needed_bytes else ""
-        kept = f"{(total - needed_bytes) / GB:.3f} GB"
+        wanted = f" and {human_size(needed_bytes)} more are wanted" if needed_bytes else ""
         raise NotPermittedError(
-            f"what is needed here has {kept}{wanted}, the limit is {max_bytes / GB:.3f} GB",
-            hint="citrate store ls shows what is kept and for whom; raise cache_max_gb, or citrate store unpin CID",
+            f"what is needed here has {human_size(total - needed_bytes)}{wanted}, the limit is {human_size(max_bytes)}",
+            hint=f"citrate store ls shows what is kept and for whom; raise {limit}, or citrate store unpin CID",
         )
     return going

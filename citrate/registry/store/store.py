@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from citrate.core.bytesizes import counted, human_size
 from citrate.core.errors import CitrateError, FormatError, IntegrityError, NotFoundError
 from citrate.core.records import Artifact
 from citrate.core.sink import Progress
@@ -19,7 +20,6 @@ from citrate.registry import dag as dags
 from citrate.registry.dag import CHUNK_BYTES
 from citrate.registry.paths import Entity, find, require_printable
 from citrate.registry.store.blocks import Blocks
-from citrate.registry.store.collecting import GB
 from citrate.registry.store.cuts import require_cut
 from citrate.registry.store.dag_writer import DagWriter
 from citrate.registry.store.dags import DagShelf
@@ -341,8 +341,8 @@ class Store:
         with disk_errors(self.root):
             gone = self._remover.make_room(self._max_bytes, size_bytes, spared)
         if gone and self._notify is not None:
-            freed = sum(stored.size_bytes for stored in gone) / GB
-            self._notify(f"made room: deleted {len(gone)} objects, {freed:.3f} GB, the least recently used first")
+            freed = human_size(sum(stored.size_bytes for stored in gone))
+            self._notify(f"made room: deleted {counted(len(gone), 'object')}, {freed}, the least recently used first")
 
     def block(self, cid: str) -> bytes:
         """One block of any object, compared with its CID; see ``blocks``.
