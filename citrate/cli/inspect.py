@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from citrate.cli import context
+from citrate.core.errors import FormatError
 
 if TYPE_CHECKING:
     from citrate.formats import Inspection
@@ -32,7 +33,12 @@ def inspect(
     """
     from citrate import formats
 
-    found = formats.examine(path, deep=deep)
+    try:
+        found = formats.examine(path, deep=deep)
+    except FormatError as error:
+        if error.hint == FormatError.usual_hint:  # which says to inspect it
+            error.hint = "mend that file, or download the model again"
+        raise
     document: dict[str, object] = asdict(found)
     context.emit(document, lambda: _show_template(found) if chat_template else context.table(_rows(document)))
 

@@ -182,3 +182,14 @@ def test_doctor_names_what_keeps_it_from_the_home(tmp_path: Path, monkeypatch: p
 def test_one_is_no_plural(types: Types, added: str) -> None:
     assert types("store", "ls").err.startswith("1 object, ")
     assert types("add", "folder", "--only-hash").err.startswith("1 file, ")
+
+
+def test_what_is_damaged_hints_at_another_command_than_the_one_that_said_so(types: Types, added: str) -> None:
+    shutil.copytree(Path(__file__).parents[2] / "examples" / "tiny-llama", "broken")
+    Path("broken/config.json").write_text("{")
+    found = types("inspect", "broken")
+    assert (found.code, "mend that file" in found.err, "citrate inspect" in found.err) == (1, True, False)
+    home = Path(os.environ["CITRATE_HOME"])
+    (home / "store" / "objects" / added / "config.json").unlink()
+    found = types("store", "where", added)
+    assert (found.code, "citrate store verify --repair --from URL" in found.err) == (3, True)

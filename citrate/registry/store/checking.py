@@ -17,6 +17,7 @@ from citrate.registry.store.layout import Layout
 from citrate.registry.store.pins import Pins
 from citrate.registry.unixfs import SourceFile
 
+REPAIR_HINT = "mend it: citrate store verify --repair --from URL"
 VERIFY_HINT = "see all that is damaged: citrate store verify"
 
 
@@ -83,7 +84,7 @@ class Checker:
                 path=path,
                 expected="a file" if missing else "nothing",
                 actual="nothing" if missing else "a file",
-                hint="remove the object and fetch it again: citrate store verify",
+                hint=REPAIR_HINT,
             )
 
     def _check_file(
