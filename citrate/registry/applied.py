@@ -183,7 +183,7 @@ def _for_runtime(session: Session, adapter: Adapter, cid: str, host: Host) -> Pa
             return store.get(made)
         except IntegrityError:
             store.set_aside(made)  # it is made again, below
-    store.make_room(sum(file.stat().st_size for file in adapter.root.iterdir()))
+    store.make_room(sum(file.stat().st_size for file in adapter.root.iterdir()), spared={cid})
     with store.writer(bare=is_bare(wanted)) as sink:
         convert_adapter(updates, wanted, sink, base=base)
         artifact = sink.commit()
