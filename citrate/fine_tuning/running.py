@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from citrate.core import canonical
 from citrate.core.adapters import Training
-from citrate.core.errors import ConfigError
+from citrate.core.errors import ConfigError, FormatError
 from citrate.fine_tuning.inputs import Prepared
 from citrate.fine_tuning.told import TOLD, Told
 from citrate.formats.documents import read_bounded
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ANNOUNCED = "announced.json"
 """In a run's folder: the ledger's run."""
+_ANNOUNCED_MAX_BYTES = 256
 _PARTS = (proof.PROOF, proof.RECIPE, proof.LEAVES, "log.jsonl", HEALTH)
 
 
@@ -68,16 +69,16 @@ def train(
         AlreadyExistsError: the folder holds another run.
         TrainingError: the run cannot be done, or broke off; what stands before its last checkpoint is kept.
     """
+    from citrate.registry.unixfs import SourceFile
+
     run_id = _announced(registry, prepared, out, base) if announce else 0
     found = process.train(prepared.bound, prepared.files, out, on_step, on_notes=on_notes, threads=threads)
     with registry.store.writer(bare=False) as sink:
-        for path in proof_files(out):
-            file = sink.open(path.relative_to(out).as_posix(), path.stat().st_size)
-            file.write(path.read_bytes())
-            file.close()
+        parts = [SourceFile.of(path.relative_to(out).as_posix(), path, path.lstat()) for path in proof_files(out)]
+        sink.copy(parts, lambda _: None)
         proof_cid = sink.commit().cid
-    parts = ((proof_cid, "training proof"), (prepared.dataset_cid, "dataset"), (prepared.reward_cid, "reward model"))
-    for cid, reason in parts:
+    kept = ((proof_cid, "training proof"), (prepared.dataset_cid, "dataset"), (prepared.reward_cid, "reward model"))
+    for cid, reason in kept:
         if cid:
             registry.store.pin(cid, reason)
     adapter = out / "adapter"
@@ -118,7 +119,10 @@ def _announced(registry: Registry, prepared: Prepared, out: Path, base: str) -> 
     """The ledger's run for a run: announced now, or by an earlier command that did not finish."""
     path = out / ANNOUNCED
     if path.exists():
-        return int(canonical.loads(path.read_bytes())["run"])  # type: ignore[arg-type]  # we wrote it
+        run = canonical.loads(read_bounded(path, _ANNOUNCED_MAX_BYTES)).get("run")
+        if not (isinstance(run, str) and run.isascii() and run.isdecimal()):
+            raise FormatError(f"{path} does not name a run of the ledger", hint="choose another --out")
+        return int(run)
     if not base:
         raise ConfigError("a run can be announced on a registered base only", hint="base: a reference, in the recipe")
     if out.exists() and any(out.iterdir()):

@@ -97,7 +97,8 @@ def claim(
     if chain is not None:
         _require_as_recorded(record, chain)
         base = base or _base_of(registry, chain)
-        chosen = _drawn(registry, chain) or chosen
+        if not seed:
+            chosen = _drawn(registry, chain) or chosen
     named = base or told.base or _missing("base")
     base_path, base_sha256 = model_named(registry, named, Path(), gateways, allow, progress)
     require_equal("the base is not the one that was trained on", "base", record.proof.base_sha256, base_sha256)

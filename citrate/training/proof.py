@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from citrate.core import canonical
 from citrate.core.errors import FormatError, IntegrityError, NotFoundError
+from citrate.formats.documents import read_bounded
 from citrate.training import checkpoint, merkle
 from citrate.training.commitment import Leaf
 from citrate.training.recipe import RECIPE_MAX_BYTES, Bound
@@ -90,8 +91,8 @@ class Record:
         self.folder = folder
         if not (folder / PROOF).is_file():
             raise NotFoundError(f"{folder} holds no training proof", hint="citrate train writes one beside the adapter")
-        self.proof = Proof.parse(_bounded(folder / PROOF, _PROOF_MAX_BYTES))
-        self.bound = Bound.parse(_bounded(folder / RECIPE, RECIPE_MAX_BYTES))
+        self.proof = Proof.parse(read_bounded(folder / PROOF, _PROOF_MAX_BYTES))
+        self.bound = Bound.parse(read_bounded(folder / RECIPE, RECIPE_MAX_BYTES))
         self.leaves = tuple(_leaves(folder / LEAVES, self.proof.steps))
 
     def checkpoint(self, step: int) -> Path:
@@ -169,14 +170,3 @@ def _leaves(path: Path, steps: int) -> Iterator[Leaf]:
                 raise FormatError(f"{LEAVES} has more than {steps} steps")
     except OSError as error:
         raise FormatError(f"the proof's {LEAVES} cannot be read: {error.strerror}") from error
-
-
-def _bounded(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
-    except OSError as error:
-        raise FormatError(f"the proof's {path.name} cannot be read: {error.strerror}") from error
-    if len(data) > limit:
-        raise FormatError(f"the proof's {path.name} is larger than {limit >> 20} MiB")
-    return data

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from citrate.registry.rpc import JsonRpc
 from tests.e2e.conftest import ROOT, Machine, Release
 from tests.training import tiny
 
@@ -64,6 +65,13 @@ def test_an_announced_run_is_recorded_and_replayed_by_somebody_else(
     refused = reader.types("show", str(recorded["ref"]), "--plot", "polite.png", "--json")
     assert refused.code == 2 and "is no SVG" in str(refused.error["message"])
     run_with_it(release, reader, str(recorded["ref"]), tmp_path / "another")
+
+    JsonRpc(release.rpc_url).call("anvil_mine", "0x40")
+    drawn = machine.gets("ledger", "draw", str(trained["run_id"]))["seed"]
+    compared = ("verify-training", str(recorded["ref"]), "--segments", "0")
+    by_ledger, by_hand = reader.gets(*compared), reader.gets(*compared, "--seed", "5eed")
+    assert (by_ledger["seed"], by_ledger["seed_by"]) == (str(drawn).removeprefix("0x"), "ledger")
+    assert (by_hand["seed"], by_hand["seed_by"]) == ("5eed", "you"), "what the user names is not overruled"
 
     forged = tmp_path / "run" / "adapter" / "training.json"
     told = json.loads(forged.read_text())
