@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NUMERIC_TOLERANCE = 1e-4
 """The largest error of a segment's end, in units of the segment's own update, that counts as another machine's
-rounding. Measured: 5e-7 between instruction sets, 1e-2 and more for any changed recipe (docs/training.md)."""
+rounding. Measured earlier: 5e-7 between instruction sets, 1e-2 and more for any changed recipe (docs/training.md)."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,25 @@
+"""What stands of an announcement in a run's folder, and is not one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from citrate.core.errors import FormatError
+from citrate.facade import Registry
+from citrate.fine_tuning import running
+from citrate.fine_tuning.inputs import Prepared
+from citrate.training import recipe
+from citrate.training.process import Files
+from tests.training.test_recipe import GOOD
+
+
+@pytest.mark.parametrize("text", [b'{"run":"x"}', b'{"run":1}', b"{}", b"{", b'{"run":"1"}' + b" " * 300])
+def test_a_garbled_announcement_is_one_line_and_sends_nothing(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "announced.json").write_bytes(text)
+    bound = recipe.bind(recipe.Recipe.model_validate(GOOD), base_sha256="a" * 64, dataset_root="b" * 64)
+    prepared = Prepared(bound, Files(tmp_path, tmp_path), "")
+    with pytest.raises(FormatError, match=r"announced\.json|JSON"):
+        running.train(Registry.open(home=tmp_path / "home"), prepared, tmp_path, base="me/tiny", announce=True)
+    assert not (tmp_path / "home").exists(), "nothing was begun"
