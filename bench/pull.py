@@ -1,9 +1,10 @@
-"""A verified pull of one large file from a real Kubo gateway, against ``curl`` of the same file.
+"""A verified pull of one large file from a real Kubo gateway, against ``curl`` of the same file and ``ipfs get``.
 
     python bench/pull.py [--gib 2] [--rounds 5]
 
 Both start as processes of their own and end with the file on disk; ours has by then compared every block with its CID
 and the whole with its SHA-256. Ours also waits until the bytes are durable (fsync); for that, curl stands there twice.
+``ipfs get`` asks the same node over its RPC, which is the nearest it comes to a download with nothing fetched before.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def fetch(gateway: str, expected: str, root: str) -> None:
 
 
 @contextmanager
-def kubo_gateway(path: Path) -> Iterator[tuple[str, str, str]]:
-    """A running Kubo that holds the file; gives its gateway's URL, the file's CID and the version."""
+def kubo_gateway(path: Path) -> Iterator[tuple[str, str, str, dict[str, str]]]:
+    """A running Kubo that holds the file: its gateway's URL, the file's CID, the binary, and what it needs set."""
     with ipfs_repository() as (ipfs, extra):
         environment = {**os.environ, **extra}
         done = subprocess.run([ipfs, "add", "-Q", path], env=environment, check=True, capture_output=True, text=True)
@@ -51,7 +52,7 @@ def kubo_gateway(path: Path) -> Iterator[tuple[str, str, str]]:
         while not (address.exists() and address.read_text()):
             time.sleep(0.05)
         try:
-            yield address.read_text().strip(), done.stdout.strip(), version_of(ipfs, "version")
+            yield address.read_text().strip(), done.stdout.strip(), ipfs, extra
         finally:
             daemon.terminate()
             daemon.wait()
@@ -74,7 +75,7 @@ def compare(path: Path, rounds: int) -> None:
     from citrate.registry.unixfs import address
 
     file = address(path).files[0]
-    with kubo_gateway(path) as (gateway, cid, version), tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    with kubo_gateway(path) as (gateway, cid, ipfs, extra), tempfile.TemporaryDirectory(dir=path.parent) as folder:
         assert cid == file.cid
         path.unlink()
         out, store = Path(folder) / "out", Path(folder) / "store"
@@ -85,6 +86,7 @@ def compare(path: Path, rounds: int) -> None:
                 Contestant("curl", command=curl, after=out.unlink),
                 Contestant("curl + fsync", command=["sh", "-c", '"$@" && sync "$4"', "sh", *curl], after=out.unlink),
                 Contestant("citrate", command=ours, after=lambda: shutil.rmtree(store)),
+                Contestant("ipfs get", command=[ipfs, "get", "-o", str(out), cid], environment=extra, after=out.unlink),
             ],
             rounds,
         )
@@ -93,9 +95,10 @@ def compare(path: Path, rounds: int) -> None:
         timings,
         timings[0],
         [
-            f"{version}, {version_of('curl', '--version')}",
+            f"{version_of(ipfs, 'version')}, {version_of('curl', '--version').split(' (')[0]}",
             f"time in units of curl: {ratio(timings[2], timings[0]):.3f} (goal 1.1); "
-            f"of curl + fsync: {ratio(timings[2], timings[1]):.3f}",
+            f"of curl + fsync: {ratio(timings[2], timings[1]):.3f}; "
+            f"of ipfs get: {ratio(timings[2], timings[3]):.3f} (goal 0.5)",
         ],
     )
 

@@ -25,6 +25,10 @@ class Progress(Protocol):
         ...
 
 
+def unwatched(stage: str, done: int, total: int, source: str = "", /) -> None:
+    """Progress that nobody looks at."""
+
+
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 

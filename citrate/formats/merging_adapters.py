@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from citrate.core.errors import ConfigError, FormatError, UnsupportedConversionError
+from citrate.formats import merging_kernels as kernels
 from citrate.formats.adapter import MLX_WEIGHTS, WEIGHTS, open_adapter
 from citrate.formats.adapter_config import CONFIG
 from citrate.formats.adapter_mlx import from_mlx
@@ -22,7 +23,7 @@ from citrate.formats.documents import inside
 from citrate.formats.dtypes import CONVERTIBLE, Raw, to_float32
 from citrate.formats.merging import How, Method
 from citrate.formats.merging_factors import Factors, Floats, Weighted, combined, product
-from citrate.formats.merging_writing import Piece, narrowed
+from citrate.formats.merging_writing import Piece, for_kernel, narrowed, of_kernel
 from citrate.formats.safetensors_file import Tensor, read_header
 from citrate.formats.source import SourceModel
 from citrate.formats.streaming import PIECE_BYTES, read_bytes, read_rows, row_ranges
@@ -220,18 +221,28 @@ class _Rows:
         update = product(self.factors.b[first:last], self.factors.a, self.factors.scale)
         if self.embedding:
             update = to_float32(narrowed(update, self.tensor), self.tensor.dtype).reshape(update.shape)
-        update += self._old(first, last).reshape(update.shape)
+        old = for_kernel(self._old(first, last), self.tensor)
         if self.lengths is not None:
-            norms = np.sqrt(np.square(update, dtype=np.float64).sum(axis=1)).astype(np.float32)
-            with np.errstate(divide="ignore", invalid="ignore"):  # told by `narrowed`
-                update *= (self.lengths[first:last] / norms)[:, None]
-        return narrowed(update, self.tensor)
+            return self._directed(update, old, self.lengths[first:last])
+        out = np.empty_like(old)
+        kernels.added(update.reshape(-1), old, out)
+        return of_kernel(out, self.tensor)
 
-    def _old(self, first: int, last: int) -> Floats:
+    def _directed(self, update: Floats, old: Raw, lengths: Floats) -> Raw:
+        """What DoRA makes of both: rows of given lengths."""
+        whole = np.empty(old.shape, np.float32)
+        kernels.added(update.reshape(-1), old, whole)
+        rows = whole.reshape(update.shape)
+        norms = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1)).astype(np.float32)
+        with np.errstate(divide="ignore", invalid="ignore"):  # told by `narrowed`
+            rows *= (lengths / norms)[:, None]
+        return narrowed(rows, self.tensor)
+
+    def _old(self, first: int, last: int) -> Raw:
         if self.replacing is None:
-            return to_float32(read_rows(self.tensor, first, last), self.tensor.dtype)
+            return read_rows(self.tensor, first, last)
         columns = self.tensor.shape[-1]  # rounded to the base's type, as loading the adapter would
-        return to_float32(_replacement(self.tensor, self.replacing, first * columns, last * columns), self.tensor.dtype)
+        return _replacement(self.tensor, self.replacing, first * columns, last * columns)
 
 
 def _replaced(tensor: Tensor, replacing: Tensor) -> Iterator[Piece]:

@@ -16,15 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from citrate.core.errors import ConfigError
+from citrate.formats import merging_kernels as kernels
 from citrate.formats.adapter_updates import Update
 from citrate.formats.merging import How, Method
 
 Floats = NDArray[np.float32]
 _SUMMED_AT_ONCE = 192
 """Products that torch sums before it rounds to memory; so that sums round alike, ours are cut in the same places."""
-
-_ALONE = 1 << 18
-"""Multiplications up to which OpenBLAS uses the calling thread alone."""
 
 
 @dataclass(frozen=True)
@@ -75,28 +73,10 @@ def product(left: Floats, right: Floats, scale: float) -> Floats:
     """``scale * left @ right``, rounded as torch does on x86-64: bit for bit up to a rank of 192, and wherever its
     library cuts longer sums as it did when this was measured (torch 2.15, MKL)."""
     rank = left.shape[1]
-    step = _SUMMED_AT_ONCE if rank <= _SUMMED_AT_ONCE or rank >= 2 * _SUMMED_AT_ONCE else rank // 2
+    at_once = _SUMMED_AT_ONCE if rank <= _SUMMED_AT_ONCE or rank >= 2 * _SUMMED_AT_ONCE else rank // 2
     total = np.empty((left.shape[0], right.shape[1]), np.float32)
-    for start in range(0, rank, step):
-        _multiply(left[:, start : start + step], right[start : start + step], total, add=start > 0)
-    total *= np.float32(scale)
+    kernels.product(np.ascontiguousarray(left), np.ascontiguousarray(right), np.float32(scale), at_once, total)
     return total
-
-
-def _multiply(left: Floats, right: Floats, total: Floats, *, add: bool) -> None:
-    """Put ``left @ right`` into ``total``, or add it, in tiles that numpy's library works on in this thread: starting
-    its own for each piece, while other pieces wait for them, takes ten times as long."""
-    tile = _ALONE // left.shape[1]
-    columns = min(right.shape[1], 256)
-    rows = max(1, tile // columns)
-    for row in range(0, total.shape[0], rows):
-        for column in range(0, total.shape[1], columns):
-            into = total[row : row + rows, column : column + columns]
-            a, b = left[row : row + rows], right[:, column : column + columns]
-            if add:
-                into += a @ b
-            else:
-                np.matmul(a, b, out=into)
 
 
 def _side_by_side(parts: Sequence[Weighted]) -> Factors:

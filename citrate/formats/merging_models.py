@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from citrate.core.errors import FormatError
-from citrate.formats.dtypes import CONVERTIBLE, Raw, to_float32, width
+from citrate.formats import merging_kernels as kernels
+from citrate.formats.dtypes import CONVERTIBLE, Raw, width
 from citrate.formats.merging import How, Method
 from citrate.formats.merging_alike import difference
-from citrate.formats.merging_writing import Merge, Piece, narrowed
+from citrate.formats.merging_writing import Merge, Piece, for_kernel, of_kernel
 from citrate.formats.safetensors_file import Tensor
 from citrate.formats.source import SourceModel
 from citrate.formats.streaming import in_order, read_bytes
@@ -26,8 +27,6 @@ from citrate.formats.streaming import in_order, read_bytes
 Floats = NDArray[np.float32]
 _PIECE = 1 << 19
 """Values of a piece."""
-_DOT = 1 << 13
-"""Values that are multiplied at once: few enough that numpy's library starts no threads of its own."""
 _SAMPLED = 1 << 14
 """Values of a piece that are looked at first."""
 _SMALLEST = np.finfo(np.float32).smallest_subnormal
@@ -107,25 +106,23 @@ class Ties:
         return self._elected(tensor, [model[tensor.name] for model in self.models])
 
     def _elected(self, tensor: Tensor, others: Sequence[Tensor]) -> Iterator[Piece]:
-        least = [_threshold(tensor, other, self.density) for other in others]
+        least = np.array([_threshold(tensor, other, self.density) for other in others], np.float32)
+        weights = np.array(self.weights, np.float32)
         for start in range(0, tensor.elements, _PIECE):
-            yield partial(_agreed, tensor, others, least, self.weights, start)
+            yield partial(_agreed, tensor, others, least, weights, start)
 
 
-def _wide(tensor: Tensor, start: int) -> Floats:
-    """A piece's values from ``start`` on, in float32."""
+def _weights(tensor: Tensor, start: int, most: int | None = None) -> Raw:
+    """A piece's weights from ``start`` on, or the first ``most`` of them, of a type that the kernels take."""
     size = width(tensor.dtype)
-    count = min(_PIECE, tensor.elements - start)
-    return to_float32(read_bytes(tensor, start * size, count * size), tensor.dtype)
+    count = min(most or _PIECE, tensor.elements - start)
+    return for_kernel(read_bytes(tensor, start * size, count * size), tensor)
 
 
 def _products(tensor: Tensor, other: Tensor, start: int) -> NDArray[np.float64]:
     """Squared length of both, and their product, over a piece."""
-    a, b = _wide(tensor, start), _wide(other, start)
     sums = np.zeros(3)
-    for at in range(0, a.size, _DOT):
-        x, y = a[at : at + _DOT], b[at : at + _DOT]
-        sums += (x @ x, y @ y, x @ y)
+    kernels.products(_weights(tensor, start), _weights(other, start), sums)
     return sums
 
 
@@ -140,34 +137,18 @@ def _shares(first: float, second: float, both: float, part: float) -> tuple[floa
 
 
 def _mixed(tensor: Tensor, other: Tensor, start: int, near: np.float32, far: np.float32) -> Raw:
-    a, b = _wide(tensor, start), _wide(other, start)
-    mixed, added = near * a, far * b  # new ones: float32 values are views of what was read
-    mixed += added
-    return narrowed(mixed, tensor)
+    weights = _weights(tensor, start)
+    out = np.empty_like(weights)  # its own: in place, the kernel would not be sure that it may take many at once
+    kernels.mixed(weights, _weights(other, start), near, far, out)
+    return of_kernel(out, tensor)
 
 
-def _change(tensor: Tensor, other: Tensor, start: int) -> Floats:
-    return _wide(other, start) - _wide(tensor, start)
-
-
-def _agreed(
-    tensor: Tensor, others: Sequence[Tensor], least: Sequence[np.float32], weights: Sequence[float], start: int
-) -> Raw:
+def _agreed(tensor: Tensor, others: Sequence[Tensor], least: Floats, weights: Floats, start: int) -> Raw:
     """The base's values and the weighted mean of those changes, among the largest, that have the elected sign."""
-    base = _wide(tensor, start)
-    changes = []
-    for other, smallest, weight in zip(others, least, weights, strict=True):
-        change = _wide(other, start) - base
-        change *= np.float32(weight) * (np.abs(change) >= smallest)
-        changes.append(change)
-    positive = sum(changes[1:], changes[0].copy()) >= 0
-    total, divisor = np.zeros_like(base), np.zeros_like(base)
-    for change, weight in zip(changes, weights, strict=True):
-        agrees = np.where(positive, change > 0, change < 0)
-        total += change * agrees
-        divisor += np.float32(weight) * agrees
-    divisor[np.abs(divisor) < 1e-8] = 1
-    return narrowed(base + total / divisor, tensor)
+    base = _weights(tensor, start)
+    out = np.empty_like(base)
+    kernels.elected(base, np.stack([_weights(other, start) for other in others]), least, weights, out)
+    return of_kernel(out, tensor)
 
 
 def _threshold(tensor: Tensor, other: Tensor, density: float) -> np.float32:
@@ -184,8 +165,10 @@ def _threshold(tensor: Tensor, other: Tensor, density: float) -> np.float32:
         return np.float32(0)
     low, high = _likely(tensor, other, density)
     while True:
-        above, inside = 0, []
-        jobs = (partial(_sizes, tensor, other, start, low, high) for start in range(0, tensor.elements, _PIECE))
+        above, inside = 0, []  # what did not change is no change, however small the smallest is
+        jobs = (
+            partial(_sizes, tensor, other, start, low or _SMALLEST, high) for start in range(0, tensor.elements, _PIECE)
+        )
         for count, values in in_order(jobs, None):
             above += count
             inside.append(values)
@@ -200,15 +183,19 @@ def _threshold(tensor: Tensor, other: Tensor, density: float) -> np.float32:
 def _likely(tensor: Tensor, other: Tensor, density: float) -> tuple[np.float32, np.float32]:
     """A range of sizes around the threshold, from some of the values."""
     starts = range(0, tensor.elements, max(_PIECE, tensor.elements // 16))
-    sample = np.sort(np.concatenate([np.abs(_change(tensor, other, start)[:_SAMPLED]) for start in starts]))
+    zero, endless = np.float32(0), np.float32(np.inf)
+    sample = np.sort(np.concatenate([_sizes(tensor, other, start, zero, endless, _SAMPLED)[1] for start in starts]))
     middle, spread = (1 - density) * sample.size, 0.03 * sample.size
     low, high = max(0, int(middle - spread)), min(sample.size - 1, int(middle + spread))
     return sample[low], sample[high]
 
 
-def _sizes(tensor: Tensor, other: Tensor, start: int, low: np.float32, high: np.float32) -> tuple[int, Floats]:
-    """Of a piece: how many changes are above ``high``, and the sizes of those from ``low`` to ``high``; what did not
-    change is none."""
-    sizes = np.abs(_change(tensor, other, start))
-    above = sizes > high
-    return int(np.count_nonzero(above)), sizes[(sizes >= (low or _SMALLEST)) & ~above]
+def _sizes(
+    tensor: Tensor, other: Tensor, start: int, low: np.float32, high: np.float32, most: int | None = None
+) -> tuple[int, Floats]:
+    """Of a piece, or of its first ``most`` values: how many changes are above ``high``, and the sizes of those from
+    ``low`` to ``high``."""
+    base = _weights(tensor, start, most)
+    room = np.empty(base.size, np.float32)
+    above, found = kernels.sizes_within(base, _weights(other, start, most), low, high, room)
+    return above, room[:found].copy()

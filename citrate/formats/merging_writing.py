@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from citrate.core.errors import FormatError
 from citrate.core.sink import Progress, Sink
 from citrate.formats.configuration import canonical_config
-from citrate.formats.dtypes import Raw, all_finite, to_bfloat16, width
+from citrate.formats.dtypes import Raw, all_finite, to_bfloat16, to_float32, width
 from citrate.formats.safetensors import indexes, write_file
 from citrate.formats.safetensors_file import Planned, Tensor, header_bytes
 from citrate.formats.sharding import sharded
@@ -82,12 +82,35 @@ def narrowed(values: NDArray[np.float32], tensor: Tensor) -> Raw:
     elif tensor.dtype == "F16":
         with np.errstate(over="ignore"):
             flat = values.reshape(-1).astype(np.float16).view(np.uint16)
-    if not all_finite(flat, tensor.dtype):
+    return finite(flat, tensor)
+
+
+def finite(values: Raw, tensor: Tensor) -> Raw:
+    """Values in the type of ``tensor``, looked through.
+
+    Raises:
+        FormatError: one is no finite number.
+    """
+    if not all_finite(values, tensor.dtype):
         raise FormatError(
             f"the merge gives {tensor.name} weights that {tensor.dtype} cannot hold",
             hint="lower the weights, or merge into the base in float32",
         )
-    return flat
+    return values
+
+
+def for_kernel(weights: Raw, tensor: Tensor) -> Raw:
+    """Weights of a tensor in a type that `merging_kernels` takes."""
+    return to_float32(weights, tensor.dtype) if tensor.dtype == "F16" else weights
+
+
+def of_kernel(values: Raw, tensor: Tensor) -> Raw:
+    """What a kernel made of such weights, in the tensor's type.
+
+    Raises:
+        FormatError: one is no finite number in that type.
+    """
+    return finite(values, tensor) if tensor.dtype == "BF16" else narrowed(values.view(np.float32), tensor)
 
 
 def _write_shard(name: str, tensors: Sequence[Tensor], merge: Merge, out: Output) -> Iterator[int]:

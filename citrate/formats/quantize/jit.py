@@ -46,7 +46,8 @@ def _cache_folder() -> str:
     """Where machine code is kept; empty where nothing can be written, and each process compiles for itself."""
     _prefer_wide_vectors()
     sources = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    package = Path(__file__).parent
+    for path in (*sorted(package.glob("*.py")), *sorted(package.parent.glob("*_kernels.py"))):
         sources.update(path.read_bytes())
     folder = Path(platformdirs.user_cache_dir("citrate")) / f"kernels-{sources.hexdigest()[:16]}"
     try:

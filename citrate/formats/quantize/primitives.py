@@ -38,11 +38,21 @@ def _from_bits(_context, _value):
     return signature, lambda _c, builder, _s, args: builder.bitcast(args[0], ir.FloatType())
 
 
+@_intrinsic
+def _multiply_add(_context, _a, _b, _c):
+    signature = _types.float32(_types.float32, _types.float32, _types.float32)
+    return signature, lambda _ctx, builder, _s, args: builder.fma(*args)
+
+
 def _rounded_within(t, low, high):
     raise NotImplementedError
 
 
 def _widened(value):
+    raise NotImplementedError
+
+
+def _stored(value, like):
     raise NotImplementedError
 
 
@@ -52,6 +62,9 @@ bits: Callable[[np.float32], np.int32] = _bits
 from_bits: Callable[[np.int32], np.float32] = _from_bits
 """The float32 with the bits of an int32."""
 
+multiply_add: Callable[[np.float32, np.float32, np.float32], np.float32] = _multiply_add
+"""``a * b + c``, rounded once."""
+
 rounded_within: Callable[[np.float32, np.number, np.number], np.float32] = _rounded_within
 """A number rounded to the nearest integer and clamped, as float32.
 
@@ -60,6 +73,9 @@ bounds it does what ggml's code does for every number."""
 
 widened: Callable[[np.generic], np.float32] = _widened
 """A weight as float32: uint16 holds bfloat16, float32 stays."""
+
+stored: Callable[[np.float32, np.generic], np.generic] = _stored
+"""A float32 as a weight of the second argument's type, the way back of ``widened``: rounded, ties to even."""
 
 
 @kernel
@@ -96,3 +112,15 @@ def _compile_widened(value):
     if value == _types.uint16:
         return lambda value: from_bits(I(U(value) << U(16)))
     return lambda value: F(value)
+
+
+@_overload(_stored, inline="always")
+def _compile_stored(value, like):  # noqa: ARG001 - numba matches them by name
+    if like == _types.uint16:
+
+        def rounded(value, like):  # noqa: ARG001
+            pattern = U(bits(value))
+            return np.uint16(U(pattern + U(0x7FFF) + ((pattern >> U(16)) & U(1))) >> U(16))
+
+        return rounded
+    return lambda value, like: F(value)  # noqa: ARG005

@@ -16,7 +16,7 @@ from citrate.registry.cid import Cid
 from citrate.registry.dagpb import BLOCK_MAX_BYTES
 from citrate.registry.varint import read_varint, varint
 
-_FLUSH_EVERY_BYTES = 4 << 20
+_FLUSH_EVERY_BYTES = 1 << 20
 """A kill loses at most this much of what had arrived."""
 
 

