@@ -20,7 +20,7 @@ from citrate.core.sink import Progress, Sink
 from citrate.formats.adapter_config import CONFIG, published
 from citrate.formats.companions import Companion, companion
 from citrate.formats.configuration import number
-from citrate.formats.documents import inside, pretty, read_object
+from citrate.formats.documents import inside, names_in, pretty, read_object
 from citrate.formats.safetensors_file import Tensor, read_header
 
 WEIGHTS = "adapter_model.safetensors"
@@ -153,7 +153,7 @@ def _copy(path: Path, sink: Sink) -> Iterator[int]:
 
 
 def _require_files(path: Path) -> None:
-    names = {entry.name for entry in path.iterdir()}
+    names = set(names_in(path))
     if CONFIG not in names:
         raise NotFoundError(f"{path} holds no {CONFIG}", hint="an adapter is what PEFT's save_pretrained writes")
     if WEIGHTS not in names:
@@ -254,7 +254,7 @@ def beside(path: Path) -> tuple[tuple[Companion, ...], tuple[str, ...]]:
     """The files that are published beside an adapter's weights, and the names of those that are not."""
     named: list[Companion] = []
     left_out: list[str] = []
-    for name in sorted(entry.name for entry in path.iterdir()):
+    for name in names_in(path):
         if name in (CONFIG, WEIGHTS, MLX_WEIGHTS):
             continue
         found = companion(path, name)

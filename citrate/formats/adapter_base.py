@@ -9,7 +9,9 @@ from pathlib import Path
 from citrate.core.errors import FormatError
 from citrate.core.records import Architecture
 from citrate.formats.adapter import Adapter, LoraPair
+from citrate.formats.documents import inside, names_in
 from citrate.formats.safetensors_file import read_header
+from citrate.formats.weights import SAFETENSORS
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|layer|h|blocks|block)\.(\d{1,6})\.")
 
@@ -41,7 +43,8 @@ def tensor_shapes(folder: Path) -> Mapping[str, tuple[int, ...]]:
     Raises:
         FormatError: a file is damaged.
     """
-    return {tensor.name: tensor.shape for path in sorted(folder.glob("*.safetensors")) for tensor in read_header(path)}
+    shards = SAFETENSORS.shards(names_in(folder))
+    return {tensor.name: tensor.shape for shard in shards for tensor in read_header(inside(folder, shard))}
 
 
 def _require_tensor(pair: LoraPair, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from citrate.formats.configuration import carries_code, is_local_path, strip_private
-from citrate.formats.documents import CONFIG_MAX_BYTES, TOKENIZER_MAX_BYTES, inside, parse_object, pretty, read_bounded
+from citrate.formats.documents import (
+    CONFIG_MAX_BYTES,
+    TOKENIZER_MAX_BYTES,
+    entries,
+    inside,
+    names_in,
+    parse_object,
+    pretty,
+    read_bounded,
+)
 
 _VERBATIM = re.compile(
     r"tokenizer\.(json|model)|added_tokens\.json|vocab\.(json|txt)|merges\.txt|spiece\.model|sentencepiece\.bpe\.model"
@@ -95,7 +104,7 @@ def companions(root: Path, weights: Collection[str] = ()) -> tuple[tuple[Compani
 
 def root_companions(root: Path) -> tuple[list[Companion], list[str]]:
     """The card and licence of a pipeline, and the other names beside them."""
-    names = sorted(entry.name for entry in root.iterdir())
+    names = names_in(root)
     kept = [name for name in names if _TEXTS.fullmatch(name)]
     dropped = [name for name in names if name not in kept and name != "model_index.json" and not name.startswith(".")]
     return [Companion(name, inside(root, name), False) for name in kept], dropped
@@ -110,9 +119,9 @@ def part_companion(root: Path, name: str) -> Companion | None:
 
 def _names(root: Path) -> list[str]:
     names: list[str] = []
-    for entry in root.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            inner = entry / "config.json"
+    for entry in entries(root):
+        if entry.is_dir(follow_symlinks=False):
+            inner = root / entry.name / "config.json"
             names.append(f"{entry.name}/config.json" if inner.exists() else entry.name)
         else:
             names.append(entry.name)

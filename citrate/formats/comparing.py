@@ -22,7 +22,7 @@ from citrate.core.sink import Progress
 from citrate.formats.adapter_conversion import open_updates
 from citrate.formats.adapter_updates import Update
 from citrate.formats.checks import llama
-from citrate.formats.checks.divergence import log_softmax
+from citrate.formats.checks.divergence import divergences
 from citrate.formats.checks.network import Outputs, Pieces, Weights
 from citrate.formats.checks.reference import evaluated, source_weights
 from citrate.formats.checks.tokens import tokenize
@@ -31,7 +31,6 @@ from citrate.formats.source import open_model
 
 _VALUES_MAX = 1 << 26
 """Logits of one model that are held at a time: 256 MiB in float32."""
-_ROWS = 16
 _T = TypeVar("_T", bound=np.generic)
 
 
@@ -78,17 +77,17 @@ def measure(first: Subject, second: Subject, texts: Sequence[str], progress: Pro
     """
     vocabulary, context = _common(first, second)
     sequences = _tokens(first, second, texts, context)
-    divergences: list[NDArray[np.float64]] = []
+    found: list[NDArray[np.float64]] = []
     agreements: list[NDArray[np.bool_]] = []
     for batch in _batches(sequences, vocabulary):
         a, b = (_logits(subject, batch, vocabulary) for subject in (first, second))
         if a.shape != b.shape:
             raise FormatError("the models do not predict the same number of tokens")
-        divergences += _per_text(_divergences(a, b), batch)
+        found += _per_text(np.maximum(divergences(a, b), 0), batch)
         agreements += _per_text(a.argmax(axis=1) == b.argmax(axis=1), batch)
         if progress:
-            progress("logits", len(divergences), len(sequences))
-    every, same = np.concatenate(divergences), np.concatenate(agreements)
+            progress("logits", len(found), len(sequences))
+    every, same = np.concatenate(found), np.concatenate(agreements)
     if not np.isfinite(every).all():
         raise FormatError(
             "a model predicts NaN or infinite logits", hint="citrate inspect --deep looks for such weights"
@@ -98,7 +97,7 @@ def measure(first: Subject, second: Subject, texts: Sequence[str], progress: Pro
         positions=len(every),
         mean=float(every.mean()),
         largest=float(every.max()),
-        first_token=float(np.mean([each[-1] for each in divergences])),
+        first_token=float(np.mean([each[-1] for each in found])),
         agreement=float(same.mean()),
         first_token_agreement=float(np.mean([each[-1] for each in agreements])),
     )
@@ -192,12 +191,3 @@ def _updated(source: Callable[[], Pieces], update: Update, scale: float) -> Piec
 
 def _per_text(values: NDArray[_T], sequences: Sequence[Sequence[int]]) -> list[NDArray[_T]]:
     return np.split(values, np.cumsum([len(ids) for ids in sequences])[:-1])
-
-
-def _divergences(a: Outputs, b: Outputs) -> NDArray[np.float64]:
-    """KL(a || b) at each position."""
-    found = np.empty(len(a))
-    for at in range(0, len(a), _ROWS):  # float64 for a few rows at a time
-        p, q = log_softmax(a[at : at + _ROWS]), log_softmax(b[at : at + _ROWS])
-        found[at : at + _ROWS] = (np.exp(p) * (p - q)).sum(axis=1)
-    return np.maximum(found, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +14,36 @@ from citrate.core.errors import FormatError, NotFoundError
 CONFIG_MAX_BYTES = 1 << 20
 INDEX_MAX_BYTES = 32 << 20
 TOKENIZER_MAX_BYTES = 64 << 20
+ENTRIES_MAX = 20_000
+"""Entries of a folder: the largest published models have some hundred shards."""
 _VALUES_MAX = 8 << 20
 """Values of one document: each takes some 64 bytes of memory, however short it is written."""
+
+
+def entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in ``folder``, sorted by name.
+
+    Raises:
+        FormatError: it cannot be read, or holds more than ``ENTRIES_MAX`` entries.
+    """
+    found: list[os.DirEntry[str]] = []
+    try:
+        with os.scandir(folder) as listed:
+            for entry in listed:
+                if len(found) >= ENTRIES_MAX:
+                    raise FormatError(
+                        f"{folder} has more than {ENTRIES_MAX} entries, which no model has",
+                        hint="name the folder that holds the model and nothing else",
+                    )
+                found.append(entry)
+    except OSError as error:
+        raise FormatError(f"{folder} cannot be read: {error.strerror}") from error
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names of ``entries(folder)``; raises as that does."""
+    return [entry.name for entry in entries(folder)]
 
 
 def inside(root: Path, name: str) -> Path:
@@ -30,8 +59,8 @@ def inside(root: Path, name: str) -> Path:
     try:
         path = (folder / name).resolve(strict=True)
         mode = path.stat().st_mode
-    except (OSError, RuntimeError) as error:
-        raise NotFoundError(f"no file {name!r} in {root}") from error
+    except (OSError, RuntimeError, ValueError) as error:  # ValueError: what no file can be called
+        raise NotFoundError(f"no file {name!r:.200} in {root}") from error
     homes = [folder]
     if folder.parent.name == "snapshots":
         homes.append(folder.parent.parent / "blobs")

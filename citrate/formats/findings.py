@@ -12,7 +12,7 @@ from citrate.core.errors import FormatError
 from citrate.formats.chat_templates import TemplateReport, look_over
 from citrate.formats.checkpoint import Checkpoint, read_checkpoints
 from citrate.formats.companions import named
-from citrate.formats.documents import read_optional
+from citrate.formats.documents import entries, read_optional
 from citrate.formats.dtypes import width
 from citrate.formats.licence import find_licence, recognise
 from citrate.formats.safetensors_file import Tensor
@@ -21,7 +21,6 @@ from citrate.formats.streaming import PIECE_BYTES, read_bytes
 from citrate.formats.tokenizer_files import tokenizer_document
 from citrate.formats.weights import PICKLES
 
-_ENTRIES_MAX = 20_000
 _PICKLES_MAX = 64
 _EXPECTED_HIDDEN = (".gitattributes", ".gitignore", ".cache", ".git")
 
@@ -32,10 +31,10 @@ def of_folder(model: SourceModel) -> tuple[str, ...]:
     Raises:
         UnavailableError: pickles lie there, and this platform has no sandbox to read them in.
     """
-    entries = list(_entries(model.root))
+    listed = entries(model.root)
     return (
-        *_odd_entries(model.root, entries),
-        *_pickles(model, entries),
+        *_odd_entries(model.root, listed),
+        *_pickles(model, listed),
         *_tokenizer(model.root),
         *_licence(model.root),
     )
@@ -68,22 +67,14 @@ def _is_finite(tensor: Tensor) -> bool:
     return True
 
 
-def _entries(root: Path) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(root) as listed:
-        for count, entry in enumerate(listed):
-            if count >= _ENTRIES_MAX:
-                raise FormatError(f"{root} has more than {_ENTRIES_MAX} entries, which no model has")
-            yield entry
-
-
-def _odd_entries(root: Path, entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
+def _odd_entries(root: Path, listed: Iterable[os.DirEntry[str]]) -> Iterator[str]:
     links: list[str] = []
     hidden: list[str] = []
     programs: list[str] = []
     special: list[str] = []
     folder = root.resolve()
     blobs = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else folder
-    for entry in sorted(entries, key=lambda entry: entry.name):
+    for entry in listed:
         name, mode = _shown(entry.name), entry.stat(follow_symlinks=False).st_mode
         if stat.S_ISLNK(mode):
             target = Path(entry.path).resolve()
@@ -104,9 +95,9 @@ def _odd_entries(root: Path, entries: Iterable[os.DirEntry[str]]) -> Iterator[st
     yield from (f"{what}: {named(names)}" for what, names in told.items() if names)
 
 
-def _pickles(model: SourceModel, entries: Iterable[os.DirEntry[str]]) -> Iterator[str]:
+def _pickles(model: SourceModel, listed: Iterable[os.DirEntry[str]]) -> Iterator[str]:
     """What the pickles beside the weights would import, were they unpickled."""
-    names = sorted(e.name for e in entries if e.name.endswith(PICKLES) and e.is_file(follow_symlinks=False))
+    names = [e.name for e in listed if e.name.endswith(PICKLES) and e.is_file(follow_symlinks=False)]
     others = [name for name in names if name not in model.shards]
     if len(others) > _PICKLES_MAX:
         yield f"{len(others)} pickles beside the weights, of which the first {_PICKLES_MAX} were looked into"

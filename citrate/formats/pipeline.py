@@ -14,7 +14,7 @@ from pathlib import Path
 from citrate.core.errors import FormatError
 from citrate.formats.companions import Companion, named, part_companion, root_companions
 from citrate.formats.configuration import Config
-from citrate.formats.documents import read_object
+from citrate.formats.documents import names_in, read_object
 from citrate.formats.safetensors_file import Tensor
 from citrate.formats.weights import PICKLED, PICKLES, Weights, read_weights
 
@@ -91,7 +91,7 @@ def _names(root: Path, part: str) -> list[str]:
     folder = root / part
     if folder.is_symlink() or not folder.is_dir():
         raise FormatError(f"the pipeline's part {part!r} is missing", hint="download the whole pipeline")
-    return sorted(entry.name for entry in folder.iterdir())
+    return names_in(folder)
 
 
 def _weights(root: Path, part: str, names: Sequence[str]) -> Weights:

@@ -11,6 +11,7 @@ from citrate.core.records import Architecture
 from citrate.formats import families
 from citrate.formats.companions import Companion, companions
 from citrate.formats.configuration import Config, read_config
+from citrate.formats.documents import names_in
 from citrate.formats.pipeline import PIPELINE_CONFIG, read_pipeline
 from citrate.formats.safetensors_file import Tensor
 from citrate.formats.weights import PICKLED, PICKLES, SAFETENSORS, Container, read_weights
@@ -91,7 +92,7 @@ def open_model(path: Path | str) -> SourceModel:
         raise NotFoundError(f"no such folder: {path}")
     if not root.is_dir():
         raise FormatError(f"{path} is not a folder", hint="name the folder that holds config.json and the weights")
-    names = _names(root)
+    names = names_in(root)
     if PIPELINE_CONFIG in names:
         whole = read_pipeline(root)
         return _model(root, whole.config, whole.tensors, whole.companions, whole.findings, PIPELINE_CONFIG)
@@ -117,13 +118,6 @@ def _model(
     shards = tuple(dict.fromkeys(tensor.path.relative_to(real).as_posix() for tensor in tensors))
     architecture = _architecture(config, tensors)
     return SourceModel(root, config, architecture, tensors, shards, published, findings, config_name)
-
-
-def _names(root: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in root.iterdir())
-    except OSError as error:
-        raise FormatError(f"{root} cannot be read: {error.strerror}") from error
 
 
 def _container(root: Path, names: Sequence[str]) -> Container:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from citrate.core.errors import FormatError, NotFoundError
 from citrate.formats.checkpoint import Checkpoint, weights_of
-from citrate.formats.documents import INDEX_MAX_BYTES, inside, read_object
+from citrate.formats.documents import INDEX_MAX_BYTES, inside, names_in, read_object
 from citrate.formats.safetensors_file import Tensor, read_header
 
 _SHARDS_MAX = 4096
@@ -104,7 +104,7 @@ def _weight_map(root: Path, index: str, container: Container) -> Mapping[str, st
 
 def _single(root: Path, folder: str, stem: str, container: Container) -> str:
     plain = f"{stem}{container.suffix}"
-    found = container.shards(entry.name for entry in (root / folder).iterdir())
+    found = container.shards(names_in(root / folder))
     if plain in found:
         return plain
     if container is PICKLED:

@@ -136,12 +136,13 @@ def test_a_tokenizer_that_says_nothing_is_a_finding(llama: Path, tmp_path: Path)
 def test_a_folder_with_too_many_entries_is_refused(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("citrate.formats.findings._ENTRIES_MAX", 20)
+    monkeypatch.setattr("citrate.formats.documents.ENTRIES_MAX", 20)
     root = edited(llama, tmp_path / "m")
     for number in range(20):
         (root / f"{number}.txt").write_text("")
-    with pytest.raises(FormatError, match="more than 20 entries"):
-        examine(root)
+    for look in (open_model, inspect, examine):
+        with pytest.raises(FormatError, match="more than 20 entries"):
+            look(root)
 
 
 def test_the_document_is_json(llama: Path) -> None:

@@ -150,6 +150,16 @@ def test_a_damaged_pipeline_is_refused(damage: object, message: str, sdxl: Path)
 
 
 @pytest.mark.models
+@pytest.mark.parametrize("part", ["", "unet"])
+def test_a_folder_with_too_many_entries_is_refused(part: str, sdxl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("citrate.formats.documents.ENTRIES_MAX", 30)
+    open_model(sdxl)
+    for number in range(30):
+        (sdxl / part / f"{number}.txt").write_text("")
+    with pytest.raises(FormatError, match=f"{part} has more than 30 entries"):
+        open_model(sdxl)
+
+
 def test_llava_is_passed_on(tmp_path: Path, converted: Convert) -> None:
     import torch
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaNextConfig, LlavaNextForConditionalGeneration

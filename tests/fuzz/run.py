@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from guard import BrokenPromiseError, Guard
 
 if TYPE_CHECKING:
-    from targets import Target
+    from target import Target
 
 
 def _targets(folder: Path) -> Mapping[str, Target]:
@@ -92,6 +92,7 @@ def main(arguments: list[str]) -> int:
         codes = [subprocess.call([sys.executable, __file__, "one", seconds, name]) for name in known]
         return int(any(codes))
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
+    os.environ["RUST_BACKTRACE"] = "0"  # a library's panics are inputs here, and looking up their traces is not
     try:
         if mode == "one":
             import atheris

@@ -9,29 +9,28 @@ import hashlib
 import io
 import json
 import pickle
-import random
 import shutil
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
-from mutations import mutated, mutated_header, mutated_json, mutated_template
+from folder_targets import folder_targets
+from mutations import mutated_header, mutated_json, mutated_template
+from target import Target, in_place, on_file
+from tokenizer_targets import tokenizer_targets
 
 from citrate.core import canonical
 from citrate.core.errors import CitrateError
 from citrate.core.records import Architecture, Artifact, Check, FileEntry, Format, Variant, VariantRecord
-from citrate.formats import chat, gguf_file, inspection, licence, safetensors_file, source, torch_file
+from citrate.formats import chat, gguf_file, gguf_weights, inspection, licence, safetensors_file, source, torch_file
 from citrate.formats.adapter import open_adapter
 from citrate.formats.configuration import canonical_config, read_config
 from citrate.formats.documents import read_object
 from citrate.formats.gguf_file import GgufValue, Kind, array
 from citrate.formats.layout import why_not
 from citrate.formats.safetensors_file import Planned
-from citrate.formats.sentencepiece_file import read_scores
 from citrate.formats.vocabulary import read_vocabulary
 from citrate.registry import car, cid, dagcbor, dagpb, ipld, manifest, tensor_headers
 from citrate.registry.carfile import CarFile
@@ -39,25 +38,13 @@ from citrate.registry.carfile import CarFile
 ROOT = Path(__file__).parents[2]
 
 
-Mutate: TypeAlias = Callable[[bytes, random.Random], bytes]
-
-
-@dataclass(frozen=True)
-class Target:
-    """A reader, and sound inputs of it."""
-
-    run: Callable[[bytes], None]
-    seeds: tuple[bytes, ...]
-    mutate: Mutate = mutated
-    inputs: int = 300
-    """How many the short, deterministic run gives it."""
-
-
 def targets(folder: Path) -> Mapping[str, Target]:
     """Every target; ``folder`` is where their inputs lie as files, and where they may read."""
     return {
         **_formats(folder),
         **_directories(folder),
+        **folder_targets(folder),
+        **tokenizer_targets(folder),
         **_registry(),
     }
 
@@ -66,24 +53,34 @@ def targets(folder: Path) -> Mapping[str, Target]:
 
 
 def _formats(folder: Path) -> Mapping[str, Target]:
-    def on_file(name: str, read: Callable[[Path], object]) -> Callable[[bytes], None]:
-        path = folder / name
-
-        def run(data: bytes) -> None:
-            path.write_bytes(data)
-            read(path)
-
-        return run
-
     template = (ROOT / "examples/tiny-llama/chat_template.jinja").read_bytes()
     return {
-        "gguf": Target(on_file("x.gguf", inspection.inspect), _gguf_seeds(), inputs=600),
+        "gguf": Target(on_file(folder / "x.gguf", inspection.inspect), _gguf_seeds(), inputs=600),
+        "gguf-deep": Target(on_file(folder / "deep.gguf", _deep), _deep_seeds(), inputs=300),
         "safetensors": Target(
-            on_file("x.safetensors", safetensors_file.read_header), _safetensors_seeds(), mutated_header, inputs=600
+            on_file(folder / "x.safetensors", safetensors_file.read_header),
+            _safetensors_seeds(),
+            mutated_header,
+            inputs=600,
         ),
-        "pickle": Target(on_file("x.bin", torch_file.find_tensors), _pickle_seeds(), inputs=600),
+        "pickle": Target(on_file(folder / "x.bin", torch_file.find_tensors), _pickle_seeds(), inputs=600),
         "chat-template": Target(_render, (template, *_TEMPLATES), mutated_template, inputs=150),
     }
+
+
+def _deep(path: Path) -> None:
+    gguf_weights.not_finite(path, gguf_file.read_header(path))
+
+
+def _deep_seeds() -> tuple[bytes, ...]:
+    """A tensor of each type whose weights or scales are looked at."""
+    types = ("F32", "F16", "BF16", "F64", "Q8_0", "Q4_0", "Q5_1", "Q4_K", "Q6_K", "Q2_K", "Q3_K", "I32")
+    metadata = {"general.architecture": GgufValue(Kind.STRING, "llama")}
+    files = []
+    for names in (types[:4], types[4:8], types[8:]):
+        tensors = gguf_file.plan([(f"blk.0.{name}", (256, 2), name) for name in names])
+        files.append(gguf_file.header_bytes(metadata, tensors) + bytes(8192))
+    return tuple(files)
 
 
 def _render(data: bytes) -> None:
@@ -161,45 +158,32 @@ def _directories(folder: Path) -> Mapping[str, Target]:
         inspection.inspect(root)
         why_not(source.open_model(root), Format.GGUF)
 
-    def in_place(name: str, read: Callable[[Path], object], where: Path = root) -> Callable[[bytes], None]:
-        path = where / name
-        kept = path.read_bytes() if path.exists() else None
-
-        def run(data: bytes) -> None:
-            path.write_bytes(data)
-            try:
-                read(where)
-            finally:
-                path.unlink() if kept is None else path.write_bytes(kept)
-
-        return run
-
     read = {name: (root / name).read_bytes() for name in ("config.json", "tokenizer_config.json", "README.md")}
     tokenizer = _small_tokenizer(json.loads((root / "tokenizer.json").read_bytes()))
     config: dict[str, object] = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"]}
     config |= {"bias": "none", "rank_pattern": {}, "task_type": "CAUSAL_LM", "base_model_name_or_path": "x/y"}
-    pieces = b"".join(b"\x0a\x08\x0a\x01%c\x15\x00\x00\x80?" % letter for letter in b"abc")
     return {
-        "config": Target(in_place("config.json", on_config), (read["config.json"],), mutate=mutated_json, inputs=150),
+        "config": Target(
+            in_place(root, "config.json", on_config), (read["config.json"],), mutate=mutated_json, inputs=150
+        ),
         "tokenizer-config": Target(
-            in_place("tokenizer_config.json", lambda path: read_vocabulary(path, sound)),
+            in_place(root, "tokenizer_config.json", lambda path: read_vocabulary(path, sound)),
             (read["tokenizer_config.json"],), mutate=mutated_json, inputs=100,
         ),
         "tokenizer": Target(
-            in_place("tokenizer.json", lambda path: read_vocabulary(path, sound)),
+            in_place(root, "tokenizer.json", lambda path: read_vocabulary(path, sound)),
             (tokenizer,), mutate=mutated_json, inputs=250,
         ),
         "index": Target(
-            in_place("model.safetensors.index.json", source.open_model), (index,), mutate=mutated_json, inputs=150
+            in_place(root, "model.safetensors.index.json", source.open_model), (index,), mutate=mutated_json, inputs=150
         ),
-        "card": Target(in_place("README.md", licence.find_licence), (read["README.md"],), inputs=300),
-        "sentencepiece": Target(in_place("tokenizer.model", read_scores), (pieces,), inputs=300),
+        "card": Target(in_place(root, "README.md", licence.find_licence), (read["README.md"],), inputs=300),
         "adapter-config": Target(
-            in_place("adapter_config.json", open_adapter, adapter),
+            in_place(adapter, "adapter_config.json", open_adapter),
             (json.dumps(config).encode(),), mutate=mutated_json, inputs=250,
         ),
         "document": Target(
-            in_place("generation_config.json", lambda path: read_object(path, "generation_config.json")),
+            in_place(root, "generation_config.json", lambda path: read_object(path, "generation_config.json")),
             (b'{"a": [1, 2.5, {"b": null}], "c": "\\ud83d\\ude00"}',), inputs=300,
         ),
     }  # fmt: skip

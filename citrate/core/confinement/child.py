@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,10 +36,19 @@ class Limits:
     seconds: float
     """From its start to its end."""
     answer_bytes: int
+    processor_seconds: int | None = None
+    """Of its own work, however busy the machine is; None: as many as ``seconds`` leave it."""
 
 
 def ask(
-    module: str, request: Mapping[str, Json], reads: Sequence[Path], limits: Limits, *, what: str, memory_hint: str = ""
+    module: str,
+    request: Mapping[str, Json],
+    reads: Sequence[Path],
+    limits: Limits,
+    *,
+    what: str,
+    memory_hint: str = "",
+    documents: Sequence[bytes] = (),
 ) -> bytearray:
     """Have ``python -m module`` (which calls ``serving.serve``) answer ``request`` behind walls.
 
@@ -49,6 +59,7 @@ def ask(
         limits: what it may take.
         what: the file, as messages call it.
         memory_hint: what to do where it wants more memory.
+        documents: what the child shall look at and has no file of, for a child that calls ``serving.serve_documents``.
 
     Returns:
         The answer's bytes, at most ``limits.answer_bytes``.
@@ -60,8 +71,10 @@ def ask(
     """
     envelope: dict[str, object] = {
         "parent_pid": os.getpid(), "reads": [str(path) for path in reads], "memory_bytes": limits.memory_bytes,
+        "processor_seconds": limits.processor_seconds, "document_bytes": [len(document) for document in documents],
         "request": dict(request),
     }  # fmt: skip
+    sent = b"".join((json.dumps(envelope).encode(), b"\n", *documents))
     with tempfile.TemporaryDirectory(prefix="citrate-child-", ignore_cleanup_errors=True) as scratch:
         # -P: a folder that happens to be the working one must not be searched for modules.
         command = sandbox.wrap([sys.executable, "-P", "-m", module], Path(scratch))
@@ -74,7 +87,9 @@ def ask(
             start_new_session=True,  # Ctrl-C is for us: we end it
         )
         try:
-            said, talk = _exchange(process, json.dumps(envelope).encode() + b"\n", limits, what)
+            said, talk = _exchange(process, sent, limits, what)
+            if process.returncode == -signal.SIGXCPU:
+                raise _too_busy(limits, what)
             return _answer(said, talk, process.returncode, what, memory_hint)
         finally:
             process.kill()
@@ -85,10 +100,10 @@ def ask(
                         pipe.close()
 
 
-def _exchange(process: subprocess.Popen[bytes], line: bytes, limits: Limits, what: str) -> tuple[bytearray, bytes]:
+def _exchange(process: subprocess.Popen[bytes], sent: bytes, limits: Limits, what: str) -> tuple[bytearray, bytes]:
     """Send the request while reading; returns all of stdout and the end of stderr once both are closed."""
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-    said, talk, left, listening = bytearray(), b"", memoryview(line), 2
+    said, talk, left, listening = bytearray(), b"", memoryview(sent), 2
     deadline = time.monotonic() + limits.seconds
     os.set_blocking(process.stdin.fileno(), False)
     with selectors.DefaultSelector() as selector:
@@ -124,6 +139,10 @@ def _exchange(process: subprocess.Popen[bytes], line: bytes, limits: Limits, wha
 
 def _too_slow(limits: Limits, what: str) -> FormatError:
     return FormatError(f"{what} was not read within {limits.seconds:g} s", hint=_HINT)
+
+
+def _too_busy(limits: Limits, what: str) -> FormatError:
+    return FormatError(f"{what} takes its reader more than {limits.processor_seconds} s of processor time", hint=_HINT)
 
 
 def _send(process: subprocess.Popen[bytes], left: memoryview) -> memoryview:

@@ -11,7 +11,10 @@ from citrate.core.errors import CitrateError, ConfigError, FormatError, Unavaila
 
 STDERR_KEPT_BYTES = 16_384
 _ERROR_WORDS = ("error", "failed", "invalid")
-_OUT_OF_MEMORY = ("bad_alloc", "cannot allocate", "failed to allocate", "out of memory", "unable to allocate")
+_OUT_OF_MEMORY = (
+    *("bad_alloc", "cannot allocate", "failed to allocate", "out of memory", "unable to allocate"),
+    "memory allocation of",  # Rust's
+)
 _PASSED_ON = (ConfigError, UnavailableError, FormatError, errors.BackendMissingError)
 
 _SET_ENVIRONMENT = {

@@ -8,11 +8,13 @@ itself. macOS: `sandbox-exec` around the process, and the limits.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
 import resource
 import signal
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +25,7 @@ NO_SANDBOX_HINT = "run it without one, if you trust the model: --no-sandbox"
 
 _PR_SET_PDEATHSIG = 1
 _OPEN_FILES = 512
+_GRACE_S = 5
 _SANDBOX_EXEC = Path("/usr/bin/sandbox-exec")
 _PROFILE = (
     "(version 1)(allow default)(deny network*)(deny file-write*)"
@@ -65,17 +68,18 @@ def restrict_files(models: Sequence[Path], scratch: Path) -> None:
             ) from error
 
 
-def lock_down(memory_bytes: int) -> None:
+def lock_down(memory_bytes: int, processor_seconds: int | None = None) -> None:
     """Limit this process and shut it in. Called once, in the model process, before it opens a model.
 
     Args:
         memory_bytes: address space that it may take beyond what it has now. With a GPU, whose driver reserves address
             space by the terabyte, that limit is left out.
+        processor_seconds: that it may compute from now on; past them SIGXCPU ends it. None: no limit.
 
     Raises:
         UnavailableError: the kernel refuses; nothing of the model has been read.
     """
-    limit_resources(memory_bytes)
+    limit_resources(memory_bytes, processor_seconds)
     if platform.system() != "Linux":
         return
     try:
@@ -110,12 +114,23 @@ def go_offline() -> None:
     raise UnavailableError("sockets can still be opened")
 
 
-def limit_resources(memory_bytes: int) -> None:
-    """No core dumps, no growing files, few open files, bounded address space. A lower hard limit is kept."""
+def limit_resources(memory_bytes: int, processor_seconds: int | None = None) -> None:
+    """No core dumps, no growing files, few open files, bounded address space and processor time. A lower hard limit is
+    kept."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write past the limit shall fail, not kill
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_FSIZE, 0)
     _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    limit_memory(memory_bytes)
+    if processor_seconds is not None:
+        used = math.ceil(time.process_time())
+        # SIGKILL, at the hard limit, looks like a want of memory: SIGXCPU comes first
+        _lower(resource.RLIMIT_CPU, used + processor_seconds, grace=_GRACE_S)
+
+
+def limit_memory(memory_bytes: int) -> None:
+    """Bound the address space of this process to what it has and ``memory_bytes``, where that says something: on Linux
+    without a GPU."""
     if platform.system() == "Linux" and not has_gpu_nodes():
         _lower(resource.RLIMIT_AS, _address_space_bytes() + memory_bytes)
 
@@ -133,10 +148,10 @@ def has_gpu_nodes() -> bool:
     return any(Path(node).exists() for node in _GPU_NODES)
 
 
-def _lower(which: int, value: int) -> None:
+def _lower(which: int, value: int, grace: int = 0) -> None:
     _, hard = resource.getrlimit(which)
-    wanted = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(which, (wanted, wanted))
+    soft, most = (limit if hard == resource.RLIM_INFINITY else min(limit, hard) for limit in (value, value + grace))
+    resource.setrlimit(which, (soft, most))
 
 
 def _address_space_bytes() -> int:

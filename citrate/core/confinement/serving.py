@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -28,17 +28,25 @@ def serve(answer: Callable[[Request], bytes], prepare: Callable[[], None] | None
         answer: called behind the walls.
         prepare: imports what ``answer`` needs, before the walls that would refuse it.
     """
+    return serve_documents(lambda request, _: answer(request), prepare)
+
+
+def serve_documents(
+    answer: Callable[[Request, Sequence[bytes]], bytes], prepare: Callable[[], None] | None = None
+) -> int:
+    """As ``serve``; ``answer`` gets the documents that the parent sent along, too."""
     out = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints is talk, not protocol
     envelope = json.loads(sys.stdin.buffer.readline())
     sandbox.die_with_parent(int(envelope["parent_pid"]))
+    documents = [sys.stdin.buffer.read(size) for size in envelope["document_bytes"]]
     try:
         sandbox.restrict_files([Path(path) for path in envelope["reads"]], Path(os.environ["TMPDIR"]))
         threading.Thread(target=_end_with_stdin, daemon=True).start()
         if prepare is not None:
             prepare()
-        sandbox.lock_down(int(envelope["memory_bytes"]))
-        data = answer(envelope["request"])
+        sandbox.lock_down(int(envelope["memory_bytes"]), envelope["processor_seconds"])
+        data = answer(envelope["request"], documents)
     except CitrateError as error:
         return _refuse(out, type(error).__name__, error.message, error.hint)
     except MemoryError:

@@ -15,14 +15,25 @@ def mean_divergence(reference: NDArray[np.float32], other: NDArray[np.float32]) 
         reference: logits, positions x vocabulary.
         other: logits of the same shape.
     """
-    if reference.shape != other.shape:
+    if reference.shape != other.shape or not len(reference):
         return float("nan")
-    total = 0.0
+    mean = float(divergences(reference, other).mean())
+    return max(0.0, mean) if np.isfinite(mean) else float("nan")
+
+
+def divergences(reference: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
+    """KL(reference || other) at each position, in nats; rounding may leave it a hair below zero.
+
+    Args:
+        reference: logits, positions x vocabulary.
+        other: logits of the same shape.
+    """
+    found = np.empty(len(reference))
     for first in range(0, len(reference), _ROWS):  # float64 for a few rows at a time
-        p = log_softmax(reference[first : first + _ROWS])
-        q = log_softmax(other[first : first + _ROWS])
-        total += float((np.exp(p) * (p - q)).sum())
-    return max(0.0, total / len(reference)) if np.isfinite(total) else float("nan")
+        p = _log_softmax(reference[first : first + _ROWS])
+        q = _log_softmax(other[first : first + _ROWS])
+        found[first : first + _ROWS] = (np.exp(p) * (p - q)).sum(axis=1)
+    return found
 
 
 def farthest(reference: NDArray[np.float32], other: NDArray[np.float32]) -> float:
@@ -40,7 +51,7 @@ def farthest(reference: NDArray[np.float32], other: NDArray[np.float32]) -> floa
     return max(0.0, float((1 - cosines).max()))
 
 
-def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """The logarithm of each row's probabilities."""
     x = logits.astype(np.float64)
     x -= x.max(axis=-1, keepdims=True)

@@ -1,27 +1,41 @@
-"""The tokenizer of a model directory: the truth that every conversion's tokenizer is compared with."""
+"""The tokenizer of a model directory: the truth that every conversion's tokenizer is compared with.
+
+It is a stranger's: the library that runs it can be made to panic, to compute for hours and to take any amount of memory
+by what stands in tokenizer.json. So it runs in a child behind walls, which takes all texts, and all tokenizers that are
+compared with each other, in one request.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TypeAlias
 
 from citrate.core.canonical import Json
-from citrate.core.errors import BackendMissingError, FormatError
+from citrate.core.confinement.child import Limits, ask
+from citrate.core.errors import FormatError, UnavailableError
 from citrate.formats.documents import TOKENIZER_MAX_BYTES, inside, read_bounded
 
+_CHILD = "citrate.core.confinement.tokenizing_process"
+_NAME = "tokenizer.json"
+SECONDS = 60
+"""Of processor time for a request; the largest published tokenizers load in three, and cut a megabyte in one."""
+_WALL_S = 600.0
+"""A machine so busy that a minute of work takes longer has other troubles."""
+_MEMORY_BYTES = 1 << 30
+_MEMORY_SHARE = 48
+"""Bytes of memory for a byte of tokenizer.json: words, merges and the tables made of them."""
+_ANSWER_BYTES = 64 << 20
+_ANSWER_SHARE = 32
+"""Bytes of JSON for a character of text: its ids, twice, and what they read as again."""
+_REMEMBERED_MAX = 6
+_HINT = "do not use this tokenizer"
 
-class _Encoding(Protocol):
-    ids: list[int]
-
-
-class _Tokenizer(Protocol):
-    def encode(self, text: str, *, add_special_tokens: bool) -> _Encoding: ...
-
-    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool) -> str: ...
+_Key: TypeAlias = tuple[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -36,59 +50,104 @@ class Tokenized:
     """The text that ``plain`` reads as again, special tokens spelled out."""
 
 
+_remembered: OrderedDict[_Key, Tokenized] = OrderedDict()
+"""By the hash of tokenizer.json and the texts: the variants of a model pass its tokenizer on as it is."""
+
+
 def has_tokenizer(root: Path) -> bool:
     """Whether the directory has a tokenizer that can be compared."""
-    return (root / "tokenizer.json").exists()
+    return (root / _NAME).exists()
 
 
 def tokenize(root: Path, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
     """Token ids of ``texts``; with ``special``, what the tokenizer puts around a text too.
 
     Raises:
-        FormatError: tokenizer.json is malformed.
+        FormatError: tokenizer.json is malformed, makes its reader crash, or takes too long or too much.
         BackendMissingError: the package tokenizers is not installed.
+        UnavailableError: this platform has no sandbox.
     """
-    return _ids(_of(root), texts, special)
+    ((ids,),) = _asked([_document(root)], texts, ["special" if special else "plain"])
+    return _ids(ids, len(texts))
 
 
 def tokenized(root: Path, texts: Sequence[str]) -> Tokenized:
     """All that the tokenizer of a model directory makes of ``texts``; raises as ``tokenize`` does."""
-    return _tokenized(_of(root), texts)
+    (found,) = tokenized_by([_document(root)], texts)
+    return found
 
 
-def tokenized_as(document: Mapping[str, Json], texts: Sequence[str]) -> Tokenized:
-    """As ``tokenized``, by another tokenizer.json."""
-    return _tokenized(_parsed(json.dumps(document)), texts)
+def tokenized_beside(root: Path, other: Mapping[str, Json], texts: Sequence[str]) -> tuple[Tokenized, Tokenized]:
+    """As ``tokenized``, and what another tokenizer.json makes of the same texts."""
+    found, beside = tokenized_by([_document(root), json.dumps(other).encode()], texts)
+    return found, beside
 
 
-def _of(root: Path) -> _Tokenizer:
-    return _load(root, inside(root, "tokenizer.json").stat().st_mtime_ns)
+def tokenized_by(documents: Sequence[bytes], texts: Sequence[str]) -> list[Tokenized]:
+    """What each tokenizer.json makes of ``texts``; raises as ``tokenize`` does."""
+    lines = tuple(texts)
+    keys = [(hashlib.sha256(document).hexdigest(), lines) for document in documents]
+    found = {key: _remembered[key] for key in keys if key in _remembered}
+    new = {key: document for key, document in zip(keys, documents, strict=True) if key not in found}
+    if new:
+        said = _asked(list(new.values()), texts, ["plain", "special", "decoded"])
+        found |= {key: _read(parts, len(texts)) for key, parts in zip(new, said, strict=True)}
+    _remembered.update(found)
+    while len(_remembered) > _REMEMBERED_MAX:
+        _remembered.popitem(last=False)
+    return [found[key] for key in keys]
 
 
-def _tokenized(tokenizer: _Tokenizer, texts: Sequence[str]) -> Tokenized:
-    plain = _ids(tokenizer, texts, special=False)
-    decoded = [tokenizer.decode(ids, skip_special_tokens=False) for ids in plain]
-    return Tokenized(plain, _ids(tokenizer, texts, special=True), decoded)
+def _document(root: Path) -> bytes:
+    return read_bounded(inside(root, _NAME), TOKENIZER_MAX_BYTES)
 
 
-def _ids(tokenizer: _Tokenizer, texts: Sequence[str], special: bool) -> list[list[int]]:
-    return [tokenizer.encode(text, add_special_tokens=special).ids for text in texts]
-
-
-@lru_cache(maxsize=4)
-def _load(root: Path, _changed_ns: int) -> _Tokenizer:
-    return _parsed(read_bounded(inside(root, "tokenizer.json"), TOKENIZER_MAX_BYTES).decode(errors="replace"))
-
-
-def _parsed(text: str) -> _Tokenizer:
+def _asked(documents: Sequence[bytes], texts: Sequence[str], parts: Sequence[str]) -> list[list[Json]]:
+    """Of each document the parts, from the child; all that is known of them is how many they are."""
+    limits = Limits(
+        memory_bytes=_MEMORY_BYTES + _MEMORY_SHARE * sum(map(len, documents)),
+        seconds=_WALL_S,
+        answer_bytes=len(documents) * (_ANSWER_BYTES + _ANSWER_SHARE * sum(map(len, texts))),
+        processor_seconds=SECONDS,
+    )
+    request: dict[str, Json] = {"parts": list(parts), "texts": list(texts)}
     try:
-        from tokenizers import Tokenizer
-    except ModuleNotFoundError as error:
-        raise BackendMissingError("comparing tokens needs tokenizers", hint="pip install 'citrate[gguf]'") from error
-    try:
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as error:
-        raise FormatError(f"tokenizer.json cannot be loaded: {error!s:.200}") from error
-    tokenizer.no_truncation()  # settings of the run it was saved in, not of the tokenizer
-    tokenizer.no_padding()
-    return cast(_Tokenizer, tokenizer)
+        said = json.loads(ask(_CHILD, request, [], limits, what=_NAME, memory_hint=_HINT, documents=documents))
+    except UnavailableError as error:
+        if error.hint != _HINT:
+            raise
+        raise FormatError(f"{_NAME} takes more memory than a tokenizer may", hint=_HINT) from error
+    except (ValueError, RecursionError) as error:
+        raise _nonsense() from error
+    if not isinstance(said, list) or len(said) != len(documents):
+        raise _nonsense()
+    if not all(isinstance(found, list) and len(found) == len(parts) for found in said):
+        raise _nonsense()
+    return said
+
+
+def _read(parts: Sequence[Json], count: int) -> Tokenized:
+    plain, special, decoded = parts
+    texts = [text for text in decoded if isinstance(text, str)] if isinstance(decoded, list) else []
+    if len(texts) != count:
+        raise _nonsense()
+    return Tokenized(_ids(plain, count), _ids(special, count), texts)
+
+
+def _ids(said: Json, count: int) -> list[list[int]]:
+    if not isinstance(said, list) or len(said) != count:
+        raise _nonsense()
+    return [_line(line) for line in said]
+
+
+def _line(said: Json) -> list[int]:
+    if not isinstance(said, list):
+        raise _nonsense()
+    ids = [token for token in said if isinstance(token, int) and token >= 0]
+    if len(ids) != len(said):
+        raise _nonsense()
+    return ids
+
+
+def _nonsense() -> FormatError:
+    return FormatError(f"{_NAME} makes its reader answer nonsense", hint=_HINT)

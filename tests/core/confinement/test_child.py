@@ -87,3 +87,23 @@ def test_no_process_and_no_folder_stays_behind(answered: Ask) -> None:
     pid = int(bytes(answered("return str(os.getpid()).encode()")))
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_documents_come_along_and_need_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "answering_documents.py").write_text(
+        "import json, sys\n"
+        "from citrate.core.confinement.serving import serve_documents\n"
+        "def answer(request, documents):\n"
+        "    return request['word'].encode().join(documents)\n"
+        "sys.exit(serve_documents(answer))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    documents = [b"\n\x00first\n", b"", bytes(1 << 19)]
+    said = child.ask("answering_documents", {"word": "-"}, [], LIMITS, what="x", documents=documents)
+    assert said == b"-".join(documents)
+
+
+def test_one_that_computes_too_long_is_ended_however_busy_the_machine_is(answered: Ask) -> None:
+    with pytest.raises(FormatError, match="more than 1 s of processor time") as caught:
+        answered("while True: pass", limits=Limits(1 << 28, 600, 1, processor_seconds=1))
+    assert caught.value.hint
