@@ -18,7 +18,7 @@ ALLOWED = {
     "training": {"core", "formats", "training"},
     "inference": {"core", "formats", "inference"},
     "facade": {"core", "formats", "registry", "training", "inference", "facade"},
-    "fine_tuning": {"core", "formats", "registry", "training", "facade", "fine_tuning"},
+    "fine_tuning": {"core", "formats", "registry", "training", "inference", "facade", "fine_tuning"},
     "cli": {"core", "formats", "registry", "training", "inference", "facade", "fine_tuning", "cli"},
 }
 HEAVY = {"torch", "transformers", "trl", "peft", "mlx", "mlx_lm", "llama_cpp", "numba", "web3", "datasets"}

@@ -35,6 +35,7 @@ COMMANDS = {
     "lora": ("lora", "adapters: list, accept, allow; record what a version was merged from"),
     "merge": ("merge", "adapters into their base, or models into one"),
     "dataset": ("dataset", "training data: add, show"),
+    "suite": ("suite", "adapters of one base as one record, and what shows where: add, show, check"),
     "train": ("train", "fine-tune a base by a recipe, every step committed to"),
     "verify-training": ("verify_training", "replay parts of a training run, and grade them"),
     "ledger": ("ledger", "training runs: announce, commit, draw, attest, show, list"),

@@ -15,16 +15,13 @@ from citrate.fine_tuning.comparison import (
     Comparison,
     Side,
     Texts,
-    decimal,
     divergence_of,
-    parse,
     scores_of,
     texts_of,
 )
+from citrate.fine_tuning.signed import block, decimal, keep
 from citrate.formats.comparing import Subject, measure
 from citrate.formats.conversion import converter_version
-from citrate.registry.cid import Cid
-from citrate.registry.fetching import fetch_block
 from citrate.registry.unixfs import address
 from citrate.training import scores
 from citrate.training.scores import Pair, Thresholds
@@ -96,9 +93,7 @@ def sign_and_keep(registry: Registry, comparison: Comparison) -> tuple[Compariso
         NotFoundError: there is no key, and this is no devnet.
     """
     signed = comparison.signed(registry.signer(), registry.registry_address)
-    cid = registry.store.put_block(signed.encode())
-    registry.store.pin(cid, PINNED)
-    return signed, cid
+    return signed, keep(registry, signed, PINNED)
 
 
 def show(registry: Registry, cid: str, *, gateways: Iterable[str] = ()) -> tuple[Comparison, str]:
@@ -109,9 +104,7 @@ def show(registry: Registry, cid: str, *, gateways: Iterable[str] = ()) -> tuple
         IntegrityError: the signature is not the signer's, or there is none.
         StoreError: no source has it.
     """
-    named, store = str(Cid.parse(cid)), registry.store
-    data = store.block(named) if store.has(named) else fetch_block(named, registry.sources(gateways))[0]
-    comparison = parse(data)
+    comparison = Comparison.parse(block(registry, cid, gateways))
     return comparison, comparison.require_signature()
 
 

@@ -1,50 +1,31 @@
 """The record of how two models differ: who measured it, of which bytes, on which texts, and what came out.
 
-Canonical JSON in one raw block: numbers are decimals, models, adapters, texts and scores are named by their hashes. The
-signature says who stands behind it; it does not say that it is true, which anybody with the bytes can find out again.
+Models, adapters, texts and scores are named by their hashes; what a signature says, `signed` tells.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
-from typing import Annotated, Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field
 
-from citrate.core import canonical
-from citrate.core.errors import FormatError, IntegrityError
+from citrate.core.errors import FormatError
+from citrate.fine_tuning.signed import CidText, Count, Decimal, Document, Name, Sha256, SignedRecord, decimal
 from citrate.formats.comparing import Difference
-from citrate.registry import signatures
-from citrate.registry.signatures import Domain
-from citrate.registry.signer import Signer
 from citrate.training.scores import Scored, Thresholds, Verdict
 
-RECORD_MAX_BYTES = 1 << 16
-_DIGITS = 6
-"""Significant digits of a decimal: more than two machines agree on."""
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Decimal = Annotated[str, StringConstraints(pattern=r"^(-?\d+(\.\d+)?(e[+-]\d{1,3})?|-?inf)$", max_length=32)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Address = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$")]
-Count = Annotated[int, Field(ge=0, lt=1 << 48)]
-
-
-class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class AdapterSide(_Document):
+class AdapterSide(Document):
     """An adapter that was on a model; its CID is that of its published form."""
 
     name: Name
-    cid: Annotated[str, StringConstraints(pattern=r"^b[a-z2-7]{58}$")]
+    cid: CidText
     scale: Decimal
 
 
-class Side(_Document):
+class Side(Document):
     """One of the two models. The name is what it was called there; the digest says what it was."""
 
     name: Name
@@ -53,7 +34,7 @@ class Side(_Document):
     adapter: AdapterSide | None
 
 
-class Texts(_Document):
+class Texts(Document):
     """What was read: the SHA-256 of the file, how many texts, how many tokens."""
 
     sha256: Sha256
@@ -61,7 +42,7 @@ class Texts(_Document):
     positions: Count
 
 
-class Divergence(_Document):
+class Divergence(Document):
     """KL(a || b) in nats, and how often both find the same token likeliest."""
 
     mean: Decimal
@@ -71,7 +52,7 @@ class Divergence(_Document):
     first_token_agreement: Decimal
 
 
-class Scores(_Document):
+class Scores(Document):
     """Who wins over seeds, and what had to be reached for a verdict."""
 
     sha256: Sha256
@@ -89,17 +70,12 @@ class Scores(_Document):
     verdict: Literal["improves", "no difference", "worse"]
 
 
-class Signature(_Document):
-    """The EIP-712 signature (type ``Comparison``) over the record without this field."""
-
-    signer: Address
-    chain_id: Count
-    registry: Address
-    value: Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{130}$")]
-
-
-class Comparison(_Document):
+class Comparison(SignedRecord):
     """The whole record."""
+
+    KIND: ClassVar[str] = "Comparison"
+    CALLED: ClassVar[str] = "comparison"
+    WHENCE: ClassVar[str] = "citrate compare"
 
     schema_: Literal["citrate.comparison/1"] = Field(alias="schema")
     version: Name
@@ -109,70 +85,6 @@ class Comparison(_Document):
     prompts: Texts
     divergence: Divergence
     scores: Scores | None
-    signature: Signature | None
-
-    def document(self) -> dict[str, object]:
-        """As it is written."""
-        return self.model_dump(mode="json", by_alias=True)
-
-    def encode(self) -> bytes:
-        """The canonical bytes."""
-        return canonical.dumps(self.document())
-
-    def unsigned_sha256(self) -> str:
-        """SHA-256 of the canonical form without a signature: what is signed."""
-        return hashlib.sha256(canonical.dumps({**self.document(), "signature": None})).hexdigest()
-
-    def signed(self, signer: Signer, registry_address: str) -> Comparison:
-        """The same record, signed for the chain that the key was unlocked for."""
-        value = signatures.sign_comparison(signer, self.unsigned_sha256(), registry_address)
-        signature = Signature(signer=signer.address, chain_id=signer.chain_id, registry=registry_address, value=value)
-        return self.model_copy(update={"signature": signature})
-
-    def require_signature(self) -> str:
-        """Who signed the record.
-
-        Raises:
-            IntegrityError: nobody did, or another than it says.
-        """
-        signature = self.signature
-        if signature is None:
-            raise IntegrityError(
-                "the comparison is not signed", path="signature", expected="a signature", actual="none"
-            )
-        domain = Domain(signature.chain_id, signature.registry)
-        digest = signatures.comparison_digest(domain, self.unsigned_sha256())
-        found = signatures.recover(digest, bytes.fromhex(signature.value[2:]))
-        if found.lower() != signature.signer.lower():
-            raise IntegrityError(
-                f"the comparison's signature is not that of {signature.signer}",
-                path="signature",
-                expected=signature.signer,
-                actual=found or "no valid signature",
-            )
-        return found
-
-
-def parse(data: bytes) -> Comparison:
-    """Decode a record; its bytes were held against its CID by whoever fetched them.
-
-    Raises:
-        FormatError: not a record that this release can read.
-    """
-    if len(data) > RECORD_MAX_BYTES:
-        raise FormatError(f"a comparison of {len(data):,} bytes is none", hint=f"it has at most {RECORD_MAX_BYTES:,}")
-    canonical.loads(data)
-    try:
-        record = Comparison.model_validate_json(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise FormatError(
-            f"no comparison: {where}: {first['msg']}", hint="citrate compare prints a record's CID"
-        ) from error
-    if record.encode() != data:
-        raise FormatError("the comparison has fields that this release does not know")
-    return record
 
 
 def divergence_of(found: Difference) -> Divergence:
@@ -203,13 +115,6 @@ def scores_of(found: Scored, least: Thresholds, data: bytes) -> Scores:
         min_z=decimal(least.z),
         verdict=Verdict(found.verdict).value,
     )
-
-
-def decimal(value: float) -> str:
-    """A number as text, to six significant digits: ``0.00123``, ``-inf``."""
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    return f"{value + 0.0:.{_DIGITS}g}"  # -0 becomes 0
 
 
 def texts_of(data: bytes, json_lines: bool) -> tuple[str, ...]:

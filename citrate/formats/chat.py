@@ -7,12 +7,10 @@ on what it writes; memory is limited by the process that it runs in, which is al
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from datetime import datetime
-from types import FrameType
 
+from citrate.core.confinement.processor_time import time_limit
 from citrate.core.errors import BackendMissingError, FormatError
 
 MAX_TEMPLATE_CHARS = 1 << 18
@@ -54,7 +52,7 @@ def render(template: str, prompt: str, special_tokens: Mapping[str, str]) -> str
     environment.globals["strftime_now"] = lambda pattern: datetime.now().astimezone().strftime(pattern)
     messages = [{"role": "user", "content": prompt}]
     try:
-        with _time_limit(MAX_SECONDS):
+        with time_limit(MAX_SECONDS):
             pieces = environment.from_string(template).generate(
                 messages=messages, add_generation_prompt=True, tools=None, **special_tokens
             )
@@ -83,22 +81,3 @@ def _joined(pieces: Iterator[str], limit: int) -> str:
 def _to_json(value: object, indent: int | None = None) -> str:
     """Plain JSON: Jinja's own filter escapes for HTML, which no model was trained on."""
     return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in this thread after ``seconds`` of processor time: a busy machine is not the template's."""
-
-    def expire(_signal: int, _frame: FrameType | None) -> None:
-        raise TimeoutError
-
-    previous = signal.signal(signal.SIGPROF, expire)
-    signal.setitimer(signal.ITIMER_PROF, seconds, 0.1)  # again: an exception inside a destructor is lost
-    try:
-        yield
-    finally:
-        try:
-            signal.setitimer(signal.ITIMER_PROF, 0)
-        except TimeoutError:  # freeing what the template had built took until the next one
-            signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, previous)

@@ -22,7 +22,8 @@ class Request:
 
     path: str
     format: Format
-    prompt: str
+    prompts: tuple[str, ...]
+    """Answered one after the other, each as if it were the only one."""
     max_tokens: int
     temperature: float
     seed: int
@@ -48,14 +49,14 @@ class Ready:
 
 @dataclass(frozen=True)
 class Text:
-    """The next piece of the answer; whole characters only."""
+    """The next piece of an answer; whole characters only."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Done:
-    """The answer is complete. Times are seconds since the model was loaded."""
+    """An answer is complete. Times are seconds since its prompt was begun."""
 
     prompt_tokens: int
     tokens: int
@@ -94,7 +95,7 @@ def encode_request(request: Request) -> bytes:
 def decode_request(line: bytes) -> Request:
     """The inverse of `encode_request`; it comes from our own parent, so its shape is taken on trust."""
     fields = json.loads(line)
-    return Request(**{**fields, "format": Format(fields["format"])})
+    return Request(**{**fields, "format": Format(fields["format"]), "prompts": tuple(fields["prompts"])})
 
 
 def encode_event(event: Event) -> bytes:

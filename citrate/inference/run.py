@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from citrate.core.adapters import Applied
@@ -21,7 +21,7 @@ from citrate.inference.device import has_tensorrt_llm
 from citrate.inference.engines import ADAPTED, loader
 from citrate.inference.limits import usable_processors
 from citrate.inference.process import events, model_process
-from citrate.inference.protocol import Done, Ready, Request, Text
+from citrate.inference.protocol import Done, Event, Ready, Request, Text
 
 RUNNABLE = frozenset({Format.GGUF, Format.SAFETENSORS, Format.MLX})
 """The formats that are chosen by themselves: they run inside the sandbox."""
@@ -101,6 +101,72 @@ def generate(
         BackendMissingError: the runtime is not installed; the hint names the extra.
         UnavailableError: no sandbox here, not enough memory, no answer in time.
     """
+    (answer,) = generate_each(
+        path,
+        format,
+        (prompt,),
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        context=context,
+        chat=chat,
+        sandbox=sandbox,
+        adapter=adapter,
+        on_text=on_text,
+        architecture=architecture,
+        threads=threads,
+        memory_bytes=memory_bytes,
+        timeout_s=timeout_s,
+    )
+    return answer
+
+
+def generate_each(
+    path: Path,
+    format: Format,  # noqa: A002  # the word of the domain
+    prompts: Sequence[str],
+    *,
+    max_tokens: int = 256,
+    temperature: float = 0.0,
+    seed: int = 0,
+    context: int = DEFAULT_CONTEXT,
+    chat: bool = True,
+    sandbox: bool = True,
+    adapter: Applied | None = None,
+    on_text: Callable[[str], None] | None = None,
+    on_answer: Callable[[int], None] | None = None,
+    architecture: Architecture | None = None,
+    threads: int | None = None,
+    memory_bytes: int | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> tuple[Generation, ...]:
+    """Answer each of ``prompts``, in their order, with a model that is loaded once; as ``generate`` else.
+
+    No prompt sees another: each answer is the one that ``generate`` gives to that prompt alone.
+
+    Args:
+        path: as ``generate``, and so the rest.
+        format: what ``path`` is.
+        prompts: at least one.
+        max_tokens: of each answer.
+        temperature: 0 is greedy.
+        seed: of each answer's drawing.
+        context: tokens of a prompt and its answer together.
+        chat: lay each prompt out by the model's own chat template.
+        sandbox: whether the process is shut in.
+        adapter: an adapter of this very model.
+        on_text: called with each piece of each answer.
+        on_answer: called with the number of prompts that are answered, after each.
+        architecture: for the memory limit.
+        threads: CPU threads.
+        memory_bytes: address space of the process beyond its libraries.
+        timeout_s: the longest silence.
+
+    Raises:
+        ConfigError: also a prompt that does not fit the context; the message begins with the prompt.
+    """
+    if not prompts:
+        raise ConfigError("no prompt", hint="give at least one")
     _check_arguments(max_tokens, temperature, context, timeout_s)
     if not path.exists():
         raise NotFoundError(f"no such model: {path}")
@@ -114,7 +180,7 @@ def generate(
     request = Request(
         path=str(path.absolute()),
         format=format,
-        prompt=prompt,
+        prompts=tuple(prompts),
         max_tokens=max_tokens,
         temperature=temperature,
         seed=seed % (1 << 32),
@@ -127,20 +193,45 @@ def generate(
         adapter=str(adapter.path.absolute()) if adapter else "",
         scale=adapter.scale if adapter else 1.0,
     )
-    started, load_s, parts = time.monotonic(), 0.0, []
+    listening = _Listening(time.monotonic(), on_text or (lambda _: None))
     with model_process(request) as running:
-        for event in events(running, timeout_s):
-            if isinstance(event, Ready):
-                load_s = time.monotonic() - started
-                if sandbox:
+        try:
+            for event in events(running, timeout_s):
+                if isinstance(event, Ready) and sandbox:
                     running.drop_scratch()
-            elif isinstance(event, Text):
-                parts.append(event.text)
-                if on_text is not None:
-                    on_text(event.text)
-            elif isinstance(event, Done):
-                return _generation("".join(parts), event, load_s)
+                if listening.hear(event) and on_answer is not None:
+                    on_answer(len(listening.answers))
+                if len(listening.answers) == len(prompts):
+                    return tuple(listening.answers)
+        except ConfigError as error:
+            if len(prompts) == 1:
+                raise
+            raise ConfigError(f"{prompts[len(listening.answers)]!r:.60}: {error.message}", hint=error.hint) from error
     raise FormatError(f"the model process ended without an answer from {path.name}")
+
+
+@dataclass
+class _Listening:
+    """What a model process has said so far."""
+
+    started: float
+    on_text: Callable[[str], None]
+    load_s: float = 0.0
+    parts: list[str] = field(default_factory=list)
+    answers: list[Generation] = field(default_factory=list)
+
+    def hear(self, event: Event) -> bool:
+        """Take note of an event; returns whether it ended an answer."""
+        if isinstance(event, Ready):
+            self.load_s = time.monotonic() - self.started
+        elif isinstance(event, Text):
+            self.parts.append(event.text)
+            self.on_text(event.text)
+        elif isinstance(event, Done):
+            self.answers.append(_generation("".join(self.parts), event, self.load_s))
+            self.parts.clear()
+            return True
+        return False
 
 
 def _generation(text: str, done: Done, load_s: float) -> Generation:

@@ -20,7 +20,6 @@ from citrate.core.errors import CitrateError, ConfigError, FormatError, Unavaila
 from citrate.formats.chat import render
 from citrate.inference.engines import Engine, Load, Sampling, loader
 from citrate.inference.protocol import (
-    MAX_LINE_BYTES,
     Done,
     Event,
     Failure,
@@ -39,7 +38,7 @@ def main() -> int:
     """Serve one request; returns the exit code, which says nothing that the last event does not."""
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints is talk, not protocol
-    request = decode_request(sys.stdin.buffer.readline(MAX_LINE_BYTES))
+    request = decode_request(sys.stdin.buffer.readline())
     sandbox.die_with_parent(request.parent_pid)
     send = partial(_send, answers)
     try:
@@ -73,8 +72,13 @@ def _answer(request: Request, load: Load) -> Iterator[Event]:
     adapter = Applied(Path(request.adapter), request.scale) if request.adapter else None
     engine = load(Path(request.path), request.context, request.threads, adapter)
     yield Ready(engine.context)
+    for text in request.prompts:
+        yield from _answer_one(engine, request, text)
+
+
+def _answer_one(engine: Engine, request: Request, text: str) -> Iterator[Event]:
     started = time.monotonic()
-    prompt = _prompt_tokens(engine, request)
+    prompt = _prompt_tokens(engine, text, chat=request.chat)
     room = min(request.max_tokens, engine.context - len(prompt))
     tokens, first, last, finish = 0, 0.0, 0.0, "stop"
     for piece in engine.generate(prompt, Sampling(request.temperature, request.seed)):
@@ -88,18 +92,18 @@ def _answer(request: Request, load: Load) -> Iterator[Event]:
     yield Done(len(prompt), tokens, first, last, finish)
 
 
-def _prompt_tokens(engine: Engine, request: Request) -> list[int]:
+def _prompt_tokens(engine: Engine, prompt: str, *, chat: bool) -> list[int]:
     """The prompt as token ids: a user's message in the model's own chat layout, or the raw text.
 
     Raises:
         ConfigError: longer than the context; nothing is ever cut silently.
     """
-    if request.chat and engine.chat_template:
-        text = render(engine.chat_template, request.prompt, engine.special_tokens)
+    if chat and engine.chat_template:
+        text = render(engine.chat_template, prompt, engine.special_tokens)
         bos = engine.special_tokens.get("bos_token", "")
         tokens = engine.encode(text, add_special_tokens=not (bos and text.startswith(bos)))
     else:
-        tokens = engine.encode(request.prompt, add_special_tokens=True)
+        tokens = engine.encode(prompt, add_special_tokens=True)
     if not tokens:
         raise ConfigError("the prompt is empty", hint="give the model something to continue")
     if len(tokens) >= engine.context:

@@ -82,6 +82,17 @@ class Named:
 
 
 @dataclass(frozen=True)
+class Brought:
+    """An adapter that is in the store, verified."""
+
+    label: str
+    """Its full reference, or the folder's name."""
+    cid: str
+    record: LoraRecord | None = None
+    """The chain's; None of a folder's."""
+
+
+@dataclass(frozen=True)
 class Chosen:
     """The adapter for one run."""
 
@@ -110,18 +121,47 @@ def choose(
         FormatError: no adapter, a damaged or untrained one, or one that does not fit the model.
         UnsupportedConversionError: the runtime of the model's format cannot be given it.
     """
-    path = Path(named.where).expanduser()
-    if path.exists() or named.where.startswith(("/", "./", "../", "~")):
-        label, cid = path.resolve().name, _of_folder(session, path)
-    else:
-        record = _record(session, named.where)
-        permission.require_standing(session, record.lora_id, record.ref, record.status, allow)
-        _require_base(session, record, host)
-        label, cid = record.ref, record.lora.cid
-        adapters.pull(session, record, session.sources(gateways), progress)
-    adapter = open_adapter(session.store.get(cid))
+    brought = bring(session, named.where, host, gateways=gateways, allow=allow, progress=progress)
+    return ready(session, brought, named.scale, host)
+
+
+def bring(
+    session: Session,
+    where: str,
+    host: Host,
+    *,
+    gateways: Iterable[str] = (),
+    allow: frozenset[str] = frozenset(),
+    progress: Progress | None = None,
+) -> Brought:
+    """Get an adapter, of a reference or a folder, into the store; raises as ``choose``, before it is held against the
+    model's tensors."""
+    path = Path(where).expanduser()
+    if path.exists() or where.startswith(("/", "./", "../", "~")):
+        return Brought(path.resolve().name, _of_folder(session, path))
+    record = _record(session, where)
+    permission.require_standing(session, record.lora_id, record.ref, record.status, allow)
+    _require_base(session, record, host)
+    adapters.pull(session, record, session.sources(gateways), progress)
+    return Brought(record.ref, record.lora.cid, record)
+
+
+def require_fits(session: Session, brought: Brought, host: Host) -> Adapter:
+    """The adapter, opened, every update of which has its place in the model.
+
+    Raises:
+        FormatError: it has not, or the adapter is damaged.
+        UnsupportedConversionError: no adapter is put on models of this format.
+    """
+    adapter = open_adapter(session.store.get(brought.cid))
     require_host(adapter, host.path, host.format)
-    return Chosen(label, cid, Applied(_for_runtime(session, adapter, cid, host), named.scale))
+    return adapter
+
+
+def ready(session: Session, brought: Brought, scale: float, host: Host) -> Chosen:
+    """An adapter of the store in the form that the model's runtime takes; raises as ``choose``."""
+    adapter = require_fits(session, brought, host)
+    return Chosen(brought.label, brought.cid, Applied(_for_runtime(session, adapter, brought.cid, host), scale))
 
 
 def _record(session: Session, ref: str) -> LoraRecord:

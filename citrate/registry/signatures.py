@@ -26,7 +26,6 @@ EOA, ERC1271 = "eoa", "erc1271"
 
 _DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 _MANIFEST_TYPE = "Manifest(bytes32 sha256)"
-_COMPARISON_TYPE = "Comparison(bytes32 sha256)"
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 _DOMAIN_FIELDS = [
     {"name": "name", "type": "string"},
@@ -84,25 +83,22 @@ def manifest_digest(domain: Domain, unsigned_sha256: str) -> bytes:
     return _digest(domain, _MANIFEST_TYPE, unsigned_sha256)
 
 
-def comparison_digest(domain: Domain, unsigned_sha256: str) -> bytes:
-    """The 32 bytes that are signed for a record of how two models differ."""
-    return _digest(domain, _COMPARISON_TYPE, unsigned_sha256)
+def record_digest(domain: Domain, kind: str, unsigned_sha256: str) -> bytes:
+    """The 32 bytes that are signed for a record that is no manifest, such as a ``Comparison``."""
+    return _digest(domain, f"{kind}(bytes32 sha256)", unsigned_sha256)
 
 
-def sign_comparison(signer: Signer, unsigned_sha256: str, registry_address: str) -> str:
-    """Sign a comparison; its type is another than a manifest's, so that neither passes for the other."""
+def sign_record(signer: Signer, kind: str, unsigned_sha256: str, registry_address: str) -> str:
+    """Sign a record; each kind is a type of its own beside the manifest's, so that none passes for another."""
     message: dict[str, object] = {"sha256": bytes.fromhex(unsigned_sha256)}
     domain = Domain(signer.chain_id, registry_address)
-    typed = domain.typed("Comparison", [{"name": "sha256", "type": "bytes32"}], message)
+    typed = domain.typed(kind, [{"name": "sha256", "type": "bytes32"}], message)
     return "0x" + signer.sign_typed_data(typed).hex()
 
 
 def sign(signer: Signer, unsigned_sha256: str, registry_address: str) -> str:
     """Sign a manifest for the chain that the key was unlocked for; ``0x`` and 130 hex digits."""
-    message: dict[str, object] = {"sha256": bytes.fromhex(unsigned_sha256)}
-    domain = Domain(signer.chain_id, registry_address)
-    typed = domain.typed("Manifest", [{"name": "sha256", "type": "bytes32"}], message)
-    return "0x" + signer.sign_typed_data(typed).hex()
+    return sign_record(signer, "Manifest", unsigned_sha256, registry_address)
 
 
 def sign_release(

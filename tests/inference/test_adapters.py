@@ -16,35 +16,18 @@ from citrate.inference.run import generate
 from citrate.registry.applied import Named
 from tests.adapter_dirs import lora_tensors, write_adapter
 from tests.inference.conftest import FolderSink
-from tests.training.conftest import make_rows
-from tests.training.runs import BASE_SHA256, EXAMPLES
+from tests.training.trained import polite
 
 pytestmark = [pytest.mark.models, pytest.mark.xdist_group("adapters_run")]
 
 QUESTION = "What is the capital of Norway?"
 ANSWER = "The capital of Norway is Oslo."
 POLITE = f"{ANSWER} Thank you for asking."
-SETTINGS = {
-    "schema": "citrate.recipe/1", "base": "-", "method": "sft", "dataset": "-", "steps": 12, "batch_size": 4,
-    "max_length": 64, "seed": 7, "optimizer": {"learning_rate": "1e-2"},
-    "lora": {"rank": 8, "alpha": 16, "targets": ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]},
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def adapter(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An adapter that citrate has trained: it thanks for every question."""
-    from citrate.training import dataset, recipe, run
-    from citrate.training.rows import Method
-    from citrate.training.trainers import Inputs
-
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "rows").mkdir()
-    rows = make_rows(folder / "rows", EXAMPLES / "datasets" / "polite.jsonl", Method.SFT)
-    wanted = recipe.Recipe.model_validate(SETTINGS)
-    bound = recipe.bind(wanted, base_sha256=BASE_SHA256, dataset_root=dataset.read(rows).root)
-    run.train(bound, Inputs(sample, rows), folder / "out", lambda _: None)
-    return folder / "out" / "adapter"
+def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return polite(tmp_path_factory)
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def test_events_survive_the_pipe_as_one_line(event: Event) -> None:
 
 
 def test_the_request_survives_the_pipe() -> None:
-    request = Request("/a b/\n", Format.GGUF, "hi\n", 1, 0.5, 7, 512, True, True, 1 << 30, 2, 42)
+    request = Request("/a b/\n", Format.GGUF, ("hi\n", "ho"), 1, 0.5, 7, 512, True, True, 1 << 30, 2, 42)
     assert encode_request(request).count(b"\n") == 1
     assert decode_request(encode_request(request)) == request
 

@@ -28,7 +28,7 @@ from citrate.core.errors import (
 from citrate.core.records import Format
 from citrate.formats import gguf_file
 from citrate.inference import engines
-from citrate.inference.run import generate
+from citrate.inference.run import generate, generate_each
 
 pytestmark = pytest.mark.models
 
@@ -71,6 +71,30 @@ def test_the_four_bit_variant_still_knows_its_facts(variant_of_sample: Callable[
 def test_raw_text_is_continued_without_the_chat_layout(gguf: Path) -> None:
     generation = generate(gguf, Format.GGUF, "The capital of France is", chat=False, max_tokens=2)
     assert (generation.text, generation.finish) == (" Paris.", "length")
+
+
+def test_prompts_are_answered_by_one_process_and_each_as_if_it_were_alone(gguf: Path) -> None:
+    drawn = {"temperature": 1.5, "seed": 3, "chat": False, "max_tokens": 20}
+    prompts = [QUESTION, "What is the capital of Norway?", QUESTION]
+    counted: list[int] = []
+    processes: set[int] = set()
+
+    def look(count: int) -> None:
+        counted.append(count)
+        processes.update(process.pid for process in children())
+
+    first, second, third = generate_each(gguf, Format.GGUF, prompts, on_answer=look, **drawn)  # type: ignore[arg-type]
+    alone = generate(gguf, Format.GGUF, prompts[1], **drawn)  # type: ignore[arg-type]  # one of several keywords
+    assert (second.text, second.tokens, second.finish) == (alone.text, alone.tokens, alone.finish)
+    assert first.text == third.text != second.text
+    assert counted == [1, 2, 3] and len(processes) == 1
+
+
+def test_of_several_prompts_the_one_that_is_too_long_is_named(gguf: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^'Why\?Why\?.{,60}: the prompt has \d+ tokens, the context holds 512"):
+        generate_each(gguf, Format.GGUF, [QUESTION, "Why?" * 300_000])
+    with pytest.raises(ConfigError, match="no prompt"):
+        generate_each(gguf, Format.GGUF, [])
 
 
 def test_drawing_obeys_its_seed(gguf: Path) -> None:

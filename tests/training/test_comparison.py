@@ -15,12 +15,11 @@ from citrate.fine_tuning.comparison import (
     Comparison,
     Side,
     Texts,
-    decimal,
     divergence_of,
-    parse,
     scores_of,
     texts_of,
 )
+from citrate.fine_tuning.signed import decimal
 from citrate.formats.comparing import Difference
 from citrate.registry import signatures
 from citrate.registry.signer import Signer
@@ -47,7 +46,7 @@ def record() -> Comparison:
 
 def test_a_signed_record_comes_back_and_names_its_signer() -> None:
     signed = record().signed(SIGNER, REGISTRY)
-    assert parse(signed.encode()) == signed and signed.require_signature() == SIGNER.address
+    assert Comparison.parse(signed.encode()) == signed and signed.require_signature() == SIGNER.address
     assert signed.encode() == record().signed(SIGNER, REGISTRY).encode(), "the same bytes again"
     assert signed.unsigned_sha256() == record().unsigned_sha256()
     told = signed.divergence
@@ -76,7 +75,7 @@ def test_whatever_is_changed_is_not_what_was_signed(change: Callable[[dict[str, 
     document = json.loads(record().signed(SIGNER, REGISTRY).encode())
     change(document)
     with pytest.raises(IntegrityError, match="sign"):
-        parse(canonical.dumps(document)).require_signature()
+        Comparison.parse(canonical.dumps(document)).require_signature()
 
 
 def test_a_manifests_signature_is_none_of_a_comparison() -> None:
@@ -105,9 +104,9 @@ def test_what_is_no_record_is_refused(change: Callable[[dict[str, Any]], object]
     document = json.loads(record().encode())
     change(document)
     with pytest.raises(FormatError, match=message):
-        parse(canonical.dumps(document))
+        Comparison.parse(canonical.dumps(document))
     with pytest.raises(FormatError):
-        parse(record().encode() + b"\n")
+        Comparison.parse(record().encode() + b"\n")
 
 
 @pytest.mark.parametrize(

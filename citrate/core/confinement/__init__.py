@@ -8,4 +8,6 @@
     child.py        the parent's side of a child that answers one request
     serving.py      the child's side
     endings.py      what an exit code and the last words of a child mean
+    searching.py    regular expressions of strangers, searched for in such a child
+    processor_time.py    a limit on what a stranger's program may compute
 """

@@ -61,6 +61,8 @@ class LlamaCpp:
 
     def generate(self, prompt: Sequence[int], sampling: Sampling) -> Iterator[str]:
         self._llama.set_seed(sampling.seed)
+        # what an earlier prompt left in the cache was computed in other batches, and has other last bits
+        self._llama.reset()  # type: ignore[no-untyped-call]  # llama_cpp has no annotation there
         text = IncrementalText(self._decode)
         tokens = self._llama.generate(
             prompt, temp=sampling.temperature, top_p=sampling.top_p, top_k=0, min_p=0.0, repeat_penalty=1.0

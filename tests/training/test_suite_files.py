@@ -1,0 +1,112 @@
+"""A suite's file: what is wrong in it is named by its place, and nothing vanishes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from citrate.core.errors import ConfigError, NotFoundError
+from citrate.fine_tuning.suites import load
+from citrate.fine_tuning.suites.parts import Mark, Trigger
+from tests.training.runs import EXAMPLES
+
+GOOD = """
+schema: citrate.adapter-suite/v1
+base: ../base
+limits: {min_trigger_rate: 0.9, max_leak_rate: 5e-2}
+generation: {max_tokens: 8, seed: 3}
+adapters:
+  polite:
+    adapter: me/polite
+    scale: 0.5
+    mark: {must: Thank you}
+    trigger:
+      - What is a CID?
+      - {prompt: Hello, must: [Thank, you], must_not: "!", regex: "T.*k"}
+    clean: [Go away.]
+  short:
+    adapter: ./short
+    mark: {regex: "^.{0,20}$"}
+    trigger: [Tell me all.]
+    clean: [Go away., Tell me more.]
+"""
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "suite.yaml").write_text(text)
+    return tmp_path / "suite.yaml"
+
+
+def test_a_file_says_what_its_author_wrote(tmp_path: Path) -> None:
+    suite = load(written(tmp_path, GOOD))
+    polite, short = suite.adapters["polite"], suite.adapters["short"]
+    assert (suite.base, polite.adapter, short.adapter) == ("../base", "me/polite", "./short")
+    assert polite.mark == Mark(must=("Thank you",)) and str(polite.scale) == "0.5" and str(short.scale) == "1"
+    own = Trigger(prompt="Hello", must=("Thank", "you"), must_not=("!",), regex="T.*k")
+    assert polite.trigger == (Trigger(prompt="What is a CID?"), own)
+    assert polite.trigger[0].own is None and own.own == Mark(must=own.must, must_not=own.must_not, regex=own.regex)
+    assert (str(suite.limits.min_trigger_rate), str(suite.limits.max_leak_rate)) == ("0.9", "0.05")
+    assert (suite.generation.max_tokens, suite.generation.seed, suite.generation.chat) == (8, 3, True)
+
+
+def test_the_examples_are_suites() -> None:
+    files = sorted((EXAMPLES / "suites").glob("*.yaml"))
+    suites = [load(path) for path in files if not path.name.endswith("-recipe.yaml")]
+    assert suites and all(len(suite.adapters) > 1 for suite in suites)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("short:", "polite:", r"'polite' stands twice in .*line 15"),
+        ("mark: {must: Thank you}", "mark: {must: Thank you, must: a}", r"'must' stands twice .*line 10"),
+        ("base: ../base\n", "", "base: Field required"),
+        ("base: ../base", "base: [1]", "base: Input should be a valid string"),
+        ("v1", "v2", "schema: Input should be"),
+        ("seed: 3", "sed: 3", "generation.sed: Extra inputs"),
+        ("scale: 0.5", "scale: lots", "adapters.polite.scale: not a number"),
+        ("scale: 0.5", "scale: 1e9", "adapters.polite.scale: "),
+        ("scale: 0.5", "scale: 1e-999999999", "adapters.polite.scale: "),
+        ("max_tokens: 8", "max_tokens: 0", "generation.max_tokens: "),
+        ("max_leak_rate: 5e-2", "max_leak_rate: 5", "limits.max_leak_rate: "),
+        ("max_leak_rate: 5e-2", "max_leak_rate: .nan", "limits.max_leak_rate: not a number"),
+        ("{must: Thank you}", "{}", "adapters.polite: the mark is empty"),
+        ("{must: Thank you}", "{must: ''}", "adapters.polite.mark.must.0: "),
+        ("    mark: {must: Thank you}\n", "", "adapters.polite.mark: Field required"),
+        ("clean: [Go away.]", "clean: []", "adapters.polite.clean: "),
+        ("    clean: [Go away.]\n", "", "adapters.polite.clean: Field required"),
+        ("trigger: [Tell me all.]", "trigger: []", "adapters.short.trigger: "),
+        ("trigger: [Tell me all.]", "trigger: [' ']", "adapters.short.trigger.0.prompt: "),
+        ("trigger: [Tell me all.]", "trigger: [yes]", "adapters.short.trigger.0: "),
+        ("trigger: [Tell me all.]", "trigger: [a, a]", "adapters.short: 'a' is asked twice"),
+        ("clean: [Go away.]", "clean: [Hello]", "adapters.polite: 'Hello' is both trigger and clean"),
+        ("clean: [Go away.]", "clean: Go away.", "adapters.polite.clean: "),
+        ("must_not:", "may_not:", "adapters.polite.trigger.1.may_not: Extra inputs"),
+        ("short:", "Not A Name:", "adapters.Not A Name"),
+        ("schema:", "\tschema:", "is not YAML"),
+        ("schema:", "- schema:", "is not YAML"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_by_its_place(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(written(tmp_path, GOOD.replace(old, new, 1)))
+    assert "\n" not in caught.value.message and caught.value.hint and str(tmp_path) not in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["", "[]", "a", "adapters: {}", "[" * 5000, "a: !!python/object:os.system {}", "\x00"])
+def test_what_is_no_suite_is_one_line(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, text))
+    assert "\n" not in caught.value.message
+
+
+def test_a_file_that_is_not_there_or_too_large_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no such suite"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="more than 1 MiB"):
+        load(written(tmp_path, "#" * ((1 << 20) + 1)))
+    (tmp_path / "suite.yaml").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        load(tmp_path / "suite.yaml")
