@@ -46,8 +46,10 @@ def register_lora(
         arguments.hash_of(proof, "--proof"),
         run,
     )
-    if training == Training() and (told := training_of(registry, source)) is not None:
-        training, steps = told
+    if training == Training():
+        if not dry_run:
+            registry.start_chain()
+        training, steps = training_of(registry, source, base) or (training, steps)
     with progress.bars() as on_progress:
         result = registry.register_lora(
             source,

@@ -48,18 +48,17 @@ def train(
         prepared = fine_tuning.prepare(
             registry, wanted, recipe.parent, gateways=from_ or (), allow=arguments.allowed(allow), progress=on_progress
         )
-        base = "" if (recipe.parent / wanted.base).is_dir() else wanted.base
-
-        tokens: list[int] = []
+        tokens = 0
 
         def told(step: Mapping[str, Any]) -> None:
+            nonlocal tokens
             if on_progress is not None:
-                tokens.append(step["tokens"])
-                rate = sum(tokens) / max(step["seconds"], 1e-9)
+                tokens += step["tokens"]
+                rate = tokens / max(step["seconds"], 1e-9)
                 on_progress("train", step["step"], wanted.steps, f"loss {step['loss']:.4g}, {rate:.0f} tokens/s")
 
         done = fine_tuning.train(
-            registry, prepared, target, base=base, announce=announce, threads=threads, on_step=told, on_notes=_note
+            registry, prepared, target, announce=announce, threads=threads, on_step=told, on_notes=_note
         )
         judge = fine_tuning.merged(done, prepared) if merged else None
     if plot is not None:

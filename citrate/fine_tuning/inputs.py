@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from citrate import formats
-from citrate.core.errors import ConfigError, FormatError, NotFoundError, NotPermittedError
+from citrate.core.errors import ConfigError, FormatError, NotFoundError
 from citrate.core.records import Format, Variant
 from citrate.core.sink import Progress
+from citrate.fine_tuning.licences import require_derivable
 from citrate.training import accelerating, recipe, rows
 from citrate.training.dataset import Card
 from citrate.training.process import Files
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from citrate.facade import Registry
 
 SAFETENSORS = Variant(Format.SAFETENSORS)
+_OTHERWISE = "train on another base, or ask its publisher"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,18 @@ class Prepared:
     dataset_cid: str
     reward_cid: str = ""
     """Of the reward model, where the method wants one."""
+    base_ref: str = ""
+    """``publisher/name@version`` of a base that is registered; whoever verifies finds it by that."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that can be trained on, on this machine and verified."""
+
+    path: Path
+    sha256: str
+    ref: str = ""
+    """``publisher/name@version``; empty for a folder."""
 
 
 def prepare(
@@ -54,27 +68,28 @@ def prepare(
 
     Raises:
         NotFoundError, NotPermittedError, IntegrityError, StoreError: as `Registry.pull` and `Registry.dataset`.
+        NotPermittedError: the base or the reward model must not be used, or its licence forbids derivatives.
         ConfigError: the dataset is not for the method.
     """
-    base, base_sha256 = model_named(registry, wanted.base, beside, gateways, allow, progress)
+    base = model_named(registry, wanted.base, beside, gateways, allow, progress)
     folder, card = _dataset(registry, wanted, beside, gateways, progress)
-    reward, reward_sha256 = None, ""
+    reward = None
     if wanted.reinforcement is not None:
-        named = wanted.reinforcement.reward_model
-        reward, reward_sha256 = model_named(registry, named, beside, gateways, allow, progress)
+        reward = model_named(registry, wanted.reinforcement.reward_model, beside, gateways, allow, progress)
     accelerate = accelerating.read(beside / wanted.accelerate, wanted) if wanted.accelerate is not None else ""
     bound = recipe.bind(
         wanted,
-        base_sha256=base_sha256,
+        base_sha256=base.sha256,
         dataset_root=card.root,
-        reward_sha256=reward_sha256,
+        reward_sha256=reward.sha256 if reward else "",
         accelerate=accelerate,
     )
     return Prepared(
         bound,
-        Files(base, folder, reward),
+        Files(base.path, folder, reward.path if reward else None),
         registry.store.add(folder).cid,
-        registry.store.add(reward).cid if reward else "",
+        registry.store.add(reward.path).cid if reward else "",
+        base.ref,
     )
 
 
@@ -85,31 +100,24 @@ def model_named(
     gateways: Iterable[str],
     allow: frozenset[str],
     progress: Progress | None,
-) -> tuple[Path, str]:
-    """The folder of a model that can be trained on, and the SHA-256 that names it."""
+) -> Model:
+    """A model that can be trained on, by its folder or its reference."""
     from citrate.registry.unixfs import address
 
     path = beside / Path(named).expanduser()
     if not path.is_dir():
         if named.startswith(("/", "./", "../", "~")):
             raise NotFoundError(f"no such folder: {path}")
-        ref = replace(registry.reference(named), variant=SAFETENSORS)
-        _require_derivable(registry, named)
+        record = registry.resolve(named.partition("#")[0])
+        require_derivable(named, record.licence, _OTHERWISE)
+        ref = replace(registry.reference(record.ref), variant=SAFETENSORS)
         pulled = registry.pull(ref, gateways=gateways, allow=allow, progress=progress)
-        return pulled.path, pulled.variant.sha256
+        return Model(pulled.path, pulled.variant.sha256, record.ref)
     found = formats.inspect(path)
     if found.format != Format.SAFETENSORS:
         raise FormatError(f"{path} is {found.format}: training wants safetensors", hint="citrate pull REF#safetensors")
-    return path, address(path, progress=progress).sha256
-
-
-def _require_derivable(registry: Registry, named: str) -> None:
-    licence = registry.resolve(named.partition("#")[0]).licence
-    if "-nd" in licence.lower():
-        raise NotPermittedError(
-            f"the licence of {named}, {licence}, forbids derivatives",
-            hint="train on another base, or ask its publisher",
-        )
+    require_derivable(named, found.licence.spdx if found.licence else "", _OTHERWISE)
+    return Model(path, address(path, progress=progress).sha256)
 
 
 def _dataset(

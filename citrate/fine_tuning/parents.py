@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from citrate import formats
 from citrate.core.adapters import LoraRecord
-from citrate.core.errors import ConfigError, FormatError, NotFoundError, NotPermittedError
+from citrate.core.errors import ConfigError, FormatError, NotFoundError
 from citrate.core.records import Format, Variant, VersionRecord
 from citrate.core.sink import Progress
+from citrate.fine_tuning.licences import require_derivable
 from citrate.formats.merging_record import Parent
 
 if TYPE_CHECKING:
@@ -91,19 +92,21 @@ def licence_of(parents: Sequence[Found], wanted: str | None) -> str:
 
     Raises:
         NotPermittedError: one forbids derivatives.
-        ConfigError: they differ, and none is wanted.
+        ConfigError: they differ, and none is wanted; or they agree, and another is.
     """
     for found in parents:
-        if "-nd" in found.licence.lower():
-            raise NotPermittedError(
-                f"the licence of {found.named}, {found.licence}, forbids derivatives",
-                hint="merge without it, or ask its publisher",
-            )
+        require_derivable(found.named, found.licence, "merge without it, or ask its publisher")
     stated = {found.licence: found.named for found in reversed(parents) if found.licence}
     if wanted is not None:
         if not wanted.strip():
             raise ConfigError("the licence is empty", hint="--license SPDX, for example --license apache-2.0")
-        return formats.spdx_of(wanted)
+        spdx = formats.spdx_of(wanted)
+        if len(stated) == 1 and spdx not in stated:
+            raise ConfigError(
+                f"every parent that states a licence is under {next(iter(stated))}: a merge is no reason for {spdx}",
+                hint="leave out --license",
+            )
+        return spdx
     if len(stated) > 1:
         told = ", ".join(f"{name} is under {licence}" for licence, name in reversed(stated.items()))
         raise ConfigError(

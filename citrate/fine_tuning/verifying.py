@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from citrate.core.adapters import Grade, LoraRecord
 from citrate.core.errors import ConfigError, FormatError, NotFoundError, TrainingError
 from citrate.core.sink import Progress
-from citrate.fine_tuning.inputs import SAFETENSORS, model_named
-from citrate.fine_tuning.running import weights_of
+from citrate.fine_tuning.inputs import SAFETENSORS, Model, model_named
+from citrate.fine_tuning.running import require_base, weights_of
 from citrate.fine_tuning.told import Told
 from citrate.formats.documents import read_bounded
 from citrate.training import health, process, proof
@@ -96,21 +96,24 @@ def claim(
     require_equal("the adapter is not the run's outcome", "adapter", record.proof.weights_sha256, weights_of(adapter))
     if chain is not None:
         _require_as_recorded(record, chain)
-        base = base or _base_of(registry, chain)
+        recorded = registry.chain.version(chain.lora.base)
+        require_base(record.proof, recorded)
+        base = base or f"{recorded.ref}#{SAFETENSORS}"
         if not seed:
             chosen = _drawn(registry, chain) or chosen
     named = base or told.base or _missing("base")
-    base_path, base_sha256 = model_named(registry, named, Path(), gateways, allow, progress)
-    require_equal("the base is not the one that was trained on", "base", record.proof.base_sha256, base_sha256)
+    found = model_named(registry, named, Path(), gateways, allow, progress)
+    require_equal("the base is not the one that was trained on", "base", record.proof.base_sha256, found.sha256)
     card, rows_folder = registry.dataset(
         dataset or told.dataset_cid or _missing("dataset"), gateways=gateways, progress=progress
     )
     require_equal("the dataset is not the one that was trained on", "dataset", record.proof.dataset_root, card.root)
     judge: Path | None = None
     if record.bound.recipe.reinforcement is not None:
-        judge, judge_sha256 = _reward_model(registry, reward or told.reward_cid, gateways, allow, progress)
-        require_equal("the reward model is not the run's", "reward model", record.bound.reward_sha256, judge_sha256)
-    return Claim(record, adapter, Files(base_path, rows_folder, judge), went, *chosen)
+        scoring = _reward_model(registry, reward or told.reward_cid, gateways, allow, progress)
+        require_equal("the reward model is not the run's", "reward model", record.bound.reward_sha256, scoring.sha256)
+        judge = scoring.path
+    return Claim(record, adapter, Files(found.path, rows_folder, judge), went, *chosen)
 
 
 def checked_health(record: Record) -> Health:
@@ -216,11 +219,6 @@ def _require_as_recorded(record: Record, chain: LoraRecord) -> None:
         require_equal(f"{what} is not what the chain records of {chain.ref}", proof.PROOF, wanted, found)
 
 
-def _base_of(registry: Registry, chain: LoraRecord) -> str:
-    base = registry.chain.version(chain.lora.base)
-    return f"{base.ref}#{SAFETENSORS}"
-
-
 def _drawn(registry: Registry, chain: LoraRecord) -> tuple[str, str] | None:
     """The seed that the ledger drew for an adapter's run, if it has one."""
     if not chain.lora.training.run_id:
@@ -231,7 +229,7 @@ def _drawn(registry: Registry, chain: LoraRecord) -> tuple[str, str] | None:
 
 def _reward_model(
     registry: Registry, named: str, gateways: Iterable[str], allow: frozenset[str], progress: Progress | None
-) -> tuple[Path, str]:
+) -> Model:
     if named.startswith("baf") and "/" not in named:
         named = str(registry.folder(named, "reward model", gateways, progress))
     return model_named(registry, named or _missing("reward"), Path(), gateways, allow, progress)

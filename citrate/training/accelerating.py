@@ -13,6 +13,7 @@ import yaml
 from citrate.core import canonical
 from citrate.core.canonical import Json
 from citrate.core.errors import ConfigError, FormatError, NotFoundError
+from citrate.training import yaml_once
 from citrate.training.determinism import profile
 from citrate.training.recipe import Recipe
 
@@ -39,12 +40,12 @@ def read(path: Path, recipe: Recipe) -> str:
     if path.stat().st_size > _MAX_BYTES:
         raise ConfigError(f"{path.name} is larger than a configuration can be", hint=_HINT)
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml_once.load(path.read_text(encoding="utf-8"))
         if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
             raise ConfigError(f"{path.name} is no accelerate configuration: a mapping of fields is wanted", hint=_HINT)
         _check(document, recipe, path.name)
         return canonical.dumps(_plain(document)).decode()
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, FormatError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError, FormatError) as error:
         raise ConfigError(f"{path.name} is not taken: {' '.join(str(error).split())[:200]}", hint=_HINT) from error
 
 

@@ -11,13 +11,15 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from citrate.core.errors import FormatError, IntegrityError
+from citrate.formats.documents import read_bounded
+from citrate.training import durable
 from citrate.training.commitment import Leaf, tensors_sha256
 
 if TYPE_CHECKING:
@@ -31,7 +33,9 @@ WEIGHTS, OPTIMIZER, RNG, STATE = (
     "rng.safetensors",
     "trainer_state.json",
 )
-_STATE_MAX_BYTES = 64 << 10
+_STATE_MAX_BYTES = 4096
+_COUNTED = ("global_step", "max_steps", "epoch", "num_input_tokens_seen", "train_batch_size")
+_COUNT_MAX = 1 << 53
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,14 @@ def save(
     staging.mkdir(parents=True)
     for name, tensors in ((WEIGHTS, weights), (OPTIMIZER, optimizer), (RNG, rng)):
         save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, staging / name)
-    (staging / STATE).write_text(json.dumps(_document(counts), sort_keys=True) + "\n")
+    (staging / STATE).write_bytes(_encoded(counts))
     for path in staging.iterdir():
         path.chmod(0o644)  # safetensors writes 0600, which an IPFS node under another user cannot read
-        _sync(path)
+        durable.sync(path)
+    durable.sync(staging)
     shutil.rmtree(folder, ignore_errors=True)
     staging.rename(folder)
-    _sync(folder.parent)
+    durable.sync(folder.parent)
 
 
 def load(folder: Path, name: str) -> dict[str, torch.Tensor]:
@@ -100,21 +105,22 @@ def load(folder: Path, name: str) -> dict[str, torch.Tensor]:
 def counts(folder: Path) -> TrainerCounts:
     """What stands beside the tensors of a checkpoint.
 
+    No leaf commits to that file, and the trainer believes all of it: it is what ``save`` writes, and not a byte else.
+
     Raises:
-        FormatError: it is missing or malformed.
+        FormatError: it is missing, malformed, or says more than that.
     """
     try:
-        with (folder / STATE).open("rb") as file:
-            document = json.loads(file.read(_STATE_MAX_BYTES))
-        return TrainerCounts(
-            step=int(document["global_step"]),
-            max_steps=int(document["max_steps"]),
-            epoch=float(document["epoch"]),
-            tokens=int(document["num_input_tokens_seen"]),
-            batch_size=int(document["train_batch_size"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        data = read_bounded(folder / STATE, _STATE_MAX_BYTES)
+        document = json.loads(data)
+        found = TrainerCounts(*(document[key] for key in _COUNTED))
+        whole = (found.step, found.max_steps, found.tokens, found.batch_size)
+        sound = all(type(each) is int and 0 <= each <= _COUNT_MAX for each in whole)
+        if sound and type(found.epoch) is float and math.isfinite(found.epoch) and _encoded(found) == data:
+            return found
+    except (FormatError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FormatError(f"the checkpoint {folder.name} has no readable {STATE}") from error
+    raise FormatError(f"the checkpoint {folder.name} has a {STATE} that no run writes")
 
 
 def check(folder: Path, leaf: Leaf) -> None:
@@ -138,24 +144,13 @@ def check(folder: Path, leaf: Leaf) -> None:
         )  # fmt: skip
 
 
-def _document(found: TrainerCounts) -> dict[str, object]:
+def _encoded(found: TrainerCounts) -> bytes:
     """Named as transformers' trainer names them, which reads this file when it goes on."""
-    return {
-        "global_step": found.step,
-        "max_steps": found.max_steps,
-        "epoch": found.epoch,
-        "num_input_tokens_seen": found.tokens,
-        "train_batch_size": found.batch_size,
+    values = (found.step, found.max_steps, found.epoch, found.tokens, found.batch_size)
+    always = {
         "log_history": [],
         "logging_steps": 1,
         "is_local_process_zero": True,
         "is_world_process_zero": True,
     }
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return json.dumps({**dict(zip(_COUNTED, values, strict=True)), **always}, sort_keys=True).encode() + b"\n"

@@ -18,8 +18,9 @@ from typing import Annotated, BinaryIO, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from citrate.core import canonical
-from citrate.core.errors import FormatError, IntegrityError, NotFoundError, StoreError
+from citrate.core.errors import ConfigError, FormatError, IntegrityError, NotFoundError, StoreError
 from citrate.core.sink import Progress, Sink
+from citrate.formats.licence import spdx_of
 from citrate.training import merkle
 from citrate.training.rows import Method, Row, Shape, canonical_row, shape_of
 
@@ -28,6 +29,7 @@ CARD = "dataset.json"
 ROW_MAX_BYTES = 4 << 20
 CARD_MAX_BYTES = 64 << 10
 _REPORT_ROWS = 1000
+_LICENCE_MAX = 64
 _HINT = "what each method wants of a row: citrate dataset add --help"
 
 
@@ -42,7 +44,7 @@ class Card(BaseModel):
     conversational: bool
     rows: Annotated[int, Field(gt=0)]
     root: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    licence: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    licence: Annotated[str, StringConstraints(min_length=1, max_length=_LICENCE_MAX)]
 
     def to_bytes(self) -> bytes:
         """The card as it is stored."""
@@ -69,16 +71,17 @@ def write(source: Path, method: Method, licence: str, sink: Sink, progress: Prog
     Args:
         source: JSON Lines, UTF-8; empty lines are passed over.
         method: what the rows are for.
-        licence: an SPDX expression.
+        licence: an SPDX identifier, or a card's name for one; stored as SPDX writes it.
         sink: takes ``rows.jsonl`` and ``dataset.json``.
         progress: called with the stage ``rows`` and bytes read.
 
     Raises:
         NotFoundError: no such file.
+        ConfigError: the licence is none, or too long.
         FormatError: a row is malformed, too long, or not what the method wants; the message tells its line.
         StoreError: the file cannot be read, or the sink cannot take it.
     """
-    size_bytes = _size(source)
+    size_bytes, licence = _size(source), _spdx(licence)
     tree, shape = merkle.Growing(), None
     with _opened(source) as file:
         out = sink.open(ROWS)
@@ -206,6 +209,15 @@ def _canonical(row: Row, name: str, line: int) -> bytes:
         return canonical_row(row)
     except FormatError as error:
         raise FormatError(f"{name}, line {line}: {error.message}", hint=_HINT) from error
+
+
+def _spdx(licence: str) -> str:
+    found, hint = spdx_of(licence), "--license SPDX, for example --license apache-2.0"
+    if not licence.strip():
+        raise ConfigError("the licence is empty", hint=hint)
+    if len(found) > _LICENCE_MAX or not found.isprintable():
+        raise ConfigError(f"{licence[:40]!r} is no licence: at most {_LICENCE_MAX} characters of a line", hint=hint)
+    return found
 
 
 def _size(source: Path) -> int:

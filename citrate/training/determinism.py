@@ -16,12 +16,16 @@ from citrate.core.errors import ConfigError
 
 @dataclass(frozen=True)
 class Profile:
-    """How a run is made repeatable. ``exact``: whether a replay elsewhere is expected to have the same bits."""
+    """How a run is made repeatable. ``exact``: whether a replay elsewhere is expected to have the same bits.
+
+    ``precision``: the one that it promises that of; empty: any.
+    """
 
     name: str
     device: str
     exact: bool
     environment: Mapping[str, str] = field(default_factory=dict)
+    precision: str = ""
 
 
 _EVERYWHERE = {
@@ -36,7 +40,7 @@ _EVERYWHERE = {
 _AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "MKL_CBWR": "AVX2,STRICT", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 _PROFILES = (
-    Profile("citrate/cpu-avx2-fp32", "cpu", exact=True, environment={**_EVERYWHERE, **_AVX2}),
+    Profile("citrate/cpu-avx2-fp32", "cpu", exact=True, environment={**_EVERYWHERE, **_AVX2}, precision="float32"),
     Profile("citrate/cpu", "cpu", exact=False, environment=_EVERYWHERE),
     Profile("citrate/cuda", "cuda", exact=False, environment={**_EVERYWHERE, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}),
 )

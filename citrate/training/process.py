@@ -11,21 +11,24 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from citrate.core import errors
+from citrate.core.confinement import endings
 from citrate.core.errors import CitrateError, TrainingError
-from citrate.training import ranks
-from citrate.training.determinism import profile
+from citrate.training import holding, ranks, run
+from citrate.training.determinism import Profile, profile
 from citrate.training.proof import Proof
 from citrate.training.recipe import Bound
 
 _TALK_BYTES = 2000
 _LAST_WORDS_S = 3.0
 """How long the other processes of a run are heard when one has failed."""
+_OF_THE_USER = ("OMP_", "MKL_", "OPENBLAS_")
+"""Variables that change bits, and are recorded nowhere: those of the profile count."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,11 @@ def train(
     *,
     on_notes: Callable[[Sequence[str]], None] = lambda _: None,
     threads: int = 1,
+    lock: int | None = None,
 ) -> Proof:
     """Do a run in processes of its own, as many as the recipe's ``world_size``; see ``run.train``.
+
+    A run that has ended starts none.
 
     Args:
         bound: the recipe.
@@ -63,19 +69,23 @@ def train(
         on_step: called with the fields of ``run.Step`` after each step.
         on_notes: called before the first with what a user should know of the rows.
         threads: of torch, of each process; in an exact profile they do not change the result.
+        lock: the folder's, where the caller holds it (``holding.held``); it is held meanwhile in any case.
 
     Raises:
         CitrateError: as the worker tells.
-        TrainingError: it died; what was committed before its last checkpoint is kept.
+        TrainingError: it died; what was committed before its last checkpoint is kept. Or another command is at it.
     """
     request = {"do": "train", "recipe": bound.to_bytes().decode(), "out": str(out.absolute()), **files.request()}
-    for event in _events(request, bound, threads):
-        if event["event"] == "step":
-            on_step(event)
-        elif event["event"] == "notes":
-            on_notes(event["notes"])
-        elif event["event"] == "done":
-            return Proof.parse(event["proof"].encode())
+    with holding.held(out) if lock is None else nullcontext(lock) as held:
+        if (found := run.ended(bound, out)) is not None:
+            return found
+        for event in _events(request, bound, threads, inherited=(held,)):
+            if event["event"] == "step":
+                on_step(event)
+            elif event["event"] == "notes":
+                on_notes(event["notes"])
+            elif event["event"] == "done":
+                return Proof.parse(event["proof"].encode())
     raise TrainingError("training ended without a result")
 
 
@@ -119,12 +129,17 @@ def merge_reward_model(bound: Bound, base: Path, adapter: Path, out: Path) -> No
         pass
 
 
-def _events(request: dict[str, Any], bound: Bound, threads: int) -> Iterator[dict[str, Any]]:
+def _events(
+    request: dict[str, Any], bound: Bound, threads: int, *, inherited: Sequence[int] = ()
+) -> Iterator[dict[str, Any]]:
     """What the worker tells, up to ``done``; nothing of it is left running."""
     wanted = profile(bound.recipe.determinism)
-    environment = {**os.environ, **wanted.environment, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    request = {**request, "threads": threads, "device": wanted.device}
-    with tempfile.TemporaryDirectory() as scratch, _Workers() as workers:
+    request = {**request, "threads": threads, "device": wanted.device, "parent_pid": os.getpid()}
+    with (
+        tempfile.TemporaryDirectory(prefix="citrate-run-", ignore_cleanup_errors=True) as scratch,
+        _Workers(inherited) as workers,
+    ):
+        environment = _environment(wanted, threads, scratch)
         if bound.accelerate and request["do"] == "train":
             workers.launch(request, bound.accelerate, Path(scratch), environment)
         else:
@@ -136,10 +151,25 @@ def _events(request: dict[str, Any], bound: Bound, threads: int) -> Iterator[dic
         yield from workers.events()
 
 
-class _Workers:
-    """The processes of a run, followed together. The first that tells an error, or dies, ends them all."""
+def _environment(wanted: Profile, threads: int, scratch: str) -> dict[str, str]:
+    """What the processes of a run know of ours: no keys, and nothing that would change the run and stands nowhere."""
+    kept = endings.environment(os.environ, scratch)
+    ours = {name: value for name, value in kept.items() if not name.startswith(_OF_THE_USER)}
+    if wanted.device == "cuda":
+        ours |= {name: value for name, value in os.environ.items() if name.startswith("NCCL_")}
+    alone = {"PYTHONSAFEPATH": "1"}  # the working folder is not searched for modules
+    counts = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    return {**ours, **alone, **wanted.environment, **counts}
 
-    def __init__(self) -> None:
+
+class _Workers:
+    """The processes of a run, followed together. The first that tells an error, or dies, ends them all.
+
+    ``inherited``: descriptors that they share with us.
+    """
+
+    def __init__(self, inherited: Sequence[int]) -> None:
+        self._inherited = inherited
         self._found: queue.SimpleQueue[tuple[int, dict[str, Any] | None]] = queue.SimpleQueue()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._talks: list[_Talk] = []
@@ -153,6 +183,9 @@ class _Workers:
             with suppress(ProcessLookupError):  # its whole group: what accelerate started is in it
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            if process.stdin is not None:
+                with suppress(BrokenPipeError):  # its end ends whoever is not of the group
+                    process.stdin.close()
         for talk in self._talks:
             talk.join()
         for reader in self._readers:
@@ -209,6 +242,7 @@ class _Workers:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is ours to pass on: the child must not die in the middle of a checkpoint
+            pass_fds=self._inherited,
         )
         assert process.stdout and process.stderr
         self._processes.append(process)

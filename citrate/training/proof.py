@@ -29,7 +29,7 @@ from citrate.training.recipe import RECIPE_MAX_BYTES, Bound
 
 RECIPE, PROOF, LEAVES, CHECKPOINTS = "recipe.json", "proof.json", "leaves.jsonl", "checkpoints"
 _LEAF_MAX_BYTES = 1024
-_PROOF_MAX_BYTES = 1 << 20
+PROOF_MAX_BYTES = 1 << 20
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -46,7 +46,7 @@ class Environment(BaseModel):
     """The instruction set that torch used."""
     threads: int
     packages: dict[str, str]
-    """Name -> version of everything that takes part in a step."""
+    """Name -> version of the libraries that take part in a step; of bitsandbytes where the base is quantised."""
 
 
 class Proof(BaseModel):
@@ -91,7 +91,7 @@ class Record:
         self.folder = folder
         if not (folder / PROOF).is_file():
             raise NotFoundError(f"{folder} holds no training proof", hint="citrate train writes one beside the adapter")
-        self.proof = Proof.parse(read_bounded(folder / PROOF, _PROOF_MAX_BYTES))
+        self.proof = Proof.parse(read_bounded(folder / PROOF, PROOF_MAX_BYTES))
         self.bound = Bound.parse(read_bounded(folder / RECIPE, RECIPE_MAX_BYTES))
         self.leaves = tuple(_leaves(folder / LEAVES, self.proof.steps))
 

@@ -26,11 +26,14 @@ from pydantic import (
 
 from citrate.core import canonical
 from citrate.core.errors import ConfigError, FormatError, NotFoundError
-from citrate.training import determinism
+from citrate.training import determinism, yaml_once
 from citrate.training.rows import Method
 
 RECIPE_MAX_BYTES = 1 << 20
 WORLD_MAX = 64
+_POWER_MAX, _DIGITS_MAX = 37, 28
+"""Of numbers: what a float32 holds, and what a decimal keeps of it."""
+_LENGTH = 1024
 _HINT = "every field is described in docs/training.md; examples are in examples/recipes"
 
 
@@ -42,6 +45,10 @@ def _number(value: object) -> Decimal:
         raise ValueError("not a number") from error
     if not found.is_finite():
         raise ValueError("not a number")
+    if not found:
+        return Decimal(0)
+    if abs(found.adjusted()) > _POWER_MAX or len(found.as_tuple().digits) > _DIGITS_MAX:
+        raise ValueError(f"has more than {_DIGITS_MAX} digits, or more than {_POWER_MAX} zeros")
     return found
 
 
@@ -65,7 +72,7 @@ class Lora(_Part):
 
     rank: Annotated[int, Field(gt=0, le=4096)] = 16
     """Rank of the update."""
-    alpha: Annotated[int, Field(gt=0)] = 32
+    alpha: Annotated[int, Field(gt=0, le=4_294_967)] = 32
     """The update is added at ``alpha / rank`` (``alpha / sqrt(rank)`` with ``rslora``)."""
     targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
     """Names of the linear layers that get an update, such as ``q_proj``."""
@@ -111,9 +118,9 @@ class Reinforcement(_Part):
 
     reward_model: Annotated[str, StringConstraints(min_length=1)]
     """A reward model that was merged into its base: a reference or a folder."""
-    generations: Annotated[int, Field(ge=2)] = 4
+    generations: Annotated[int, Field(ge=2, le=1 << 16)] = 4
     """Answers to each prompt."""
-    max_completion_length: Annotated[int, Field(gt=0)] = 256
+    max_completion_length: Annotated[int, Field(gt=0, le=1 << 24)] = 256
     """Tokens of an answer."""
     temperature: Positive = Decimal(1)
     beta: Annotated[Number, Field(ge=0)] = Decimal("0.04")
@@ -128,18 +135,18 @@ class Recipe(_Part):
     """What is trained on: a reference, or a folder with safetensors."""
     method: Method
     dataset: Annotated[str, StringConstraints(min_length=1)]
-    """A dataset's CID or folder, or a JSONL file."""
+    """A dataset's CID or folder."""
     lora: Lora = Lora()
     quantization: Literal["none", "nf4"] = "none"
     """``nf4``: the base in 4 bits while it is trained on (QLoRA)."""
     steps: Annotated[int, Field(gt=0, le=10_000_000)]
     """Optimizer steps."""
-    batch_size: Annotated[int, Field(gt=0)] = 8
+    batch_size: Annotated[int, Field(gt=0, le=1 << 20)] = 8
     """Rows a step and process, before accumulation; for ``grpo`` and ``rloo``: answers."""
-    accumulation: Annotated[int, Field(gt=0)] = 1
+    accumulation: Annotated[int, Field(gt=0, le=1 << 20)] = 1
     """Batches a step."""
-    max_length: Annotated[int, Field(gt=0)] = 1024
-    """Tokens of a row; what is longer is cut."""
+    max_length: Annotated[int, Field(gt=0, le=1 << 24)] = _LENGTH
+    """Tokens of a row; what is longer is cut. ``grpo`` and ``rloo`` cut nothing, and take no other than the default."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     preference: Preference | None = None
@@ -149,11 +156,11 @@ class Recipe(_Part):
     precision: Literal["float32", "bfloat16"] = "float32"
     world_size: Annotated[int, Field(gt=0, le=4096)] = 1
     """Processes that train together, each on its own rows: their number changes the result."""
-    accelerate: str | None = None
+    accelerate: Annotated[str, StringConstraints(min_length=1)] | None = None
     """An accelerate configuration (YAML), for FSDP, DeepSpeed and what else it starts; such a run is not replayed."""
     determinism: str = "citrate/cpu-avx2-fp32"
     """The profile under which a replay is bit for bit; see docs/training.md."""
-    checkpoint_every: Annotated[int, Field(gt=0)] = 50
+    checkpoint_every: Annotated[int, Field(gt=0, le=10_000_000)] = 50
     """Steps of a segment: what a verifier replays, and what a killed run loses at most."""
 
     @model_validator(mode="after")
@@ -171,7 +178,9 @@ class Recipe(_Part):
                 raise ValueError(
                     f"{answers} answers a step are no multiple of {self.reinforcement.generations} generations"
                 )
-        determinism.profile(self.determinism)
+        if reinforced and self.max_length != _LENGTH:
+            raise ValueError(f"{self.method} takes no max_length: reinforcement.max_completion_length is of answers")
+        _require_precision(self.determinism, self.precision)
         if self.accelerate is None and self.world_size > WORLD_MAX:
             raise ValueError(f"world_size is {WORLD_MAX} at most: all processes are on one machine")
         if self.accelerate is not None and self.checkpoint_every < self.steps:
@@ -184,6 +193,15 @@ class Recipe(_Part):
     def segments(self) -> int:
         """How many parts a verifier can choose among."""
         return -(-self.steps // self.checkpoint_every)
+
+
+def _require_precision(name: str, precision: str) -> None:
+    try:
+        promised = determinism.profile(name).precision
+    except ConfigError as error:
+        raise ValueError(f"{error.message}: {error.hint}") from error
+    if promised and precision != promised:
+        raise ValueError(f"the profile {name} is of {promised}, not {precision}: determinism: citrate/cpu")
 
 
 class Bound(_Part):
@@ -257,8 +275,8 @@ def load(path: Path) -> Recipe:
     if path.stat().st_size > RECIPE_MAX_BYTES:
         raise ConfigError(f"{path.name} is larger than a recipe can be", hint=_HINT)
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        document = yaml_once.load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as a date that is none
         raise ConfigError(f"{path.name} is not YAML: {' '.join(str(error).split())[:200]}", hint=_HINT) from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path.name} is not a recipe: a mapping of fields is wanted", hint=_HINT)

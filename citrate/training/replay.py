@@ -15,7 +15,7 @@ from citrate.training import checkpoint, committing, trainers
 from citrate.training.commitment import Leaf
 from citrate.training.determinism import profile
 from citrate.training.proof import Record
-from citrate.training.run import LOG, Step, environment, trainer_errors
+from citrate.training.run import LOG, Step, environment, steps_told
 from citrate.training.trainers import Inputs
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def replay(record: Record, number: int, inputs: Inputs, adapter: Path, work: Pat
 
     committing.watching(trainer, after, stop_after=last)
     began: Mapping[str, torch.Tensor] = committing.copied_weights(trainer)
-    with trainer_errors():
+    with steps_told():
         trainer.train(resume_from_checkpoint=str(record.checkpoint(before)) if before else None)
     if before:
         began = checkpoint.load(record.checkpoint(before), checkpoint.WEIGHTS)
@@ -93,7 +93,7 @@ def replay(record: Record, number: int, inputs: Inputs, adapter: Path, work: Pat
 
 def _same_environment(record: Record) -> bool:
     """Whether every bit must be equal here: an exact profile, the same instruction set and the same packages."""
-    claimed, mine = record.proof.environment, environment(record.bound.recipe.determinism)
+    claimed, mine = record.proof.environment, environment(record.bound.recipe)
     alike = (claimed.machine, claimed.instructions, claimed.packages) == (
         mine.machine,
         mine.instructions,

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from citrate.core.errors import AlreadyExistsError, FormatError, TrainingError
 from citrate.formats.companions import companions
 from citrate.formats.documents import pretty, read_object
+from citrate.training import durable, failures
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _HINT = "train one (method: reward) and have it merged: citrate train RECIPE --merged"
+_LESS = "precision: bfloat16 holds it in half, or a smaller one"
 _CLASS = "ForSequenceClassification"
 
 
@@ -41,12 +43,13 @@ def merge(base: Path, adapter: Path, out: Path, precision: str) -> None:
     staging = out.with_name(f".{out.name}")
     shutil.rmtree(staging, ignore_errors=True)
     try:
-        merged = PeftModel.from_pretrained(_classifier(base, precision), str(adapter)).merge_and_unload()
-        merged.save_pretrained(staging)
-        _clean(base, staging)
-        staging.rename(out)
-    except (ValueError, RuntimeError, KeyError, OSError) as error:
-        raise TrainingError(f"the adapter cannot be merged: {' '.join(str(error).split())[:300]}") from error
+        with failures.telling("the adapter cannot be merged", memory="the reward model", less=_LESS):
+            merged = PeftModel.from_pretrained(_classifier(base, precision), str(adapter)).merge_and_unload()
+            merged.save_pretrained(staging)
+            _clean(base, staging)
+            durable.sync_tree(staging)
+            staging.rename(out)
+            durable.sync(out.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -59,15 +62,15 @@ def load(folder: Path, precision: str) -> tuple[PreTrainedModel, PreTrainedToken
     """
     from transformers import AutoTokenizer
 
+    what = "the reward model cannot be loaded"
     try:
-        names = read_object(folder, "config.json").get("architectures")
-        if not isinstance(names, list) or not names or not str(names[0]).endswith(_CLASS):
-            raise TrainingError("the reward model is no sequence classifier", hint=_HINT)
-        return _classifier(folder, precision, whole=True), AutoTokenizer.from_pretrained(folder)
-    except (ValueError, OSError, RuntimeError, KeyError, FormatError) as error:
-        raise TrainingError(
-            f"the reward model cannot be loaded: {' '.join(str(error).split())[:300]}", hint=_HINT
-        ) from error
+        with failures.telling(what, memory="the reward model", less=_LESS, hint=_HINT):
+            names = read_object(folder, "config.json").get("architectures")
+            if not isinstance(names, list) or not names or not str(names[0]).endswith(_CLASS):
+                raise TrainingError("the reward model is no sequence classifier", hint=_HINT)
+            return _classifier(folder, precision, whole=True), AutoTokenizer.from_pretrained(folder)
+    except FormatError as error:
+        raise TrainingError(f"{what}: {error.message}", hint=_HINT) from error
 
 
 def _classifier(folder: Path, precision: str, *, whole: bool = False) -> PreTrainedModel:

@@ -94,6 +94,9 @@ def shape_of(row: Row, method: Method) -> Shape:
         raise FormatError("label is neither true nor false")
     if len(kinds) > 1:
         raise FormatError("holds text in one column and a conversation in another")
+    for name in columns:
+        if name != "label" and _is_empty(row[name]) and (name != "prompt" or len(columns) == 1):
+            raise FormatError(f"{name} is empty")
     return Shape(columns, kinds.pop())
 
 
@@ -110,8 +113,6 @@ def _is_conversation(name: str, value: Json) -> bool:
     if isinstance(value, str):
         if name == "messages":
             raise FormatError("messages is text, not a list of messages")
-        if not value and name != "prompt":
-            raise FormatError(f"{name} is empty")
         return False
     if not isinstance(value, list):
         raise FormatError(f"{name} is neither text nor a list of messages")
@@ -122,6 +123,13 @@ def _is_conversation(name: str, value: Json) -> bool:
     for number, message in enumerate(value, 1):
         _check_message(f"{name}, message {number}", message)
     return True
+
+
+def _is_empty(value: Json) -> bool:
+    """Whether there is nothing in a text, or in any message of a conversation. Both were checked to be that."""
+    if isinstance(value, list):
+        return not any(isinstance(message, dict) and message["content"] for message in value)
+    return not value
 
 
 def _check_message(where: str, message: Json) -> None:

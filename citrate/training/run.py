@@ -18,6 +18,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,20 +26,24 @@ from typing import Any, BinaryIO
 
 from citrate.core.errors import AlreadyExistsError, FormatError, IntegrityError, TrainingError
 from citrate.formats import adapter as adapters
-from citrate.training import checkpoint, committing, determinism, health, ranks, trainers
+from citrate.formats.documents import read_bounded
+from citrate.training import checkpoint, committing, determinism, durable, failures, health, ranks, trainers
 from citrate.training.commitment import Leaf, tensors_sha256
-from citrate.training.proof import CHECKPOINTS, LEAVES, PROOF, RECIPE, Environment, Proof, root_of
-from citrate.training.recipe import Bound
+from citrate.training.holding import LOCK
+from citrate.training.proof import CHECKPOINTS, LEAVES, PROOF, PROOF_MAX_BYTES, RECIPE, Environment, Proof, root_of
+from citrate.training.recipe import Bound, Recipe
 from citrate.training.trainers import Inputs
 
 LOG, ADAPTER = "log.jsonl", "adapter"
-_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "tokenizers", "numpy", "safetensors")
+_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "numpy", "safetensors")
+BEFORE = ("announced.json", ".announced.json", ".recipe.json", LOCK)
+"""What may stand in a folder in which no run has begun: an announcement, and what was killed while it was written."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is told of a step: the mean loss over its batches, its tokens without padding, seconds since the start, and
-    the mean reward where there is a reward model."""
+    """What is told of a step: the mean loss over its batches, its tokens without padding, seconds since this process
+    began its first, and the mean reward where there is a reward model."""
 
     step: int
     loss: float
@@ -86,7 +91,23 @@ def train(
         run = _Run(bound, inputs, out, on_step, on_notes)
         run.go()
         run.finish()
-    return Proof.parse((out / PROOF).read_bytes())
+    return _proof_in(out)
+
+
+def ended(bound: Bound, out: Path) -> Proof | None:
+    """The proof of a run that has ended; None while something is left to do.
+
+    Raises:
+        AlreadyExistsError: it is another recipe's.
+    """
+    if not (out / PROOF).exists():
+        return None
+    _take(out, bound)
+    return _proof_in(out)
+
+
+def _proof_in(out: Path) -> Proof:
+    return Proof.parse(read_bounded(out / PROOF, PROOF_MAX_BYTES))
 
 
 def _take(out: Path, bound: Bound) -> None:
@@ -95,10 +116,10 @@ def _take(out: Path, bound: Bound) -> None:
         if path.read_bytes() != bound.to_bytes():
             raise AlreadyExistsError(f"{out} holds the run of another recipe", hint="choose another --out")
         return
-    if out.exists() and any(entry.name != "announced.json" for entry in out.iterdir()):
+    if out.exists() and any(entry.name not in BEFORE for entry in out.iterdir()):
         raise AlreadyExistsError(f"{out} exists and is not empty", hint="choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(bound.to_bytes())
+    durable.write(path, bound.to_bytes())
 
 
 class _Run:
@@ -127,14 +148,28 @@ class _Run:
         self._trainer = trainers.build(self._recipe, self._inputs, work, kind)
         if self._main and self._trainer.row_count is not None and self._trainer.row_count.notes():
             self._on_notes(self._trainer.row_count.notes())
+        if self._main and not self._bound.accelerate:
+            self._require_an_end(work / "before")
         with self._journal(LEAVES) as leaves, self._journal(LOG) as log:
             committing.watching(self._trainer, lambda step: self._after(step, leaves, log))
             resume = str(checkpoint.folder_of(self._out / CHECKPOINTS, begin)) if begin else None
-            with trainer_errors():
+            self._started = time.monotonic()
+            with steps_told():
                 self._trainer.train(resume_from_checkpoint=resume)
         done = self._trainer.state.global_step
         if done != self._recipe.steps:
             raise TrainingError(f"training ended after {done} of {self._recipe.steps} steps")
+
+    def _require_an_end(self, raw: Path) -> None:
+        """Write the adapter as it is before the first step: what cannot be written at the end is not begun."""
+        self._save(raw)
+        try:
+            _opened(raw)
+        except FormatError as error:
+            raise TrainingError(
+                f"this run could not end: {error.message}", hint="a lower lora.rank, or fewer lora.targets"
+            ) from error
+        shutil.rmtree(raw)
 
     def _journal(self, name: str) -> BinaryIO:
         """Where lines are added; process 0 alone keeps them."""
@@ -142,18 +177,18 @@ class _Run:
 
     def _resume_from(self) -> int:
         """The step of the newest checkpoint that is what its leaf says; what was written after it is cut off."""
-        kept = _lines(self._out / LEAVES)
+        kept, logged = durable.lines(self._out / LEAVES), len(durable.lines(self._out / LOG))
         for step in reversed(checkpoint.steps_in(self._out / CHECKPOINTS)):
             try:
                 leaves = [Leaf.parse(line) for line in kept[:step]]
-                if len(leaves) == step:
+                if [leaf.step for leaf in leaves] == list(range(1, step + 1)) and step <= logged:
                     checkpoint.check(checkpoint.folder_of(self._out / CHECKPOINTS, step), leaves[-1])
                     self._leaves = leaves
                     break
             except (FormatError, IntegrityError):
                 continue
-        _cut(self._out / LEAVES, len(self._leaves))
-        _cut(self._out / LOG, len(self._leaves))
+        for name in (LEAVES, LOG):
+            durable.keep_lines(self._out / name, len(self._leaves))
         return len(self._leaves)
 
     def _after(self, told: committing.Told, leaves: Any, log: Any) -> None:
@@ -197,7 +232,9 @@ class _Run:
             self._name_the_whole(weights)
         log = health.read_log(self._out / LOG, self._recipe.steps)
         found = health.summarise(log, self._recipe, self._trainer.row_count)
-        (self._out / health.HEALTH).write_bytes(found.to_bytes())
+        durable.write(self._out / health.HEALTH, found.to_bytes())
+        for name in (LEAVES, LOG):
+            durable.sync(self._out / name)
         proof = Proof(
             schema="citrate.training-proof/v1",
             recipe_sha256=self._bound.sha256,
@@ -207,28 +244,25 @@ class _Run:
             checkpoint_every=self._recipe.checkpoint_every,
             root=root_of(self._leaves),
             weights_sha256=weights,
-            environment=environment(self._recipe.determinism),
+            environment=environment(self._recipe),
         )
-        staging = self._out / f".{PROOF}"
-        staging.write_bytes(proof.to_bytes())
-        staging.rename(self._out / PROOF)
+        durable.write(self._out / PROOF, proof.to_bytes())  # the last: who finds it relies on all the rest
         shutil.rmtree(self._out / "work", ignore_errors=True)
 
     def _name_the_whole(self, weights: str) -> None:
         """The last leaf of a run that accelerate may have sharded names the adapter, not the shards of it."""
         self._leaves[-1] = replace(self._leaves[-1], weights=weights)
-        (self._out / LEAVES).write_bytes(b"".join(leaf.to_bytes() + b"\n" for leaf in self._leaves))
+        durable.write(self._out / LEAVES, b"".join(leaf.to_bytes() + b"\n" for leaf in self._leaves))
 
     def _write_adapter(self, raw: Path) -> str:
         """Write what is registered: PEFT's two files without what PEFT leaves of this machine in them."""
-        target = self._out / ADAPTER
-        (raw / "README.md").unlink(missing_ok=True)  # PEFT's template, which names the base's path on this machine
-        found = adapters.open_adapter(raw)
+        target, found = self._out / ADAPTER, _opened(raw)
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir()
         for name, text in adapters.texts(found).items():
             (target / name).write_bytes(text)
         shutil.copyfile(raw / adapters.WEIGHTS, target / adapters.WEIGHTS)
+        durable.sync_tree(target)
         weights = tensors_sha256(checkpoint.load(target, adapters.WEIGHTS))
         if weights != self._leaves[-1].weights and not self._bound.accelerate:
             raise IntegrityError(
@@ -238,43 +272,26 @@ class _Run:
         return weights
 
 
-def environment(profile: str) -> Environment:
+def environment(recipe: Recipe) -> Environment:
     """What this process runs on."""
     import torch
 
+    quantised = ("bitsandbytes",) if recipe.quantization == "nf4" else ()
     return Environment(
-        profile=determinism.profile(profile).name,
+        profile=determinism.profile(recipe.determinism).name,
         machine=platform.machine(),
         instructions=torch.backends.cpu.get_cpu_capability(),
         threads=torch.get_num_threads(),
-        packages={name: version(name) for name in _PACKAGES},
+        packages={name: version(name) for name in (*_PACKAGES, *quantised)},
     )
 
 
-class trainer_errors:  # noqa: N801  # a context manager, as contextlib's are named
-    """Tells what the trainer raises as a TrainingError that says which setting to change."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        import torch
-
-        text = str(error)
-        exhausted = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text
-        if exhausted:
-            raise TrainingError(
-                "there is not enough memory for a step",
-                hint="halve batch_size and double accumulation, lower max_length, or quantization: nf4",
-            ) from error
-        if isinstance(error, ValueError | RuntimeError | IndexError):
-            raise TrainingError(f"training failed: {' '.join(text.split())[:300]}") from error
+def steps_told() -> AbstractContextManager[None]:
+    """Tells what the trainer raises in its steps."""
+    return failures.telling("training failed", memory="a step", less=failures.LESS_OF_A_STEP)
 
 
-def _lines(path: Path) -> list[bytes]:
-    return path.read_bytes().splitlines() if path.exists() else []
-
-
-def _cut(path: Path, count: int) -> None:
-    """Keep the first lines of a journal."""
-    kept = _lines(path)[:count]
-    path.write_bytes(b"".join(line + b"\n" for line in kept))
+def _opened(raw: Path) -> adapters.Adapter:
+    """What PEFT wrote, without its template of a card, which names the base's path on this machine."""
+    (raw / "README.md").unlink(missing_ok=True)
+    return adapters.open_adapter(raw)

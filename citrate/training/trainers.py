@@ -1,7 +1,7 @@
 """From a bound recipe to TRL's trainer for it, on this machine's files.
 
-Only this module and ``commitments`` know TRL, PEFT and transformers. Nothing here decides anything: every value comes
-from the recipe, and what TRL would choose by itself is named.
+Only this module, ``committing`` and ``reward_model`` know TRL, PEFT and transformers. Nothing here decides anything:
+every value comes from the recipe, and what TRL would choose by itself is named.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from citrate.core.errors import TrainingError
-from citrate.training import dataset, determinism, reward_model
+from citrate.training import dataset, determinism, failures, reward_model
 from citrate.training.recipe import Recipe
 from citrate.training.rows import Method
 
@@ -49,24 +48,23 @@ def build(recipe: Recipe, inputs: Inputs, work: Path, kind: type[Trainer]) -> Tr
         kind: TRL's trainer for the method, or a subclass of it.
 
     Raises:
-        TrainingError: the base cannot be loaded, or cannot be trained so.
+        TrainingError: the base cannot be loaded, or cannot be trained so, or there is not enough memory for it.
     """
     import datasets  # type: ignore[import-untyped]  # it ships no types
     from transformers import AutoTokenizer, set_seed
 
-    rows = datasets.Dataset.from_list([row for _, row in dataset.rows(inputs.dataset)])
-    set_seed(recipe.seed)
-    given: dict[str, Any] = {"model": str(inputs.base), "peft_config": lora_config(recipe)}
-    if inputs.reward is not None:  # loaded by us: TRL would quantise it with the base, and draw a missing score
-        given["reward_funcs"], given["reward_processing_classes"] = reward_model.load(inputs.reward, recipe.precision)
-    try:
+    with failures.telling(
+        f"{recipe.method} cannot begin on this base", memory="the base and the rows", less=failures.LESS_TO_LOAD,
+        hint="citrate inspect tells what the base is",
+    ):  # fmt: skip
+        rows = datasets.Dataset.from_list([row for _, row in dataset.rows(inputs.dataset)])
+        set_seed(recipe.seed)
+        given: dict[str, Any] = {"model": str(inputs.base), "peft_config": lora_config(recipe)}
+        if inputs.reward is not None:  # loaded by us: TRL would quantise it with the base, and draw a missing score
+            judge = reward_model.load(inputs.reward, recipe.precision)
+            given["reward_funcs"], given["reward_processing_classes"] = judge
         tokenizer = AutoTokenizer.from_pretrained(inputs.base)
         return kind(args=arguments(recipe, work), train_dataset=rows, processing_class=tokenizer, **given)
-    except (ValueError, OSError, RuntimeError, KeyError) as error:
-        raise TrainingError(
-            f"{recipe.method} cannot begin on this base: {' '.join(str(error).split())[:300]}",
-            hint="citrate inspect tells what the base is",
-        ) from error
 
 
 def trainer_of(method: Method) -> type[Trainer]:

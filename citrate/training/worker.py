@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +36,7 @@ def main() -> int:
         out.flush()
 
     request = json.loads(Path(sys.argv[1]).read_bytes() if sys.argv[1:] else sys.stdin.buffer.readline())
+    _end_with_our_command(request)
     try:
         _meet(request)
         {"train": _train, "replay": _replay, "merge": _merge}[request["do"]](request, tell)
@@ -47,6 +50,23 @@ def main() -> int:
         return 1
     ranks.leave()
     return 0
+
+
+def _end_with_our_command(request: dict[str, Any]) -> None:
+    """Outlive it by nothing: what we would still write, a command that goes on with the run does not expect.
+
+    The kernel ends us where it can (Linux), the end of our stdin everywhere, and below accelerate, which is our parent.
+    """
+    if not request.get("launched"):
+        sandbox.die_with_parent(request["parent_pid"])
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+
+
+def _end_with_stdin() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(1)  # what stands in a buffer is not written any more
 
 
 def _meet(request: dict[str, Any]) -> None:

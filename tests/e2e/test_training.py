@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from citrate.registry.rpc import JsonRpc
+from citrate.training.proof import Record
 from tests.e2e.conftest import ROOT, Machine, Release
 from tests.training import tiny
+from tests.training.runs import forge, with_leaf
 
 pytestmark = [pytest.mark.servers, pytest.mark.models, pytest.mark.xdist_group("e2e")]
 
@@ -45,6 +47,8 @@ def test_an_announced_run_is_recorded_and_replayed_by_somebody_else(
     assert again == trained, "what has ended is not done again, announced again, or committed again"
 
     adapter = str(trained["adapter_path"])
+    told = json.loads((tmp_path / "run" / "adapter" / "training.json").read_text())
+    assert told["base"] == f"{release.address}/tiny-llama@1.0.0", "the version that a shorter reference meant"
     recorded = machine.gets(
         "register-lora", adapter, "--base", release.ref, "--name", "polite", "--license", "apache-2.0"
     )
@@ -73,6 +77,11 @@ def test_an_announced_run_is_recorded_and_replayed_by_somebody_else(
     assert (by_ledger["seed"], by_ledger["seed_by"]) == (str(drawn).removeprefix("0x"), "ledger")
     assert (by_hand["seed"], by_hand["seed_by"]) == ("5eed", "you"), "what the user names is not overruled"
 
+    liar = recorded_on_another(machine, Path(adapter), tmp_path / "copy", trained)
+    refused = machine.types("verify-training", liar, "--base", release.ref, "--segments", "0", "--json")
+    assert refused.code == 3 and "the run was not trained on" in str(refused.error["message"]), refused.out
+    disagrees(machine, tmp_path / "run")
+
     forged = tmp_path / "run" / "adapter" / "training.json"
     told = json.loads(forged.read_text())
     other = machine.gets("dataset", "add", str(ROOT / "examples" / "datasets" / "questions.jsonl"), "--method", "grpo",
@@ -80,6 +89,35 @@ def test_an_announced_run_is_recorded_and_replayed_by_somebody_else(
     forged.write_text(json.dumps({**told, "dataset": other["cid"]}, sort_keys=True, separators=(",", ":")))
     refused = machine.types("verify-training", str(tmp_path / "run"), "--json")
     assert refused.code == 3 and "the dataset is not the one" in str(refused.error["message"])
+
+
+def recorded_on_another(machine: Machine, adapter: Path, copy: Path, trained: dict[str, object]) -> str:
+    """Another model of the same shapes does not get the adapter, but by its creator's bare word; returns that one."""
+    shutil.copytree(ROOT / "examples" / "tiny-llama", copy / "base")
+    (copy / "base" / "README.md").write_text("---\nlicense: apache-2.0\n---\nAnother model.\n")
+    machine.gets("register-model", str(copy / "base"), "--name", "twin", "--variants", "safetensors")
+    shutil.copytree(adapter, copy / "adapter")
+    told = json.loads((adapter / "training.json").read_text())
+    del told["run"]  # as of a run that was not announced: the ledger does not know its base
+    (copy / "adapter" / "training.json").write_text(json.dumps(told, sort_keys=True, separators=(",", ":")))
+    asked = ("register-lora", str(copy / "adapter"), "--base", "me/twin", "--name", "liar", "--license", "apache-2.0")
+    refused = machine.types(*asked, "--json")
+    assert refused.code == 3 and "was not trained on" in str(refused.error["message"]), refused.out
+    claims = ("recipe_sha256", "dataset_root", "proof_root")
+    recipe, dataset, proof = (str(trained[name]) for name in claims)
+    return str(machine.gets(*asked, "--recipe", recipe, "--dataset", dataset, "--proof", proof)["ref"])
+
+
+def disagrees(machine: Machine, run: Path) -> None:
+    """A step that was forged, with all hashes around it made right again, is exit 3 of the command."""
+    shutil.copytree(run, run.parent / "forged")
+    forge(run.parent / "forged", leaves=with_leaf(Record(run), 3, rng="f" * 64))
+    found = machine.types("verify-training", str(run.parent / "forged"), "--all", "--json")
+    assert found.code == 3 and found.json["grade"] is None, found.out
+    assert [(each["ok"], each["differs"]) for each in found.json["segments"]] == [  # type: ignore[attr-defined]  # JSON
+        (True, ""),
+        (False, "step 3: rng"),
+    ]
 
 
 def run_with_it(release: Release, reader: Machine, adapter: str, another: Path) -> None:

@@ -72,7 +72,10 @@ def test_licences_that_agree_are_the_results_and_others_are_named() -> None:
     different = [*same, found("d", "MIT")]
     with pytest.raises(ConfigError, match=r"a is under Apache-2\.0, d is under MIT"):
         licence_of(different, None)
-    assert licence_of(different, "apache-2.0") == "Apache-2.0"
+    assert licence_of(different, "apache-2.0") == licence_of(same, "apache-2.0") == "Apache-2.0"
+    assert licence_of([found("c", "")], "mit") == "MIT"
+    with pytest.raises(ConfigError, match=r"under Apache-2\.0: a merge is no reason for MIT"):
+        licence_of(same, "mit")
     with pytest.raises(ConfigError, match="licence is empty"):
         licence_of(different, " ")
 

@@ -46,7 +46,7 @@ def written(tmp_path: Path, *lines: bytes | str | object) -> Path:
 @pytest.mark.parametrize(("method", "row"), [(method, row) for method, rows in GOOD.items() for row in rows])
 def test_what_each_method_takes(registry: Registry, tmp_path: Path, method: str, row: object) -> None:
     card, artifact = registry.add_dataset(written(tmp_path, row), method=method, licence="mit")
-    assert (card.rows, card.method, card.licence) == (1, Method(method), "mit")
+    assert (card.rows, card.method, card.licence) == (1, Method(method), "MIT"), "as SPDX writes it"
     assert registry.dataset(artifact.cid)[0] == card
     assert registry.store.pins(artifact.cid) == ["dataset"]
 
@@ -88,6 +88,28 @@ BAD_ROWS = {
     "nested": (b'{"text": ' + b"[" * 100_000, "nested too deeply"),
     "too long": (b'{"text": "' + b"a" * (4 << 20) + b'"}', "longer than 4 MiB"),
 }
+
+
+NOTHING = {
+    "an empty prompt": ("grpo", {"prompt": ""}, "prompt is empty"),
+    "an empty question": ("rloo", {"prompt": [{"role": "user", "content": ""}]}, "prompt is empty"),
+    "a silent conversation": ("sft", {"messages": [{**each, "content": ""} for each in TALK]}, "messages is empty"),
+    "a silent answer": ("sft", {"prompt": TALK[:1], "completion": [{**TALK[1], "content": ""}]}, "completion is empty"),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_a_row_of_which_nothing_can_be_learned_is_refused(registry: Registry, tmp_path: Path, name: str) -> None:
+    method, row, said = NOTHING[name]
+    with pytest.raises(FormatError, match=f"line 1: {said}"):
+        registry.add_dataset(written(tmp_path, row), method=method, licence="mit")
+
+
+@pytest.mark.parametrize("licence", ["", " ", "LicenseRef-" + "x" * 54, "LicenseRef-a\nb"])
+def test_what_is_no_licence_is_refused(registry: Registry, tmp_path: Path, licence: str) -> None:
+    with pytest.raises(ConfigError, match="licence"):
+        registry.add_dataset(written(tmp_path, {"text": "a"}), method="sft", licence=licence)
+    assert registry.store.ls() == []
 
 
 @pytest.mark.parametrize("name", BAD_ROWS)

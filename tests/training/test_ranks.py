@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import platform
 import re
 import shutil
 from multiprocessing.context import ForkServerContext
@@ -14,7 +15,8 @@ import pytest
 from citrate.core.adapters import Grade
 from citrate.core.errors import AlreadyExistsError, TrainingError
 from citrate.fine_tuning.verifying import Claim, checked_health, verify
-from citrate.training import dataset, process, recipe
+from citrate.training import dataset, holding, process, recipe
+from citrate.training.determinism import profile
 from citrate.training.process import Files
 from citrate.training.proof import Record
 from citrate.training.recipe import Bound, Recipe
@@ -74,6 +76,37 @@ def test_killed_they_go_on_to_the_same_bytes(
     again = Work(both.to_bytes(), Inputs(base, rows), tmp_path / "out", tmp_path / "b")
     assert ranked.finish(ranked.start(server, again)) == [0, 0]
     assert hashes(tmp_path / "out") == hashes(together)
+
+
+def test_a_command_that_is_killed_takes_its_processes_along_and_the_next_goes_on_to_the_same_bytes(
+    server: ForkServerContext, together: Path, both: Bound, base: Path, rows: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """By the launcher, with what a user's environment may hold, which neither reaches them nor changes anything."""
+    work = Work(both.to_bytes(), Inputs(base, rows), tmp_path / "out", tmp_path / "a", dies_at=3)
+    assert ranked.command(server, work) == -9
+    monkeypatch.setattr(holding, "_PATIENCE_S", 60)
+    with holding.held(tmp_path / "out"):
+        assert not (tmp_path / "out" / "proof.json").exists()
+    again = Work(both.to_bytes(), Inputs(base, rows), tmp_path / "out", tmp_path / "b")
+    assert ranked.finish(ranked.start(server, again)) == [0, 0]
+    assert hashes(tmp_path / "out") == hashes(together)
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="macOS has no such call")
+def test_who_replays_a_strangers_run_opens_no_socket(
+    server: ForkServerContext, done: tuple[Path, list[object]], base: Path, rows: Path, tmp_path: Path
+) -> None:
+    work = Work(b"", Inputs(base, rows), done[0], tmp_path / "scratch")
+    assert ranked.reach_for_the_network(server, work) == "nothing"
+
+
+def test_what_the_processes_of_a_run_know_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("CITRATE_PRIVATE_KEY", "CITRATE_KEY_PASSWORD", "WORLD_SIZE", "ACCELERATE_USE_FSDP", "MKL_CBWR"):
+        monkeypatch.setenv(name, "theirs")
+    found = process._environment(profile("citrate/cpu-avx2-fp32"), 3, str(tmp_path))
+    assert "theirs" not in found.values() and found["PATH"] == os.environ["PATH"]
+    assert (found["MKL_CBWR"], found["OMP_NUM_THREADS"]) == ("AVX2,STRICT", "3")
 
 
 def test_they_are_replayed_bit_for_bit_without_network(

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from citrate.core.errors import AlreadyExistsError, TrainingError
+from citrate.facade import Registry
+from citrate.fine_tuning import prepare
 from citrate.training import dataset, recipe, reward_model, run
 from citrate.training.proof import Record
 from citrate.training.recipe import Bound, Recipe
@@ -16,6 +18,7 @@ from citrate.training.replay import replay
 from citrate.training.rows import Method
 from citrate.training.run import Step
 from citrate.training.trainers import Inputs
+from tests.e2e.machine import Machine
 from tests.training.conftest import SETTINGS, make_rows
 from tests.training.runs import BASE_SHA256, EXAMPLES, log_of
 from tests.training.test_run import hashes
@@ -28,7 +31,8 @@ CHAT = [
 
 
 def bound_to(rows: Path, method: Method, **changes: object) -> Bound:
-    wanted = Recipe.model_validate({**SETTINGS, "method": method, "steps": 4, **changes})
+    settings = {key: value for key, value in SETTINGS.items() if key != "max_length"}  # theirs is of the answers
+    wanted = Recipe.model_validate({**settings, "method": method, "steps": 4, **changes})
     judge = "c" * 64 if wanted.reinforcement else ""
     root = dataset.read(rows).root
     return recipe.bind(wanted, base_sha256=BASE_SHA256, dataset_root=root, reward_sha256=judge)
@@ -36,12 +40,19 @@ def bound_to(rows: Path, method: Method, **changes: object) -> Bound:
 
 @pytest.fixture(scope="module")
 def judged(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A reward run's folder, with the merged model in it."""
+    """A reward run's folder, with the merged model in it: trained here, merged by the command, which finds it ended."""
     folder = tmp_path_factory.mktemp("judge")
-    (folder / "rows").mkdir()
-    rows = make_rows(folder / "rows", EXAMPLES / "datasets" / "polite-pairs.jsonl", Method.REWARD)
-    run.train(bound_to(rows, Method.REWARD), Inputs(base, rows), folder / "out", lambda _: None)
-    reward_model.merge(base, folder / "out" / "adapter", folder / "out" / "merged", "float32")
+    machine, registry = Machine(folder / "home"), Registry.open(home=folder / "home")
+    _, rows = registry.add_dataset(EXAMPLES / "datasets" / "polite-pairs.jsonl", method="reward", licence="apache-2.0")
+    path = folder / "judge-recipe.yaml"
+    path.write_text(json.dumps({**SETTINGS, "method": "reward", "steps": 4, "base": str(base), "dataset": rows.cid}))
+    prepared = prepare(registry, recipe.load(path), folder)
+    inputs = Inputs(prepared.files.base, prepared.files.dataset)
+    run.train(prepared.bound, inputs, folder / "out", lambda _: None)
+    done = machine.gets("train", str(path), "--out", str(folder / "out"), "--merged")
+    assert done["merged_path"] == str(folder / "out" / "merged") and done["steps"] == 4
+    again = machine.types("train", str(path), "--out", str(folder / "out"), "--merged")
+    assert again.out.splitlines()[-1] == done["merged_path"], "what is there is not merged again"
     return folder / "out"
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 import math
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from citrate.core.errors import AlreadyExistsError, IntegrityError, TrainingError
+from citrate.core.errors import AlreadyExistsError, FormatError, IntegrityError, TrainingError, UnavailableError
 from citrate.formats.adapter import open_adapter
-from citrate.training import dataset, recipe, run
+from citrate.training import dataset, recipe, run, trainers
 from citrate.training.commitment import Leaf
 from citrate.training.proof import Record
 from citrate.training.recipe import Bound, Recipe
+from citrate.training.replay import replay
 from citrate.training.rows import Method
 from citrate.training.run import Step
 from citrate.training.trainers import Inputs
@@ -107,15 +111,87 @@ def test_another_recipe_does_not_take_over_a_folder(
         run.train(bound, Inputs(base, rows), tmp_path, lambda _: None)
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_checkpoint(
+def test_a_loss_that_is_no_number_ends_the_run_and_what_was_before_it_can_be_gone_on_from(
     base: Path, rows: Path, tmp_path: Path
 ) -> None:
-    wild = Recipe.model_validate({**SETTINGS, "optimizer": {"learning_rate": "1e30"}, "lora": {}})
-    bound = recipe.bind(wild, base_sha256=BASE_SHA256, dataset_root=dataset.read(rows).root)
-    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step \d+: training stopped") as error:
-        run.train(bound, Inputs(base, rows), tmp_path / "out", lambda _: None)
-    assert "learning_rate" in error.value.hint
-    assert not (tmp_path / "out" / "proof.json").exists()
+    wild = {**SETTINGS, "optimizer": {"learning_rate": "1e30"}, "lora": {}, "checkpoint_every": 1}
+    bound = recipe.bind(Recipe.model_validate(wild), base_sha256=BASE_SHA256, dataset_root=dataset.read(rows).root)
+    said = r"^the loss is (nan|inf) at step 2: training stopped; the state after step 1 is kept$"
+    told: list[int] = []
+    for _ in range(2):
+        with pytest.raises(TrainingError, match=said) as error:
+            run.train(bound, Inputs(base, rows), tmp_path / "out", lambda step: told.append(step.step))
+        assert "learning_rate" in error.value.hint
+        assert not (tmp_path / "out" / "proof.json").exists() and not (tmp_path / "out" / "adapter").exists()
+    assert told == [1], "the second time it went on after the state that was kept"
+
+
+def test_a_run_that_could_not_end_is_not_begun(
+    base: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("citrate.formats.adapter.ADAPTER_MAX_BYTES", 1 << 20)
+    wanted = Recipe.model_validate({**SETTINGS, "lora": {"rank": 4096}})
+    bound = recipe.bind(wanted, base_sha256=BASE_SHA256, dataset_root=dataset.read(rows).root)
+    told: list[Step] = []
+    with pytest.raises(TrainingError, match=r"this run could not end: .* and the registry takes") as error:
+        run.train(bound, Inputs(base, rows), tmp_path / "out", told.append)
+    assert told == [] and "lora.rank" in error.value.hint
+
+
+def test_all_is_on_the_disk_before_the_proof_says_so(
+    done: tuple[Path, list[Step]], copy: Path, base: Path, rows: Path, bound: Bound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (copy / "proof.json").unlink()
+    fsync, synced = os.fsync, set[int]()
+
+    def record(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def last_of_all(self: Path, target: Path) -> Path:
+        if target.name == "proof.json":
+            begun = ("work", "checkpoints")
+            written = [path for path in copy.rglob("*") if path.relative_to(copy).parts[0] not in begun]
+            assert {path.name for path in written if path.stat().st_ino not in synced} <= {"recipe.json"}
+            assert len(written) >= 7
+        os.rename(self, target)
+        return target
+
+    monkeypatch.setattr(os, "fsync", record)
+    monkeypatch.setattr(Path, "rename", last_of_all)
+    run.train(bound, Inputs(base, rows), copy, lambda _: None)
+    monkeypatch.undo()
+    assert hashes(copy) == hashes(done[0])
+
+
+OTHERS = {
+    "bfloat16": {
+        "precision": "bfloat16", "determinism": "citrate/cpu", "accumulation": 2,
+        "schedule": {"kind": "cosine", "warmup_steps": 1},
+    },
+    "nf4": {"quantization": "nf4", "schedule": {"kind": "constant"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_settings_go_on_to_the_same_bytes_and_are_replayed(
+    name: str, done: tuple[Path, list[Step]], base: Path, rows: Path, tmp_path: Path
+) -> None:
+    wanted = Recipe.model_validate({**SETTINGS, "steps": 4, **OTHERS[name]})
+    bound = recipe.bind(wanted, base_sha256=BASE_SHA256, dataset_root=dataset.read(rows).root)
+    inputs = Inputs(base, rows)
+    run.train(bound, inputs, tmp_path / "a", lambda _: None)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "b" / "proof.json").unlink()
+    told: list[Step] = []
+    run.train(bound, inputs, tmp_path / "b", told.append)
+    assert [step.step for step in told] == [3, 4] and hashes(tmp_path / "a") == hashes(tmp_path / "b")
+    record = Record(tmp_path / "a")
+    assert ("bitsandbytes" in record.proof.environment.packages) == (name == "nf4")
+    assert log_of(tmp_path / "a")[0]["loss"] != log_of(done[0])[0]["loss"], "another base's, or another batch's"
+    (tmp_path / "work").mkdir()
+    found = replay(record, 1, inputs, tmp_path / "a" / "adapter", tmp_path / "work")
+    assert found.ok and found.exact, found.differs
 
 
 METHODS = {
@@ -155,11 +231,54 @@ def test_a_record_whose_parts_contradict_each_other(copy: Path) -> None:
         Record(copy).check()
 
 
+STATES = {
+    "a field": lambda state: {**state, "stateful_callbacks": {"TrainerControl": {}}},
+    "another value": lambda state: {**state, "logging_steps": 500},
+    "a fraction": lambda state: {**state, "max_steps": 6.0},
+    "another step": lambda state: {**state, "global_step": 4.0},
+    "text": lambda state: {**state, "epoch": "nan"},
+    "no number": lambda state: {**state, "epoch": float("nan")},
+    "a size": lambda state: {**state, "log_history": [{"loss": 1}] * 1000},
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_what_stands_beside_the_tensors_of_a_checkpoint_is_what_a_run_writes(copy: Path, name: str) -> None:
+    path = copy / "checkpoints" / "step-00000004" / "trainer_state.json"
+    state = STATES[name](json.loads(path.read_bytes()))
+    path.write_text(json.dumps(state, sort_keys=True) + "\n")
+    with pytest.raises(FormatError, match=r"the checkpoint step-00000004 has (a|no readable) trainer_state\.json"):
+        Record(copy).check()
+
+
 def test_memory_that_runs_out_says_which_setting_to_change() -> None:
     import torch
 
-    with pytest.raises(TrainingError, match="not enough memory for a step") as error, run.trainer_errors():
+    with pytest.raises(TrainingError, match="not enough memory for a step") as error, run.steps_told():
         torch.empty(1 << 60)
     assert "batch_size" in error.value.hint
-    with pytest.raises(TrainingError, match="not enough memory for a step"), run.trainer_errors():
+    with pytest.raises(TrainingError, match="not enough memory for a step"), run.steps_told():
         raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("kind", ["MemoryError", "torch.OutOfMemoryError", "RuntimeError"])
+def test_memory_that_runs_out_before_the_first_step_says_so_too(
+    kind: str, base: Path, rows: Path, bound: Bound, tmp_path: Path
+) -> None:
+    import torch
+
+    raised = {"torch.OutOfMemoryError": torch.OutOfMemoryError, "MemoryError": MemoryError}.get(kind, RuntimeError)
+
+    class Exhausting:
+        def __init__(self, **_: object) -> None:
+            raise raised("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    with pytest.raises(TrainingError, match="not enough memory for the base and the rows") as error:
+        trainers.build(bound.recipe, Inputs(base, rows), tmp_path, Exhausting)  # type: ignore[arg-type]  # no trainer
+    assert "nf4" in error.value.hint
+
+
+def test_a_full_disk_is_not_told_as_a_fault_of_the_training() -> None:
+    with pytest.raises(UnavailableError, match="training failed: No space left") as error, run.steps_told():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert "free some space" in error.value.hint

@@ -1,0 +1,41 @@
+"""What a recipe names, on this machine: whether it may be trained on, and what is told of where it was."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from citrate.core.errors import NotPermittedError
+from citrate.facade import Registry
+from citrate.fine_tuning import prepare
+from citrate.training import recipe
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def wanted(folder: Path, base: str) -> recipe.Recipe:
+    """A recipe that names a dataset of the registry in ``folder``."""
+    registry = Registry.open(home=folder / "home")
+    _, rows = registry.add_dataset(EXAMPLES / "datasets" / "polite.jsonl", method="sft", licence="apache-2.0")
+    path = folder / "a-recipe.yaml"
+    named = {"schema": "citrate.recipe/1", "base": base, "method": "sft", "dataset": rows.cid, "steps": 4}
+    path.write_text(json.dumps(named))
+    return recipe.load(path)
+
+
+def test_a_folder_whose_card_forbids_derivatives_is_not_trained_on(tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLES / "tiny-llama", tmp_path / "frozen")
+    (tmp_path / "frozen" / "README.md").write_text("---\nlicense: cc-by-nc-nd-4.0\n---\n")
+    with pytest.raises(NotPermittedError, match=r"of \./frozen, CC-BY-NC-ND-4\.0, forbids derivatives"):
+        prepare(Registry.open(home=tmp_path / "home"), wanted(tmp_path, "./frozen"), tmp_path)
+
+
+def test_a_folder_is_not_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copytree(EXAMPLES / "tiny-llama", tmp_path / "tiny")
+    for base in ("~/tiny", "./tiny", "tiny"):
+        found = prepare(Registry.open(home=tmp_path / "home"), wanted(tmp_path, base), tmp_path)
+        assert found.base_ref == "" and b"tiny" not in found.bound.to_bytes(), base
