@@ -30,6 +30,7 @@ def convert(
 
     Example: citrate convert ./tiny-llama --to gguf:Q4_K_M --out ./out
     """
+    from citrate.formats.encoding import OURS
     from citrate.registry.converting import convert_to_path
 
     started = time.monotonic()
@@ -43,12 +44,16 @@ def convert(
         "size_bytes": made.artifact.size_bytes,
         "seconds": round(time.monotonic() - started, 3),
         "checks": {c.name: {"passed": c.passed, "value": c.value, "limit": c.limit} for c in made.checks},
+        "encoders": {name: encoder.name for name, encoder in made.encoders.items()},
     }
 
     def human() -> None:
         context.table(
             [(c.name, "ok" if c.passed else "FAILED", f"{c.value} (limit {c.limit or '-'})") for c in made.checks]
         )
+        for name, encoder in made.encoders.items():
+            if encoder.name != OURS:
+                context.talk(f"{name} was encoded by {encoder.name}: {encoder.reason}")
         context.say(str(made.path))
 
     context.emit(document, human)

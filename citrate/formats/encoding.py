@@ -1,7 +1,13 @@
-"""Encode a piece of a tensor in a ggml type, and decode it again with ggml to see what it lost."""
+"""Encode a piece of a tensor in a ggml type, and decode it again with ggml to see what it lost.
+
+Our encoders are compiled for the CPU that they run on, so each is tried before it is first used; where it does not
+write ggml's bytes, ggml itself encodes.
+"""
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -9,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from citrate.core.errors import BackendMissingError, FormatError
-from citrate.formats import ggml
+from citrate.formats import encoder_identity, ggml
 from citrate.formats.dtypes import Raw, all_finite, to_bfloat16, to_float32
 from citrate.formats.gguf_file import NUMBERS, TYPES
 from citrate.formats.measure import BlockErrors, compare
 from citrate.formats.safetensors_file import Tensor
+
+OURS, GGML = "numba", "ggml"
 
 
 @dataclass(frozen=True)
@@ -25,11 +33,34 @@ class Encoded:
     source_bytes: int
 
 
+@dataclass(frozen=True)
+class Encoder:
+    """What writes a type, and why."""
+
+    name: str
+    """``numba`` for ours, or ``ggml``."""
+    reason: str
+
+
+_chosen: dict[tuple[str, str], Encoder] = {}
+"""By type and the weights' own: a numba function is compiled for each."""
+
+
+def encoders() -> Mapping[str, Encoder]:
+    """What has written each type in this process, ggml where it had to for some of the weights."""
+    found: dict[str, Encoder] = {}
+    for (type_name, _), encoder in list(_chosen.items()):  # a copy: other threads choose
+        if type_name not in found or encoder.name == GGML:
+            found[type_name] = encoder
+    return found
+
+
 def encode(values: Raw, tensor: Tensor, type_name: str) -> Encoded:
     """Encode flat weights of ``tensor`` (BF16, F16 or F32), whole blocks of ``type_name``.
 
     Raises:
         FormatError: a weight is too large for the type.
+        BackendMissingError: numba or llama-cpp-python is not installed.
     """
     dtype = tensor.dtype
     if dtype == type_name:
@@ -43,12 +74,40 @@ def encode(values: Raw, tensor: Tensor, type_name: str) -> Encoded:
             raise FormatError(f"tensor {tensor.name!r} holds a weight too large for BF16")
         data = halves.view(np.uint8)
     else:
-        data = _kernels().run(type_name, source)
+        data = written(type_name, source)
         if type_name == "F16" and not all_finite(data.view(np.uint16), "F16"):
             raise FormatError(
                 f"tensor {tensor.name!r} holds a weight too large for F16", hint="use gguf:BF16 or a quantized variant"
             )
     return Encoded(data, compare(source, ggml.decode(type_name, data, source.size)), values.nbytes)
+
+
+def written(type_name: str, source: Raw) -> NDArray[np.uint8]:
+    """The bytes of ``source``, flat float32 or bfloat16 as uint16, in a type with an encoder; raises as ``encode``."""
+    dtype = _dtype(source)
+    encoder = _chosen.get((type_name, dtype)) or _choose(type_name, dtype)
+    return _kernels().run(type_name, source) if encoder.name == OURS else _by_ggml(type_name, source)
+
+
+def _choose(type_name: str, dtype: str) -> Encoder:
+    """Try our encoder. Two threads may do so at once, and come to the same."""
+    if encoder_identity.shown(type_name, dtype, _kernels().run):
+        chosen = Encoder(OURS, "its bytes are ggml's")
+    else:
+        reason = f"numba's code for this CPU ({platform.machine()}) writes other bytes than ggml"
+        if not encoder_identity.shown(type_name, dtype, _by_ggml):
+            reason += ", and ggml here others than on x86-64"
+        chosen = Encoder(GGML, reason)
+    _chosen[type_name, dtype] = chosen
+    return chosen
+
+
+def _by_ggml(type_name: str, source: Raw) -> NDArray[np.uint8]:
+    return ggml.quantize(type_name, np.ascontiguousarray(to_float32(source, _dtype(source))))
+
+
+def _dtype(source: Raw) -> str:
+    return "BF16" if source.dtype == np.uint16 else "F32"
 
 
 class _Kernels:

@@ -1,4 +1,5 @@
-"""ggml's own decoders, called through ctypes: an independent judge of the bytes that our encoders write."""
+"""ggml's own code, called through ctypes: its decoders judge the bytes that our encoders write, and its encoder stands
+in for ours on a CPU where they write others."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from citrate.core.errors import BackendMissingError
+from citrate.formats.gguf_file import NUMBERS, TYPES
 
 _FUNCTIONS = {
     "F16": "ggml_fp16_to_fp32_row",
@@ -36,6 +38,30 @@ def decode(type_name: str, encoded: NDArray[np.uint8], count: int) -> NDArray[np
     function.restype = None
     function(ctypes.c_void_p(encoded.ctypes.data), ctypes.c_void_p(weights.ctypes.data), ctypes.c_int64(count))
     return weights
+
+
+def quantize(type_name: str, weights: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Encode flat weights, whole blocks of ``type_name``, by ``ggml_quantize_chunk``; releases the GIL.
+
+    Raises:
+        BackendMissingError: llama-cpp-python, which brings ggml, is not installed.
+    """
+    number = NUMBERS[type_name]
+    _, block, size = TYPES[number]
+    blocks = weights.size // block
+    encoded = np.empty(blocks * size, np.uint8)
+    chunk = library().ggml_quantize_chunk
+    chunk.restype = ctypes.c_size_t
+    chunk(
+        ctypes.c_int(number),
+        ctypes.c_void_p(weights.ctypes.data),
+        ctypes.c_void_p(encoded.ctypes.data),
+        ctypes.c_int64(0),
+        ctypes.c_int64(blocks),
+        ctypes.c_int64(block),  # a row a block: no type looks beyond its block
+        None,
+    )
+    return encoded
 
 
 @cache

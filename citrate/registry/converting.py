@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from citrate import formats
 from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError
 from citrate.core.records import Artifact, Check, Variant
 from citrate.core.sink import Progress, Sink
+from citrate.formats import encoding
 from citrate.formats.adapter_conversion import (
     adapter_variant,
     check_adapter,
@@ -19,6 +20,7 @@ from citrate.formats.adapter_conversion import (
     is_adapter,
     open_updates,
 )
+from citrate.formats.encoding import Encoder
 from citrate.registry.store import Store
 
 
@@ -29,6 +31,8 @@ class Converted:
     path: Path
     artifact: Artifact
     checks: tuple[Check, ...]
+    encoders: Mapping[str, Encoder] = field(default_factory=dict)
+    """Of a GGUF file: what wrote each type, and why."""
 
 
 def convert_to_path(
@@ -68,7 +72,9 @@ def convert_to_path(
         chosen = level or formats.default_check_level(model)
         return formats.check(model, variant, path, level=chosen, progress=progress)
 
-    return placed(out or Path(default_name(source, variant)), formats.is_bare(variant), write, check)
+    made = placed(out or Path(default_name(source, variant)), formats.is_bare(variant), write, check)
+    measured = {check.name for check in made.checks}
+    return replace(made, encoders={t: e for t, e in encoding.encoders().items() if f"tensor error {t}" in measured})
 
 
 def _convert_adapter(source: Path, variant: Variant, out: Path | None, base: Path | None) -> Converted:

@@ -79,7 +79,7 @@ def test_one_wrong_scale_from_the_encoder_stops_the_conversion(
 ) -> None:
     from citrate.formats import encoding
 
-    run = encoding._kernels().run
+    run = encoding.written
 
     def faulty(type_name: str, source: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
         out = run(type_name, source)
@@ -87,7 +87,7 @@ def test_one_wrong_scale_from_the_encoder_stops_the_conversion(
             out[:2] = (out[:2].view(np.float16) * np.float16(1.5)).view(np.uint8)  # the first block's scale
         return out
 
-    monkeypatch.setattr(encoding._kernels(), "run", faulty)
+    monkeypatch.setattr(encoding, "written", faulty)
     with pytest.raises(FormatError, match=r"check 'tensor error Q._.' failed: .*, limit 0\."):
         converted(open_model(llama), variant)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import re
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from ggml_oracle import quantize_chunk
 from numpy.typing import NDArray
 
-from citrate.formats import mlx_affine
+from citrate.core.errors import BackendMissingError, FormatError
+from citrate.formats import encoder_identity, encoding, ggml, mlx_affine
 from citrate.formats.dtypes import to_bfloat16, to_float32
 from citrate.formats.encoding import encode
 from citrate.formats.gguf_file import NUMBERS, TYPES
@@ -51,9 +53,7 @@ def hostile(seed: int, rows: int = 1024) -> NDArray[np.float32]:
 
 
 def codes(type_name: str, values: NDArray[np.generic], dtype: str) -> NDArray[np.uint8]:
-    from citrate.formats.encoding import _kernels
-
-    return _kernels().run(type_name, values)
+    return encoding._kernels().run(type_name, values)
 
 
 @pytest.mark.parametrize("type_name", KINDS)
@@ -67,6 +67,76 @@ def test_encoders_write_the_bytes_of_ggml_on_hostile_weights(type_name: str, dty
         theirs = quantize_chunk(type_name, np.ascontiguousarray(to_float32(source, dtype)))
         wrong = (ours.reshape(-1, size) != theirs.reshape(-1, size)).any(axis=1)
         assert not wrong.any(), f"seed {seed}: {wrong.sum()} of {wrong.size} blocks differ"
+
+
+@pytest.mark.parametrize("type_name", KINDS)
+@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+def test_what_encoders_are_tried_against_are_the_bytes_of_ggml(type_name: str, dtype: str) -> None:
+    wide = np.ascontiguousarray(to_float32(encoder_identity.weights(dtype), dtype))
+    made = quantize_chunk(type_name, wide)
+    assert hashlib.sha256(made.tobytes()).hexdigest() == encoder_identity.REFERENCE[type_name, dtype]
+    assert ggml.quantize(type_name, wide).tobytes() == made.tobytes()
+
+
+def test_encoders_are_tried_on_weights_that_quantizers_differ_on() -> None:
+    weights = to_float32(encoder_identity.weights("F32"), "F32")
+    rows = weights.reshape(-1, 32)
+    assert np.isfinite(weights).all()
+    assert ((weights != 0) & (np.abs(weights) < np.finfo(np.float32).tiny)).sum() > 100
+    assert {np.signbit(zero) for zero in weights[weights == 0]} == {np.False_, np.True_}
+    assert (rows == rows[:, :1]).all(axis=1).any() and (rows > 0).all(axis=1).any() and (rows < 0).all(axis=1).any()
+    assert np.abs(weights).max() > 1e9
+
+
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU for which numba compiles an encoder otherwise: of each output one bit is another."""
+    kernels = encoding._kernels()
+    run = kernels.run
+
+    def off(type_name: str, source: NDArray[np.generic]) -> NDArray[np.uint8]:
+        out = run(type_name, source)
+        out[5] ^= 1
+        return out
+
+    monkeypatch.setattr(kernels, "run", off)
+    monkeypatch.setattr(encoding, "_chosen", {})
+
+
+@pytest.mark.parametrize("dtype", ["F32", "BF16"])
+@pytest.mark.parametrize("type_name", ["Q4_K", "Q8_0"])
+def test_an_encoder_that_writes_other_bytes_gives_way_to_ggml(type_name: str, dtype: str, faulty: None) -> None:
+    weights = np.random.default_rng(1).standard_normal(4096).astype(np.float32)
+    source = to_bfloat16(weights) if dtype == "BF16" else weights
+    made = encode(source, Tensor("w", dtype, (4096,), Path(), 0, source.nbytes), type_name)
+    wanted = quantize_chunk(type_name, np.ascontiguousarray(to_float32(source, dtype)))
+    assert np.array_equal(made.data, wanted)
+    told = encoding.encoders()[type_name]
+    assert told.name == "ggml" and "writes other bytes than ggml" in told.reason and "x86-64" not in told.reason
+
+
+def test_without_ggml_nothing_is_written_by_an_encoder_that_is_not_proved(
+    faulty: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise BackendMissingError("GGUF needs llama-cpp-python", hint="pip install 'citrate[gguf]'")
+
+    monkeypatch.setattr(ggml, "library", missing)
+    with pytest.raises(BackendMissingError, match="llama-cpp-python"):
+        encoding.written("Q6_K", np.ones(256, np.float32))
+
+
+def test_ggml_that_writes_other_bytes_too_is_told(faulty: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder_identity, "REFERENCE", {})
+    encoding.written("Q5_0", np.ones(32, np.float32))
+    assert encoding.encoders()["Q5_0"].reason.endswith("and ggml here others than on x86-64")
+
+
+def test_encoders_here_are_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "_chosen", {})
+    for type_name in KINDS:
+        encoding.written(type_name, np.ones(256, np.float32))
+    assert {encoder.name for encoder in encoding.encoders().values()} == {"numba"}
 
 
 @pytest.mark.parametrize("type_name", KINDS)
@@ -114,32 +184,43 @@ def test_affine_groups_of_every_width_are_decoded_as_mlx_decodes_them(bits: int,
 
 
 def test_a_weight_too_large_for_half_precision_is_refused() -> None:
-    from citrate.core.errors import FormatError
-
     weights = np.full(256, 70000.0, np.float32)
     with pytest.raises(FormatError, match="tensor 'w' holds a weight too large for F16"):
         encode(weights, Tensor("w", "F32", (256,), Path(), 0, 1024), "F16")
 
 
-PACKED = re.compile(r"v?(mul|add|max|min)ps\s.*[xyz]mm|f(mul|add)\s+v\d+\.4s|v?p(add|srl|sra)d\s.*[yz]mm")
-
-
-@pytest.mark.parametrize(
-    ("module", "entry"), [("k_min", "encode_k_min"), ("k_sym", "encode_k_sym"), ("simple", "encode_f16")]
+PACKED = re.compile(
+    r"v?(mul|add|sub|div|max|min)ps\s.*[xyz]mm|v?p(add|srl|sra)d\s.*[yz]mm"  # x86-64
+    r"|f(mul|add|sub|div)\s+v\d+\.4s"  # ARM
 )
-def test_kernels_are_vectorised(module: str, entry: str) -> None:
+    r"v?(mul|add|sub|div|max|min)ps\s.*[xyz]mm|f(mul|add|sub|div)\s+v\d+\.4s|v?p(add|srl|sra)d\s.*[yz]mm"
+)
+
+
+_FLAT = (np.ones(2048, np.float32), np.zeros(8192, np.uint8))
+_GROUPS = (np.zeros(256, np.uint32), np.ones(32, np.float32), np.ones(32, np.float32))
+CALLS: dict[str, tuple[object, ...]] = {
+    # module and kernel -> arguments of a call
+    "k_min.encode_k_min": (*_FLAT, 0, 8, 15, np.float32(-1), 20, 144),
+    "k_sym.encode_k_sym": (*_FLAT, 0, 8, np.float32(-32), np.float32(31)),
+    "simple.encode_f16": (_FLAT[0], np.zeros(2048, np.uint16), 0, 2048),
+    "simple.encode_q8_0": (*_FLAT, 0, 64),
+    "simple.encode_q5_0": (*_FLAT, 0, 64),
+    "simple.encode_q5_1": (*_FLAT, 0, 64),
+    "affine.encode_affine": (_FLAT[0], *_GROUPS, 64, 4, 0, 32),
+    "affine.decode_affine": (*_GROUPS, 64, 4, np.empty(2048, np.float32)),
+}
+
+
+@pytest.mark.parametrize("kernel", CALLS)
+def test_kernels_are_vectorised(kernel: str) -> None:
     """Packed instructions do the work, and none that rounds once where C rounds twice."""
+    module, _, entry = kernel.partition(".")
     cached = getattr(importlib.import_module(f"citrate.formats.quantize.{module}"), entry)
     fresh = numba.njit(nogil=True, error_model="numpy", fastmath=False)(
         cached.py_func
     )  # a cached one keeps no assembly
-    source, out = np.ones(2048, np.float32), np.zeros(8192, np.uint8)
-    if entry == "encode_k_min":
-        fresh(source, out, 0, 8, 15, np.float32(-1), 20, 144)
-    elif entry == "encode_k_sym":
-        fresh(source, out, 0, 8, np.float32(-32), np.float32(31))
-    else:
-        fresh(source, out.view(np.uint16), 0, 2048)
+    fresh(*CALLS[kernel])
     (assembly,) = fresh.inspect_asm().values()
     assert len(PACKED.findall(assembly)) >= 4, "the kernel fell back to scalar code"
     assert "fmadd" not in assembly
