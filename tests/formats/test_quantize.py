@@ -193,8 +193,6 @@ PACKED = re.compile(
     r"v?(mul|add|sub|div|max|min)ps\s.*[xyz]mm|v?p(add|srl|sra)d\s.*[yz]mm"  # x86-64
     r"|f(mul|add|sub|div)\s+v\d+\.4s"  # ARM
 )
-    r"v?(mul|add|sub|div|max|min)ps\s.*[xyz]mm|f(mul|add|sub|div)\s+v\d+\.4s|v?p(add|srl|sra)d\s.*[yz]mm"
-)
 
 
 _FLAT = (np.ones(2048, np.float32), np.zeros(8192, np.uint8))
