@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from citrate.formats.dtypes import Raw
 
+U = np.uint32
+_MINUS, _FRACTION = U(1 << 31), U(0x807F_FFFF)
 _ROW = 32
 _ROWS = 8 * 27
 """Super-blocks of 256: three tiles of the K-quants, and one that is not full."""
@@ -59,30 +61,31 @@ def weights(dtype: str) -> Raw:
 
 def _kinds(own: NDArray[np.uint32], drawn: NDArray[np.uint32]) -> list[NDArray[np.uint32]]:
     """Rows of each kind, as the bits of float32; ``own``: a number a row, ``drawn``: one a weight."""
-    usual = _floats(drawn, 119 + (drawn >> 8) % 8)
-    near = (own & 0x807F_FFF0) | (127 << 23) | (drawn & 15)
-    zero = np.uint32(0)
+    high = drawn >> U(8)
+    usual = _floats(drawn, U(119) + high % U(8))
+    near = (own & U(0x807F_FFF0)) | U(127 << 23) | (drawn & U(15))
+    spikes = np.where(drawn % U(_ROW) == 0, U(136), U(118))
     return [
         usual,
-        _floats(drawn, 100 + own % 64 + (drawn >> 8) % 4),  # small or large, from row to row
-        _floats(drawn, 60 + (drawn >> 8) % 100),  # far apart in one row
-        np.broadcast_to(_floats(own, 120 + own % 8), drawn.shape),
+        _floats(drawn, U(100) + own % U(64) + high % U(4)),  # small or large, from row to row
+        _floats(drawn, U(60) + high % U(100)),  # far apart in one row
+        np.broadcast_to(_floats(own, U(120) + own % U(8)), drawn.shape),
         near,
-        near | np.uint32(1 << 31),
-        usual & np.uint32(0x7FFF_FFFF),
-        np.where((drawn >> 24) % 10 == 0, usual, zero),
-        drawn & np.uint32(0x807F_FFFF),  # denormals
-        np.where(drawn & 1, np.uint32(1 << 31), zero),
+        near | _MINUS,
+        usual & ~_MINUS,
+        np.where((drawn >> U(24)) % U(10) == 0, usual, U(0)),
+        drawn & _FRACTION,  # denormals
+        np.where(drawn & U(1) == 1, _MINUS, U(0)),
         _quarters(drawn),
-        _floats(drawn, np.where(drawn % _ROW == 0, 136, 118).astype(np.uint32)),  # a spike
+        _floats(drawn, spikes),
     ]
 
 
 def _floats(bits: NDArray[np.uint32], exponent: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Sign and mantissa of ``bits``, with a biased exponent."""
-    return (bits & np.uint32(0x807F_FFFF)) | (exponent.astype(np.uint32) << np.uint32(23))
+    return (bits & _FRACTION) | (exponent << U(23))
 
 
 def _quarters(bits: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Multiples of 1/4 within 16, so that codes lie half-way between integers."""
-    return ((bits % 129).astype(np.float32) / np.float32(4) - np.float32(16)).view(np.uint32)
+    return ((bits % U(129)).astype(np.float32) / np.float32(4) - np.float32(16)).view(np.uint32)
