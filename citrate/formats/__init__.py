@@ -22,7 +22,8 @@ from typing import Protocol, cast
 from citrate.core.errors import ConfigError, UnsupportedConversionError
 from citrate.core.records import NAME_PATTERN, Check, Format, Variant
 from citrate.core.sink import Progress, Sink
-from citrate.formats.checking import Readable, check_artifact, default_check_level
+from citrate.formats.checking import Level, Readable, check_artifact, default_level
+from citrate.formats.checking import require as require_checking
 from citrate.formats.conversion import Conversion, Request
 from citrate.formats.inspection import Inspection, examine, inspect, require_template, require_writes
 from citrate.formats.licence import Licence, find_licence, spdx_of
@@ -44,10 +45,12 @@ __all__ = [
     "is_bare",
     "open_model",
     "possible_variants",
+    "require_checkable",
     "require_possible",
     "require_template",
     "require_writes",
     "spdx_of",
+    "toolchain",
     "why_impossible",
 ]
 
@@ -77,6 +80,10 @@ class FormatModule(Readable, Protocol):
 
     def refusal(self, model: SourceModel) -> str:
         """Why ``model`` cannot be written in this format at all; empty where it can."""
+        ...
+
+    def toolchain(self, quantization: str) -> Mapping[str, str]:
+        """What the bytes depend on beside the source, its name and citrate's release; as ``Conversion.arguments``."""
         ...
 
     def convert(self, requests: Sequence[Request]) -> tuple[Conversion, ...]:
@@ -171,6 +178,29 @@ def check(
         ConfigError: no such level.
     """
     return check_artifact(_module(variant.format), model, variant, path, level, progress)
+
+
+def default_check_level(model: SourceModel, variant: Variant) -> Level:
+    """``full`` where all that it needs is installed and its memory is there now, else ``tensors``."""
+    return default_level(_module(variant.format), model)
+
+
+def require_checkable(model: SourceModel, variant: Variant, level: str | None) -> None:
+    """Return if this machine has the programs of others that make ``variant`` and that ``check`` compares it by at
+    ``level`` (None: the default one); nothing is read or converted.
+
+    Raises:
+        ConfigError: no such level.
+        BackendMissingError: an extra is not installed.
+        UnavailableError: there is not enough memory.
+    """
+    require_checking(_module(variant.format), model, variant, level)
+
+
+def toolchain(variant: Variant) -> Mapping[str, str]:
+    """What the bytes of ``variant`` depend on beside its source, its name and citrate's release: the versions of other
+    people's programs as they are installed here, and what those are given. Empty where all of it is ours."""
+    return _module(variant.format).toolchain(variant.quantization)
 
 
 def require_possible(model: SourceModel, variant: Variant) -> None:

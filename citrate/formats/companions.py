@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from citrate.formats.configuration import carries_code, is_local_path, strip_private
+from citrate.formats.configuration import carries_code, is_local_path, local_paths, strip_private
 from citrate.formats.documents import (
     CONFIG_MAX_BYTES,
     TOKENIZER_MAX_BYTES,
@@ -146,7 +146,7 @@ def _config_findings(root: Path) -> list[str]:
     findings: list[str] = []
     if carries_code(document):
         findings.append("config.json refers to custom code (auto_map): dropped")
-    local = [key for key, value in document.items() if is_local_path(value)]
+    local = local_paths(document)
     if local:
         findings.append(f"config.json holds local paths ({', '.join(local)}): dropped")
     return findings

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,13 @@ _SPELLINGS = {
 }
 
 _PRIVATE_KEYS = ("_name_or_path", "name_or_path", "auto_map", "custom_pipelines", "tokenizer_file", "trust_remote_code")
+_CODE_KEYS = ("auto_map", "custom_pipelines")
+_LOCAL_PATH = re.compile(r"[A-Za-z]:[\\/]|/[^/\s][^/]*/|~[^/]*/")
+_NESTED_MAX = 64
+
+RESPELLED = ("llama", "mistral", "qwen2", "qwen3")
+"""``model_type`` of the decoders that are converted: their rotary parameters are one set for all layers, and every
+loader reads them in one of two spellings."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +63,15 @@ class Config:
         return self.document.get("tie_word_embeddings") is True
 
     @property
+    def one_rope(self) -> bool:
+        """Whether all layers rotate alike; transformers 5 nests the parameters by kind of layer where they do not."""
+        parameters = self.document.get("rope_parameters")
+        return not isinstance(parameters, dict) or not any(isinstance(each, dict) for each in parameters.values())
+
+    @property
     def rope(self) -> Mapping[str, Json]:
-        """The rotary parameters as transformers 5 spells them: ``rope_type``, ``rope_theta``, and what the type needs.
+        """The rotary parameters of all layers as transformers 5 spells them: ``rope_type``, ``rope_theta``, and what
+        the type needs. Only where ``one_rope``.
 
         Raises:
             FormatError: they are malformed.
@@ -87,37 +102,85 @@ def read_config(root: Path) -> Config:
 
 
 def canonical_config(config: Config) -> bytes:
-    """config.json as we publish it: no local path, no remote code, rotary parameters in the old and the new spelling.
+    """config.json as we publish it: no local path, no remote code, and of the decoders in ``RESPELLED`` the rotary
+    parameters in the old and the new spelling. Every other entry is the source's own."""
+    return pretty(canonical_document(config))
 
-    transformers 5 writes ``rope_parameters`` only; mlx-lm reads ``rope_theta`` and ``rope_scaling`` for most families
-    and silently falls back to other angles without them. Both spellings together load right everywhere.
+
+def canonical_document(config: Config) -> dict[str, Json]:
+    """What ``canonical_config`` writes.
+
+    transformers 5 writes ``rope_parameters`` only; mlx-lm reads ``rope_theta`` and ``rope_scaling`` for most decoders
+    and silently falls back to other angles without them. Both spellings together load right everywhere, but only of
+    decoders that rotate in one way: Gemma 3 or ModernBERT have a set of parameters for each kind of layer, and a loader
+    would take what we put beside them for the value of one.
     """
     document = strip_private(config.document)
-    if "rope_parameters" in document or "rope_theta" in document:
+    stated = "rope_parameters" in document or "rope_theta" in document
+    if stated and config.model_type in RESPELLED and config.one_rope:
         rope = dict(config.rope)
         document["rope_parameters"] = rope
         document["rope_theta"] = rope["rope_theta"]
         scaling = {key: value for key, value in rope.items() if key != "rope_theta"}
         document["rope_scaling"] = None if rope["rope_type"] == "default" else scaling
-    return pretty(document)
+    return document
 
 
 def strip_private(document: Mapping[str, Json]) -> dict[str, Json]:
-    """``document`` without what belongs to the author's machine or would make a loader run code."""
-    return {key: value for key, value in document.items() if key not in _PRIVATE_KEYS and not is_local_path(value)}
+    """``document`` without what belongs to the author's machine or would make a loader run code, however deep it lies.
+
+    Raises:
+        FormatError: it is nested more deeply than any configuration.
+    """
+    return _stripped(document, 0)
+
+
+def _stripped(document: Mapping[str, Json], depth: int) -> dict[str, Json]:
+    return {
+        key: _cleaned(value, depth + 1)
+        for key, value in document.items()
+        if key not in _PRIVATE_KEYS and not _names_a_path(key, value)
+    }
+
+
+def _cleaned(value: Json, depth: int) -> Json:
+    if depth > _NESTED_MAX:
+        raise FormatError(f"a configuration is nested more than {_NESTED_MAX} deep", hint="repair its JSON files")
+    if isinstance(value, dict):
+        return _stripped(value, depth)
+    return [_cleaned(item, depth + 1) for item in value] if isinstance(value, list) else value
+
+
+def _names_a_path(key: str, value: Json) -> bool:
+    """Whether an entry is a path of somebody's machine; tables of labels and the texts of tokens may look like one."""
+    return is_local_path(value) and key != "content" and not key.isdecimal()
 
 
 def is_local_path(value: Json) -> bool:
     """Whether a JSON value is a path of somebody's machine."""
-    if not isinstance(value, str) or len(value) > 4096:
-        return False
-    windows = len(value) > 2 and value[0].isalpha() and value[1] == ":" and value[2] in "\\/"
-    return windows or (value[:1] in ("/", "~") and "/" in value[1:])
+    return isinstance(value, str) and len(value) <= 4096 and _LOCAL_PATH.match(value) is not None
+
+
+def local_paths(document: Mapping[str, Json]) -> list[str]:
+    """The entries that are paths of somebody's machine, those of inner objects as ``outer.inner``."""
+    return [name for name, key, value in _entries(document) if _names_a_path(key, value)]
 
 
 def carries_code(document: Mapping[str, Json]) -> bool:
     """Whether a configuration asks its loader to run code from the repository."""
-    return "auto_map" in document or "custom_pipelines" in document or bool(document.get("trust_remote_code"))
+    return any(
+        key in _CODE_KEYS or (key == "trust_remote_code" and bool(value)) for _, key, value in _entries(document)
+    )
+
+
+def _entries(document: Mapping[str, Json], before: str = "", depth: int = 0) -> Iterator[tuple[str, str, Json]]:
+    """Every entry of an object and of the objects in it: its full name, its key, its value."""
+    for key, value in document.items():
+        yield before + key, key, value
+        inner = value if isinstance(value, list) else [value]
+        for item in inner if depth < _NESTED_MAX else ():
+            if isinstance(item, dict):
+                yield from _entries(item, f"{before}{key}.", depth + 1)
 
 
 def number(document: Mapping[str, Json], key: str, default: float | None = None) -> float:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 
 from citrate.core.errors import UnsupportedConversionError
-from citrate.core.records import Format
+from citrate.core.records import Check, Format, Variant
 from citrate.formats import vocabulary
 from citrate.formats.checks import llama, metadata
 from citrate.formats.checks.reference import Outputs, pooling_of, positions
@@ -16,16 +17,20 @@ from citrate.formats.conversion import Conversion, Request, converter_version
 from citrate.formats.families.family import Layout, Output
 from citrate.formats.families.pooling import POOLING
 from citrate.formats.gguf_file import GgufValue, Kind, read_header, typed
+from citrate.formats.gguf_general import general
 from citrate.formats.gguf_writing import ROPE_FACTORS, File, write
 from citrate.formats.layout import layout_of, why_not
-from citrate.formats.licence import find_licence
 from citrate.formats.mixtures import MIXTURES
 from citrate.formats.source import SourceModel
 from citrate.formats.vocabulary import Vocabulary, read_vocabulary
 from citrate.formats.vocabulary_tokens import Deviation
 
 BARE = True
+_QUANTIZATION_VERSION = "general.quantization_version"
+_OF_THE_CLASS = ("vocab_size", "rope.dimension_count", "attention.causal", "pooling_type")
+"""What llama.cpp's converter adds for a class of models, behind what all have."""
 TARGETS: Mapping[str, tuple[str, ...]] = {}
+CHECKED_BY: Mapping[str, tuple[str, ...]] = dict.fromkeys(("tensors", "full"), ("llama_cpp",))
 _LIMITS = {
     # mean divergence in nats; the farthest vector's distance. F32 is the source itself, evaluated by another program
     "F32": ("0.0001", "0.0001"),
@@ -67,6 +72,11 @@ def convert(requests: Sequence[Request]) -> tuple[Conversion, ...]:
     return tuple(_report(file) for file in files)
 
 
+def toolchain(quantization: str) -> Mapping[str, str]:  # noqa: ARG001 - the same for all
+    """Empty: the bytes depend on nobody else's programs."""
+    return {}
+
+
 def tokenize(path: Path, texts: Sequence[str]) -> Tokenized:
     """By llama.cpp."""
     return llama.tokenize(path, texts)
@@ -80,8 +90,14 @@ def deviation(model: SourceModel) -> Deviation | None:
 def faults(model: SourceModel, quantization: str, path: Path) -> list[str]:
     """What the file lacks of what its family asks for, or says otherwise than the source."""
     layout = layout_of(model)
-    wanted = _metadata(model, layout, "", quantization)
-    return metadata.of_gguf(read_header(path), wanted, _tensors(model, layout))
+    header = read_header(path)
+    wanted = _metadata(model, layout, header.text("general.name"), quantization)
+    return metadata.of_gguf(header, wanted, _tensors(model, layout))
+
+
+def passed_on(model: SourceModel, variant: Variant, path: Path) -> tuple[Check, ...]:  # noqa: ARG001 - none
+    """Nothing: every tensor's error was measured when it was encoded."""
+    return ()
 
 
 def outputs(model: SourceModel, path: Path) -> Outputs:
@@ -105,7 +121,7 @@ def _report(file: File) -> Conversion:
         checks=file.errors.checks(),
         converter="citrate.formats.gguf",
         version=converter_version(),
-        arguments={"name": request.name},
+        arguments={"name": request.name} | ({"licence": request.model.licence} if request.model.licence else {}),
         source_dtype=request.model.source_dtype,
         bare=BARE,
     )
@@ -122,21 +138,24 @@ def _vocabulary(model: SourceModel) -> Vocabulary:
 
 
 def _metadata(model: SourceModel, layout: Layout, name: str, quantization: str) -> dict[str, GgufValue]:
-    """The keys of a file, in the order in which llama.cpp's converter and quantizer leave them."""
-    architecture = layout.gguf_architecture
-    licence = find_licence(model.root)
+    """The keys of a file, in the order in which llama.cpp leaves them: its converter states the type in front of what
+    the class of a model adds, its quantizer states it anew at the end."""
+    architecture, mixture = layout.gguf_architecture, MIXTURES[quantization]
+    parameters = sum(prod(shape) for shape in _tensors(model, layout).values())
     keys = {
         "general.architecture": GgufValue(Kind.STRING, architecture),
         "general.type": GgufValue(Kind.STRING, "model"),
-        "general.name": GgufValue(Kind.STRING, name),
+        **general(model, name, parameters),
     }
-    if licence:
-        keys["general.license"] = GgufValue(Kind.STRING, licence.spdx)
-    for key, value in layout.gguf_metadata(model.config, model.root).items():
-        keys[f"{architecture}.{key}"] = typed(value)
+    own = {key: typed(value) for key, value in layout.gguf_metadata(model.config, model.root).items()}
+    keys |= {f"{architecture}.{key}": value for key, value in own.items() if key not in _OF_THE_CLASS}
+    keys["general.file_type"] = GgufValue(Kind.UINT32, mixture.file_type)
+    keys |= {f"{architecture}.{key}": value for key, value in own.items() if key in _OF_THE_CLASS}
+    keys[_QUANTIZATION_VERSION] = GgufValue(Kind.UINT32, 2)
     keys |= _vocabulary(model).metadata()
-    keys["general.quantization_version"] = GgufValue(Kind.UINT32, 2)
-    keys["general.file_type"] = GgufValue(Kind.UINT32, MIXTURES[quantization].file_type)
+    if mixture.quantized:
+        for key in (_QUANTIZATION_VERSION, "general.file_type"):
+            keys[key] = keys.pop(key)
     return keys
 
 

@@ -15,7 +15,8 @@ from citrate.formats.families.family import Output
 from citrate.formats.gguf_file import GgufHeader
 from citrate.formats.licence import Licence, find_licence, spdx_of
 from citrate.formats.source import SourceModel, open_model
-from citrate.formats.tensorrt.schemes import is_checkpoint
+from citrate.formats.tensorrt import decoding
+from citrate.formats.tensorrt.schemes import by_algorithm, is_checkpoint
 from citrate.formats.tokenizer_files import chat_template, chat_template_sha256, tokenizer_kind
 
 _GGUF_MOST = {
@@ -39,7 +40,7 @@ class Inspection:
     """What a model directory or file claims to be, as far as its structure bears it out."""
 
     format: str
-    """``safetensors``, ``mlx`` or ``gguf``."""
+    """``safetensors``, ``mlx``, ``tensorrt_llm`` or ``gguf``."""
     architecture: Architecture
     output: str
     """``logits`` for a model that writes text, ``embedding`` for one that makes vectors, empty where citrate knows
@@ -188,12 +189,25 @@ def _format_of(model: SourceModel) -> str:
 
 def _decoded(model: SourceModel) -> tuple[Architecture, tuple[str, ...]]:
     """The architecture, with the parameters that quantised weights stand for, and what is to be said of these."""
+    if is_checkpoint(model.config):
+        return _decoded_checkpoint(model)
     try:
         packed = mlx_source.described(model)
         architecture = mlx_source.decoded(model).architecture
     except UnsupportedConversionError as error:
         return model.architecture, (f"{error.message}; parameters are counted as they are packed",)
     return architecture, (f"quantised for MLX ({packed}): as safetensors its weights are decoded",) if packed else ()
+
+
+def _decoded_checkpoint(model: SourceModel) -> tuple[Architecture, tuple[str, ...]]:
+    """As ``_decoded``, of a checkpoint that ModelOpt has quantised."""
+    settings = model.config.document.get("quantization_config")
+    algorithm = settings.get("quant_algo") if isinstance(settings, dict) else None
+    scheme = by_algorithm(algorithm)
+    if scheme is None:
+        return model.architecture, (f"quantised by ModelOpt as {algorithm!r:.40}; parameters are counted as packed",)
+    remark = f"quantised for TensorRT-LLM ({algorithm}): nothing else is made of it"
+    return replace(model.architecture, parameters=decoding.parameters(model, scheme)), (remark,)
 
 
 def _inspect_gguf(path: Path) -> Inspection:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from citrate.core.errors import FormatError, NotFoundError
+from citrate.core.errors import NotFoundError
+from citrate.formats.card import front_matter
 from citrate.formats.documents import inside, read_bounded
 
 _FILES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "LICENCE", "LICENCE.md", "LICENCE.txt", "COPYING")
 _TEXT_MAX_BYTES = 4 << 20
-_FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---\s*(\r?\n|\Z)", re.DOTALL)
-_FRONT_MATTER_MAX = 64 << 10
 
 _FROM_CARD = {
     # the hub's identifiers that are no SPDX identifiers in lower case
@@ -141,11 +137,7 @@ def _licence_text(root: Path) -> str:
 
 def _card(root: Path) -> str:
     """The SPDX identifier that the card states; empty where it states none."""
-    try:
-        text = read_bounded(inside(root, "README.md"), _TEXT_MAX_BYTES).decode(errors="replace")
-    except NotFoundError:
-        return ""
-    fields = _front_matter(text)
+    fields = front_matter(root)
     licence = fields.get("license")
     if isinstance(licence, list):
         licence = licence[0] if licence else None
@@ -153,22 +145,3 @@ def _card(root: Path) -> str:
         return ""
     custom = fields.get("license_name")
     return spdx_of(licence, custom if isinstance(custom, str) else "")
-
-
-def _front_matter(text: str) -> Mapping[str, object]:
-    match = _FRONT_MATTER.match(text[:_FRONT_MATTER_MAX])
-    if not match:
-        return {}
-    if re.search(r"(^|[\s,\[:])[&*][A-Za-z0-9]", match[1]):
-        return _plain_fields(match[1])  # anchors: no YAML that can blow up is parsed
-    try:
-        fields = yaml.safe_load(match[1])
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise FormatError("README.md: its front matter is not valid YAML", hint="repair the card") from error
-    return fields if isinstance(fields, dict) else {}
-
-
-def _plain_fields(front: str) -> Mapping[str, object]:
-    return {
-        key: value.strip().strip("'\"") for key, value in re.findall(r"^(license\w*):\s*(.+)$", front, re.MULTILINE)
-    }

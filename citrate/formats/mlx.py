@@ -13,8 +13,9 @@ from pathlib import Path
 
 from citrate.core.canonical import Json
 from citrate.core.errors import FormatError
-from citrate.core.records import Check, Format
+from citrate.core.records import Check, Format, Variant
 from citrate.core.sink import SinkFile
+from citrate.formats import same_weights
 from citrate.formats.checks import metadata, tokens
 from citrate.formats.checks.reference import Outputs, evaluated, positions, source_weights
 from citrate.formats.checks.tokens import Tokenized
@@ -28,6 +29,7 @@ from citrate.formats.measure import BlockErrors, TensorErrors, compare
 from citrate.formats.mlx_affine import WRITTEN, Affine, encode, narrow
 from citrate.formats.safetensors import INDEX, write_companions, write_file
 from citrate.formats.safetensors_file import Planned, Tensor, header_bytes
+from citrate.formats.same_weights import Passed
 from citrate.formats.sharding import shard_names
 from citrate.formats.source import SourceModel, open_model
 from citrate.formats.streaming import buffer, in_order, read_rows, row_ranges
@@ -35,6 +37,7 @@ from citrate.formats.vocabulary_tokens import Deviation
 
 BARE = False
 TARGETS: Mapping[str, tuple[str, ...]] = {}
+CHECKED_BY: Mapping[str, tuple[str, ...]] = {"full": ("mlx",)}
 _SHARD_BYTES = 5 << 30
 _CAST = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 _LIMITS = {"": "0.001", "4bit-g32": "0.15", "4bit": "0.2", "4bit-g128": "0.3"}
@@ -83,13 +86,18 @@ def _convert(request: Request) -> Conversion:
     write_companions(model, request.sink, _config(model, plan.affine))
     return Conversion(
         variant=request.variant,
-        checks=checks.checks() or (Check("tensors", True, "0", "0"),),
+        checks=checks.checks(),
         converter="citrate.formats.mlx",
         version=converter_version(),
         arguments=plan.affine.arguments if plan.affine else {},
         source_dtype=model.source_dtype,
         bare=BARE,
     )
+
+
+def toolchain(quantization: str) -> Mapping[str, str]:  # noqa: ARG001 - the same for all
+    """Empty: the bytes depend on nobody else's programs."""
+    return {}
 
 
 def tokenize(path: Path, texts: Sequence[str]) -> Tokenized:
@@ -105,6 +113,14 @@ def deviation(model: SourceModel) -> Deviation | None:  # noqa: ARG001 - the tok
 def faults(model: SourceModel, quantization: str, path: Path) -> list[str]:  # noqa: ARG001 - the same for all
     """What the directory lacks of its source, or says otherwise."""
     return metadata.of_folder(model, path, ("quantization", "quantization_config"))
+
+
+def passed_on(model: SourceModel, variant: Variant, path: Path) -> tuple[Check, ...]:
+    """Compare the tensors that are neither quantised nor cast: all of an unquantised model, norms of others."""
+    plan = _Plan(WRITTEN[variant.quantization], _cast(model))
+    written = {tensor.name: tensor for tensor in open_model(path).tensors}
+    kept = [t for t in convertible_tensors(model) if not plan.is_quantized(t) and plan.dtype(t) == t.dtype]
+    return (same_weights.check(variant, (Passed(t, written.get(t.name)) for t in kept)),) if kept else ()
 
 
 def outputs(model: SourceModel, path: Path) -> Outputs:

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from citrate.core.canonical import Json
 from citrate.core.records import Check, Format, Variant
 from citrate.core.sink import Sink
+from citrate.formats import same_weights
 from citrate.formats.checks import metadata, tokens
 from citrate.formats.checks.reference import Outputs, evaluated, pooling_of, positions, source_weights
 from citrate.formats.checks.tokens import Tokenized
@@ -24,7 +26,8 @@ from citrate.formats.documents import pretty
 from citrate.formats.dtypes import Raw, width
 from citrate.formats.families.family import Output
 from citrate.formats.mlx_source import Packed, decoded, described, packed
-from citrate.formats.safetensors_file import Planned, Tensor, header_bytes
+from citrate.formats.safetensors_file import Planned, Tensor, header_bytes, read_header
+from citrate.formats.same_weights import Passed
 from citrate.formats.sharding import sharded
 from citrate.formats.source import SourceModel, open_model
 from citrate.formats.streaming import PIECE_BYTES, buffer, in_order, read_bytes, row_ranges
@@ -32,7 +35,7 @@ from citrate.formats.vocabulary_tokens import Deviation
 
 BARE = False
 TARGETS: Mapping[str, tuple[str, ...]] = {}
-EXTRA = ""
+CHECKED_BY: Mapping[str, tuple[str, ...]] = {}
 INDEX = "model.safetensors.index.json"
 _PICKLED = re.compile(r"(^|/)pytorch_model(-\d+-of-\d+)?\.bin$")
 _NUMBER = re.compile(r"-\d{5}-of-\d{5}(?=\.safetensors)")
@@ -59,11 +62,9 @@ def convert(requests: Sequence[Request]) -> tuple[Conversion, ...]:
 
 def _convert(request: Request) -> Conversion:
     model, done = request.model, 0
-    whole = decoded(model)
-    matrices = {} if whole is model else packed(model)
-    files = _files(model) if model.is_pipeline else sharded(whole.tensors)
+    whole, matrices, files = _planned(model)
     for name, tensors in files:
-        for size in _write_shard(request, name, tensors, matrices):
+        for size in write_shard(request, name, tensors, matrices):
             done += size
             request.report(done * model.size_bytes // whole.size_bytes)
     for index, data in indexes(files):
@@ -72,13 +73,27 @@ def _convert(request: Request) -> Conversion:
     write_companions(model, request.sink, config)
     return Conversion(
         variant=Variant(Format.SAFETENSORS),
-        checks=() if matrices else (Check("tensors", True, "0", "0"),),
+        checks=(),
         converter="citrate.formats.safetensors",
         version=converter_version(),
         arguments={"decoded": f"mlx {described(model)}"} if matrices else {},
         source_dtype=whole.source_dtype,
         bare=BARE,
     )
+
+
+def _planned(
+    model: SourceModel,
+) -> tuple[SourceModel, Mapping[str, Packed], list[tuple[str, tuple[Tensor, ...]]]]:
+    """The model that is written, its matrices that are decoded on the way, and the files with their tensors."""
+    whole = decoded(model)
+    matrices = {} if whole is model else packed(model)
+    return whole, matrices, _files(model) if model.is_pipeline else sharded(whole.tensors)
+
+
+def toolchain(quantization: str) -> Mapping[str, str]:  # noqa: ARG001 - the same for all
+    """Empty: the bytes depend on nobody else's programs."""
+    return {}
 
 
 def tokenize(path: Path, texts: Sequence[str]) -> Tokenized:
@@ -94,6 +109,22 @@ def deviation(model: SourceModel) -> Deviation | None:  # noqa: ARG001 - the tok
 def faults(model: SourceModel, quantization: str, path: Path) -> list[str]:  # noqa: ARG001 - the same for all
     """What the directory lacks of its source, or says otherwise."""
     return metadata.of_folder(model, path)
+
+
+def passed_on(model: SourceModel, variant: Variant, path: Path) -> tuple[Check, ...]:
+    """Compare every tensor with the source's, or with what its matrices are decoded to."""
+    _, matrices, files = _planned(model)
+    return (same_weights.check(variant, _passed(path, files, matrices)),)
+
+
+def _passed(
+    path: Path, files: Sequence[tuple[str, tuple[Tensor, ...]]], matrices: Mapping[str, Packed]
+) -> Iterator[Passed]:
+    for name, tensors in files:
+        written = {tensor.name: tensor for tensor in read_header(path / name)}
+        for tensor in tensors:
+            matrix = matrices.get(tensor.name)
+            yield Passed(tensor, written.get(tensor.name), matrix.read if matrix else None)
 
 
 def outputs(model: SourceModel, path: Path) -> Outputs:
@@ -114,10 +145,10 @@ def write_companions(model: SourceModel, sink: Sink, config: bytes) -> None:
         write_file(sink, companion.name, companion.read())
 
 
-def _write_shard(
-    request: Request, name: str, tensors: Sequence[Tensor], matrices: Mapping[str, Packed]
+def write_shard(
+    request: Request, name: str, tensors: Sequence[Tensor], matrices: Mapping[str, Packed] = MappingProxyType({})
 ) -> Iterator[int]:
-    """Write a file; yields the bytes of each piece."""
+    """Write a file of tensors as they are, but for ``matrices``, which are decoded; yields the bytes of each piece."""
     header = header_bytes([Planned(t.name, t.dtype, t.shape) for t in tensors], {"format": "pt"})
     file = request.sink.open(name, len(header) + sum(tensor.size_bytes for tensor in tensors))
     file.write(header)

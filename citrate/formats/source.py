@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from citrate.core.errors import FormatError, NotFoundError
@@ -35,6 +35,12 @@ class SourceModel:
     """What was left out or looks odd, for people."""
     config_name: str = "config.json"
     """The file that says what it is; ``model_index.json`` for a pipeline, whose parts lie in folders of their own."""
+    licence: str = ""
+    """The SPDX identifier that it is published under; empty for what its card or LICENSE file says."""
+
+    def licensed(self, spdx: str) -> SourceModel:
+        """The same model, published under ``spdx``: what a converted file says, like the manifest and the chain."""
+        return replace(self, licence=spdx)
 
     @property
     def is_pipeline(self) -> bool:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 from citrate.core.canonical import Json
 from citrate.core.errors import FormatError
-from citrate.core.records import Check, Format
+from citrate.core.records import Check, Format, Variant
 from citrate.core.sink import Sink
 from citrate.formats.checks import metadata, network, tokens
 from citrate.formats.checks.network import Outputs
@@ -25,17 +23,17 @@ from citrate.formats.conversion import Conversion, Request, converter_version
 from citrate.formats.documents import parse_object, pretty, read_object
 from citrate.formats.families.family import Output
 from citrate.formats.layout import layout_of, why_not
-from citrate.formats.safetensors import INDEX, write_companions, write_file
-from citrate.formats.safetensors_file import Planned, Tensor, header_bytes
+from citrate.formats.safetensors import INDEX, write_companions, write_file, write_shard
 from citrate.formats.sharding import sharded
 from citrate.formats.source import SourceModel, open_model
-from citrate.formats.streaming import PIECE_BYTES, buffer, in_order, read_bytes
 from citrate.formats.tensorrt import calibration, decoding, judging, making
-from citrate.formats.tensorrt.schemes import SCHEMES, Scheme
+from citrate.formats.tensorrt.schemes import SCHEMES, Scheme, by_algorithm
 from citrate.formats.vocabulary_tokens import Deviation
 
 BARE = False
 TARGETS: Mapping[str, tuple[str, ...]] = {name: scheme.targets for name, scheme in SCHEMES.items()}
+_PACKAGES = ("modelopt", "torch", "transformers")
+CHECKED_BY: Mapping[str, tuple[str, ...]] = {"tensors": _PACKAGES, "full": _PACKAGES}
 QUANT_CONFIG = "hf_quant_config.json"
 _ADDED = ("quantization_config", "dtype", "torch_dtype")
 
@@ -55,7 +53,8 @@ def quantizations(model: SourceModel) -> tuple[str, ...]:
 
 def refusal(model: SourceModel) -> str:
     """Why ``model`` cannot become a TensorRT-LLM checkpoint; empty where it can."""
-    return why_not(model, Format.TENSORRT_LLM)
+    reason = why_not(model, Format.TENSORRT_LLM)
+    return reason or ("" if tokens.has_tokenizer(model.root) else calibration.WITHOUT_TOKENIZER)
 
 
 def convert(requests: Sequence[Request]) -> tuple[Conversion, ...]:
@@ -76,6 +75,13 @@ def convert(requests: Sequence[Request]) -> tuple[Conversion, ...]:
         )
 
 
+def toolchain(quantization: str) -> Mapping[str, str]:
+    """The versions of what computes, the recipe, and the text that activations are measured on."""
+    scheme = SCHEMES.get(quantization)
+    recipe = {"recipe": scheme.recipe} if scheme else {}
+    return {"calibration_sha256": calibration.sha256(), **recipe, **making.installed_versions()}
+
+
 def tokenize(path: Path, texts: Sequence[str]) -> Tokenized:
     """By the artifact's tokenizer.json."""
     return tokens.tokenized(path, texts)
@@ -94,10 +100,15 @@ def faults(model: SourceModel, quantization: str, path: Path) -> list[str]:
     return found if algorithm == wanted else [*found, f"{QUANT_CONFIG}: quant_algo is {algorithm!r:.40}, not {wanted}"]
 
 
+def passed_on(model: SourceModel, variant: Variant, path: Path) -> tuple[Check, ...]:  # noqa: ARG001 - none
+    """Nothing: ModelOpt rewrites matrices, AWQ norms too; ``judging`` has compared them."""
+    return ()
+
+
 def outputs(model: SourceModel, path: Path) -> Outputs:
     """Logits by transformers, of the decoded weights, with inputs rounded as the engine rounds them."""
     written, algorithm = open_model(path), _algorithm(path)
-    scheme = next((scheme for scheme in SCHEMES.values() if scheme.algorithm == algorithm), None)
+    scheme = by_algorithm(algorithm)
     if scheme is None:
         raise FormatError(f"{QUANT_CONFIG}: quant_algo is {algorithm!r:.40}, which citrate does not know")
     made = network.built(written.config, pooled=False)
@@ -122,38 +133,22 @@ def _write(request: Request, scheme: Scheme, made: SourceModel, versions: Mappin
     done = 0
     files = sharded(made.tensors)
     for name, tensors in files:
-        _write_shard(request, name, tensors)
-        done += sum(tensor.size_bytes for tensor in tensors)
-        request.report(done * model.size_bytes // made.size_bytes)
+        for size in write_shard(request, name, tensors):
+            done += size
+            request.report(done * model.size_bytes // made.size_bytes)
     if len(files) > 1:
         weight_map: dict[str, Json] = {tensor.name: name for name, tensors in files for tensor in tensors}
         write_file(request.sink, INDEX, pretty({"metadata": {"total_size": done}, "weight_map": weight_map}))
     _write_documents(request.sink, model, made)
-    arguments = {"calibration_sha256": calibration.sha256(), "recipe": scheme.recipe, **versions}
     return Conversion(
         variant=request.variant,
         checks=checks,
         converter="citrate.formats.tensorrt_llm",
         version=converter_version(),
-        arguments=arguments,
+        arguments={"calibration_sha256": calibration.sha256(), "recipe": scheme.recipe, **versions},
         source_dtype=model.source_dtype,
         bare=BARE,
     )
-
-
-def _write_shard(request: Request, name: str, tensors: Sequence[Tensor]) -> None:
-    header = header_bytes([Planned(t.name, t.dtype, t.shape) for t in tensors], {"format": "pt"})
-    file = request.sink.open(name, len(header) + sum(tensor.size_bytes for tensor in tensors))
-    file.write(header)
-    jobs = (
-        partial(read_bytes, tensor, start, min(PIECE_BYTES, tensor.size_bytes - start))
-        for tensor in tensors
-        for start in range(0, tensor.size_bytes, PIECE_BYTES)
-    )
-    with closing(in_order(jobs, request.threads)) as pieces:
-        for values in pieces:
-            file.write(buffer(values))
-    file.close()
 
 
 def _write_documents(sink: Sink, model: SourceModel, made: SourceModel) -> None:

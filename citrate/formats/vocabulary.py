@@ -38,7 +38,7 @@ _READERS: Mapping[str, _Reader] = {
     "Unigram": vocabulary_unigram.read,
     "WordPiece": vocabulary_wordpiece.read,
 }
-_DEVIATIONS: Mapping[str, Callable[[Mapping[str, Json]], Deviation | None]] = {
+_DEVIATIONS: Mapping[str, Callable[[Mapping[str, Json], Path], Deviation | None]] = {
     "BPE": vocabulary_bpe.deviation,
     "SentencePiece": vocabulary_spm.deviation,
     "Unigram": vocabulary_unigram.deviation,
@@ -101,7 +101,7 @@ def read_vocabulary(root: Path, config: Config) -> Vocabulary:
 def deviation(root: Path) -> Deviation | None:
     """Where llama.cpp's tokenizer differs from that of the model directory ``root``; None where it does not."""
     document = tokenizer_document(root)
-    return _DEVIATIONS[_kind(document)](document) if document is not None else None
+    return _DEVIATIONS[_kind(document)](document, root) if document is not None else None
 
 
 def _kind(document: Mapping[str, Json]) -> str:

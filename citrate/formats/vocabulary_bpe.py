@@ -7,6 +7,7 @@ be expressed: that is an error, never a guess.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from citrate.core.canonical import Json
 from citrate.core.errors import FormatError, UnsupportedConversionError
@@ -42,7 +43,7 @@ def read(source: TokenizerSource, config: Config) -> Lexicon:
     return Lexicon("gpt2", tuple(table.tokens), tuple(table.kinds), cut, merges_of(model))
 
 
-def deviation(document: Mapping[str, Json]) -> Deviation | None:
+def deviation(document: Mapping[str, Json], _root: Path) -> Deviation | None:
     """llama.cpp normalises nothing: letters written in parts (NFD) stay in parts."""
     return Deviation("letters in parts", {**document, "normalizer": None}) if document.get("normalizer") else None
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from citrate.core.canonical import Json
 from citrate.core.errors import UnsupportedConversionError
@@ -20,6 +21,7 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _SPACE = "\u2581"  # how SentencePiece writes a space
 _REPLACE: Json = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
 _PREPEND: Json = {"type": "Prepend", "prepend": _SPACE}
+_DIGITS_MAX = 9  # of an id that a vocabulary can have
 _ADDED_SCORE, _UNUSED_SCORE = -1000.0, -10000.0  # what llama.cpp's converter gives them
 
 
@@ -34,8 +36,9 @@ def read(source: TokenizerSource, config: Config) -> Lexicon:
         if _BYTE.fullmatch(word):
             table.kinds[index] = TokenKind.BYTE
     table.put_added(added)
-    listed = settings.get("added_tokens_decoder")
-    stated = {int(index) for index in listed if index.isdecimal()} if isinstance(listed, dict) else set()
+    decoder = settings.get("added_tokens_decoder")
+    listed = decoder if isinstance(decoder, dict) else {}
+    stated = {int(index) for index in listed if index.isdecimal() and len(index) <= _DIGITS_MAX}
     for token in added:
         if token.content == model.get("unk_token") and token.index not in stated:
             table.kinds[token.index] = TokenKind.UNKNOWN
@@ -87,7 +90,7 @@ def space_in_front(document: Mapping[str, Json]) -> bool:
     raise UnsupportedConversionError("its tokenizer treats spaces in a way that llama.cpp does not")
 
 
-def deviation(document: Mapping[str, Json]) -> Deviation | None:
+def deviation(document: Mapping[str, Json], _root: Path) -> Deviation | None:
     """llama.cpp puts the space in front of every text and behind every special token, even where a space stands.
 
     So did SentencePiece's first port to transformers; tokenizers with the schemes ``first`` and ``always`` leave it

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from citrate.core.canonical import Json
-from citrate.core.errors import UnsupportedConversionError
+from citrate.core.errors import FormatError, UnsupportedConversionError
 from citrate.formats.configuration import Config
 from citrate.formats.families.encoder import segments
 from citrate.formats.gguf_file import GgufValue, Kind
@@ -45,7 +46,7 @@ def read(source: TokenizerSource, config: Config) -> Lexicon:
     return Lexicon("bert", tokens, tuple(table.kinds), before=before, last=last)
 
 
-def deviation(document: Mapping[str, Json]) -> Deviation | None:
+def deviation(document: Mapping[str, Json], _root: Path) -> Deviation | None:
     """Where llama.cpp normalises and cuts otherwise than BERT's tokenizer.
 
     It cuts a word of any length, which BERT's calls unknown from a limit on. It ends words at three control characters
@@ -59,13 +60,21 @@ def deviation(document: Mapping[str, Json]) -> Deviation | None:
     if strips or (strips is None and normalizer.get("lowercase", True)):
         steps += [_replace(r"\p{M}", ""), *(_replace(*pair) for pair in _first_consonants())]
     return Deviation(
-        f"vowel signs, Korean syllables and words of over {model.get(_LIMIT, 100)} characters",
+        f"vowel signs, Korean syllables and words of over {_longest(model)} characters",
         {
             **document,
             "model": {**model, _LIMIT: _TEXT_MAX},
             "normalizer": {"type": "Sequence", "normalizers": [*steps, normalizer]},
         },
     )
+
+
+def _longest(model: Mapping[str, Json]) -> int:
+    """The characters of the longest word that BERT's tokenizer cuts."""
+    limit = model.get(_LIMIT, 100)
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 0 < limit < _TEXT_MAX:
+        raise FormatError(f"tokenizer.json: {_LIMIT} = {limit!r:.40} is not credible")
+    return limit
 
 
 def _replace(expression: str, content: str) -> Json:

@@ -1,4 +1,4 @@
-"""What was converted before: (source, variant, release of citrate, check level) -> the manifest's entry.
+"""What was converted before: (source, variant, releases of what converts, check level) -> the manifest's entry.
 
 An entry is only a memory of work; whoever finds one asks the store for the object, which verifies it. So a dry run's
 conversions, and those of a run that was killed, are reused.
@@ -7,6 +7,8 @@ conversions, and those of a run that was killed, are reused.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -20,20 +22,37 @@ from citrate.registry.manifest import VariantEntry
 from citrate.registry.store import Store
 
 
+@dataclass(frozen=True)
+class Made:
+    """Of what, as what, by what a variant is made."""
+
+    source_sha256: str
+    variant: Variant
+    name: str
+    licence: str
+    level: str
+    """Of the checks."""
+    profile: str
+    toolchain: Mapping[str, str]
+    """The versions of other people's programs that its bytes depend on; see ``citrate.formats.toolchain``."""
+
+
 class Conversions:
     """The memory of one home, one small JSON file an entry."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def key(self, source_sha256: str, variant: Variant, name: str, level: str, profile: str) -> str:
+    def key(self, made: Made) -> str:
         """The name under which a conversion is remembered: everything that its bytes and checks depend on."""
-        document = {
-            "source": source_sha256,
-            "variant": str(variant),
-            "name": name,
-            "checks": level,
-            "profile": profile,
+        document: dict[str, object] = {
+            "source": made.source_sha256,
+            "variant": str(made.variant),
+            "name": made.name,
+            "licence": made.licence,
+            "checks": made.level,
+            "profile": made.profile,
+            "toolchain": dict(made.toolchain),
             "citrate": __version__,
         }
         return hashlib.sha256(canonical.dumps(document)).hexdigest()

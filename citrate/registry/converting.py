@@ -49,7 +49,8 @@ def convert_to_path(
         source: a model directory; or an adapter of PEFT or mlx-lm.
         variant: what to write.
         out: the file (GGUF) or folder to write; default: ``NAME-QUANTIZATION`` in the working folder.
-        level: ``full``, ``tensors`` or None for the default of the model's size; of an adapter everything is compared.
+        level: ``full``, ``tensors``, or None for the default: ``full`` where all that it takes is here; of an adapter
+            everything is compared.
         progress: told of each stage.
         base: of an adapter: the model directory that it was trained on.
 
@@ -58,18 +59,22 @@ def convert_to_path(
         ConfigError: a base for a model, or none for an adapter in GGUF.
         UnsupportedConversionError: this architecture cannot be written so; the message lists what is possible.
         FormatError: a check fails.
+        BackendMissingError: what converts or checks it is not installed.
+        UnavailableError: full checks, or ModelOpt, take more memory than there is.
     """
     if is_adapter(source):
         return _convert_adapter(source, adapter_variant(variant), out, base)
     if base is not None:
         raise ConfigError(f"{source} is a model, and --base is for adapters", hint="leave --base out")
     model = formats.open_model(source)
+    formats.require_possible(model, variant)
+    formats.require_checkable(model, variant, level)
 
     def write(sink: Sink) -> tuple[Check, ...]:
         return formats.convert(model, variant, sink, name=model_name(source), progress=progress).checks
 
     def check(path: Path) -> tuple[Check, ...]:
-        chosen = level or formats.default_check_level(model)
+        chosen = level or formats.default_check_level(model, variant)
         return formats.check(model, variant, path, level=chosen, progress=progress)
 
     made = placed(out or Path(default_name(source, variant)), formats.is_bare(variant), write, check)

@@ -62,6 +62,9 @@ class VariantEntry(_Document):
     checks: tuple[Check, ...]
     profile: Literal["citrate-tensor-v1"] | None = None
     """Where the leaves of its files end, if that is not every 1 MiB; files that are cut otherwise have a ``tsize``."""
+    source_sha256: Sha256 | None = None
+    """The digest of the directory that it was made from, as ``lineage`` has it for the version; records of older
+    releases have only that."""
 
     @model_validator(mode="after")
     def _is_cut_as_it_says(self) -> Self:
@@ -70,10 +73,12 @@ class VariantEntry(_Document):
         return self
 
     def document(self) -> dict[str, object]:
-        """As it stands in the manifest: what only another profile needs is left out where it is not used."""
+        """As it stands in the manifest: what only another profile needs is left out where it is not used, and what
+        older releases did not record."""
         document = self.model_dump(mode="json")
-        if self.profile is None:
-            del document["profile"]
+        for key in ("profile", "source_sha256"):
+            if document[key] is None:
+                del document[key]
         for file in document["files"]:
             if file["tsize"] is None:
                 del file["tsize"]
@@ -100,7 +105,8 @@ class Parent(_Document):
 
 
 class Lineage(_Document):
-    """Where the bytes come from: the digest of the source directory's listing, and parent versions."""
+    """Where the bytes come from: the digest of the listing of the source directory that the version was published from,
+    and parent versions."""
 
     source_sha256: Sha256
     parents: tuple[Parent, ...] = ()
@@ -181,6 +187,7 @@ def entry_of(
     converter: Converter,
     checks: tuple[Check, ...],
     profile: str = PROFILE,
+    source_sha256: str | None = None,
 ) -> VariantEntry:
     """The manifest's entry for a converted variant; the usual ``profile`` is not named there."""
     return VariantEntry(
@@ -194,6 +201,7 @@ def entry_of(
         converter=converter,
         checks=checks,
         profile=None if profile == PROFILE else TENSOR_PROFILE,
+        source_sha256=source_sha256,
     )
 
 

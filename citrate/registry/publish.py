@@ -7,6 +7,7 @@ what the first converted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class Request:
     """The address under which the model is named; empty for the signer's own. Another one is for who took a model
     over."""
     checks: str | None = None
-    """``full``, ``tensors``, or None for the default of the model's size."""
+    """``full``, ``tensors``, or None for the default: ``full`` where all that it takes is here."""
     profile: str = PROFILE
     """Where the leaves of its files end; see ``cutting``."""
 
@@ -115,13 +116,17 @@ def prepare(request: Request, store: Store, conversions: Conversions, progress: 
         ConfigError: no licence, or the card and the flag differ.
         FormatError: not a model, damaged, or a conversion that fails its checks.
         UnsupportedConversionError: a named variant that this architecture does not have.
+        BackendMissingError: what converts or checks a variant is not installed.
+        UnavailableError: full checks, or ModelOpt, take more memory than there is.
     """
-    model = formats.open_model(request.source)
+    source = formats.open_model(request.source)
     licence = choose_licence(request)
+    model = source.licensed(licence.spdx)
     wanted, skipped = choose_variants(model, request.variants)
+    require_checkable(model, wanted, request.checks)
     require_room(model, licence, len(wanted))
     source_sha256 = source_digest(model, progress)
-    entries = make_variants(_making(model, request, store, progress), wanted, source_sha256, conversions)
+    entries = make_variants(_making(model, request, store, progress, source_sha256), wanted, conversions)
     manifest = Manifest(
         schema="citrate.manifest/1",
         publisher=NOBODY,
@@ -157,8 +162,9 @@ def extend(
         AlreadyExistsError: a variant that the version has.
         ConfigError: the source is not the one that the version was made from.
     """
-    model = formats.open_model(request.source)
+    model = formats.open_model(request.source).licensed(base.licence.spdx)
     wanted, _ = choose_variants(model, request.variants)
+    require_checkable(model, wanted, request.checks)
     taken = {entry.variant for entry in base.variants}
     for variant in wanted:
         if str(variant) in taken:
@@ -169,7 +175,7 @@ def extend(
             f"this source (SHA-256 {source_sha256[:16]}…) is not what {base.name}@{base.version} was made from",
             hint="give the same model directory, or none to convert the version's safetensors variant",
         )
-    entries = make_variants(_making(model, request, store, progress), wanted, source_sha256, conversions)
+    entries = make_variants(_making(model, request, store, progress, source_sha256), wanted, conversions)
     manifest = base.model_copy(
         update={"variants": (*base.variants, *entries), "previous": base_sha256, "signature": None}
     )
@@ -260,9 +266,21 @@ def require_room(model: formats.SourceModel, licence: Licence, variants: int) ->
         )
 
 
-def _making(model: formats.SourceModel, request: Request, store: Store, progress: Progress) -> Making:
-    level = request.checks or formats.default_check_level(model)
-    return Making(model, request.name, level, store, progress, request.profile)
+def require_checkable(model: formats.SourceModel, wanted: Sequence[Variant], level: str | None) -> None:
+    """Refuse what could not be checked on this machine, before anything is converted.
+
+    Raises:
+        BackendMissingError: an extra is not installed.
+        UnavailableError: the checks that were asked for take more memory than there is.
+    """
+    for variant in wanted:
+        formats.require_checkable(model, variant, level)
+
+
+def _making(
+    model: formats.SourceModel, request: Request, store: Store, progress: Progress, source_sha256: str
+) -> Making:
+    return Making(model, request.name, source_sha256, request.checks, store, progress, request.profile)
 
 
 def require_same(record: VersionRecord, release: Release) -> None:

@@ -2,7 +2,8 @@
 
 Nothing is stored: what the converter writes is hashed and forgotten. A difference means that the variant was not made
 from this source by this converter; another version of the converter may differ with no fault of anybody's, so both
-versions are told.
+versions are told. Where other people's programs compute (ModelOpt, torch), the manifest has their versions: with others
+nothing is compared, since a difference would prove nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from citrate import formats
-from citrate.core.errors import ConfigError, FormatError, NotFoundError
+from citrate.core.errors import ConfigError, FormatError, NotFoundError, UnsupportedConversionError
 from citrate.core.records import FileEntry, Format, Reference, Variant, VersionRecord, variant_of
 from citrate.core.sink import Buffer, Progress
 from citrate.formats.conversion import converter_version
@@ -42,6 +43,8 @@ class Reconversion:
     installed_version: str
     source: str
     """The directory, or the reference of the version's own safetensors variant."""
+    recorded_source_sha256: str
+    """The digest of the directory that it was made from, as the manifest says."""
     files: tuple[FileVerdict, ...]
 
     @property
@@ -74,7 +77,8 @@ def verify_conversion(
     Raises:
         ConfigError: ``ref`` names no variant, or ``source`` is not what the version was made from.
         NotFoundError: no such variant; or no safetensors variant, and no ``source``.
-        UnsupportedConversionError: this release does not write such a variant.
+        UnsupportedConversionError: this release does not write such a variant, or it was made by other versions of
+            other people's programs than are installed.
         IntegrityError: a byte of the source is not what the chain says.
     """
     record = session.resolve_model(ref, "are not made again")
@@ -85,14 +89,17 @@ def verify_conversion(
     permission.require_usable(session, record, allow)
     gateways = tuple(gateways)
     manifest = session.manifest(record, gateways)
-    folder, told = _source(session, record, manifest, source, gateways, progress)
     entry = manifest.entry(variant)
+    _require_toolchain(entry, variant, record)
+    folder, told = _source(session, record, manifest, source, gateways, progress)
     begin(entry, converter_version())
-    model = formats.open_model(folder)
+    arguments = entry.converter.arguments
+    model = formats.open_model(folder).licensed(arguments.get("licence", ""))
+    recorded = entry.source_sha256 or manifest.lineage.source_sha256
     if source is not None:
-        _require_source(model, manifest, record, progress)
+        _require_source(model, recorded, f"{record.ref}#{variant}", progress)
     sink = _Hashing()
-    name = entry.converter.arguments.get("name", record.name)
+    name = arguments.get("name", record.name)
     formats.convert(model, variant, sink, name=name, progress=progress)
     return Reconversion(
         ref=record.ref,
@@ -101,6 +108,7 @@ def verify_conversion(
         recorded_version=entry.converter.version,
         installed_version=converter_version(),
         source=told,
+        recorded_source_sha256=recorded,
         files=_compared(entry, sink.hashes),
     )
 
@@ -123,11 +131,25 @@ def _source(
     return pulled.path, f"{record.ref}#{_SAFETENSORS}"
 
 
-def _require_source(model: formats.SourceModel, manifest: Manifest, record: VersionRecord, progress: Progress) -> None:
-    found, recorded = source_digest(model, progress), manifest.lineage.source_sha256
+def _require_toolchain(entry: VariantEntry, variant: Variant, record: VersionRecord) -> None:
+    """Refuse to compare what other versions of other people's programs would make."""
+    recorded = entry.converter.arguments
+    here = formats.toolchain(variant)
+    other = [name for name, value in here.items() if recorded.get(name) != value]
+    if other:
+        made = ", ".join(f"{name} {recorded.get(name, 'unknown'):.20}" for name in other)
+        installed = ", ".join(f"{name} {here[name][:20] or 'none'}" for name in other)
+        raise UnsupportedConversionError(
+            f"{record.ref}#{variant} was made with {made}, here is {installed}: other bytes would prove nothing",
+            hint=f"install what citrate {entry.converter.version} locks, with those versions",
+        )
+
+
+def _require_source(model: formats.SourceModel, recorded: str, what: str, progress: Progress) -> None:
+    found = source_digest(model, progress)
     if found != recorded:
         raise ConfigError(
-            f"{model.root} (SHA-256 {found[:16]}…) is not what {record.ref} was made from ({recorded[:16]}…)",
+            f"{model.root} (SHA-256 {found[:16]}…) is not what {what} was made from ({recorded[:16]}…)",
             hint="give that directory, or no --source to convert the version's own safetensors variant",
         )
 

@@ -11,7 +11,7 @@ from citrate.core.errors import CitrateError, NotFoundError
 from citrate.core.records import PROFILE, Artifact, Variant, VariantRecord
 from citrate.core.sink import Progress
 from citrate.registry import manifest as manifests
-from citrate.registry.conversions import Conversions
+from citrate.registry.conversions import Conversions, Made
 from citrate.registry.manifest import Converter, VariantEntry
 from citrate.registry.store import Store
 
@@ -23,14 +23,30 @@ class Making:
     model: formats.SourceModel
     name: str
     """The model's name, written into GGUF metadata and file names."""
-    level: str
-    """Of the checks: ``full`` or ``tensors``."""
+    source_sha256: str
+    """Of the listing of the model's directory."""
+    level: str | None
+    """Of the checks: ``full``, ``tensors``, or None for the default of each variant on this machine."""
     store: Store
     progress: Progress
     profile: str = PROFILE
     """Where the leaves of its files end; see ``cutting``."""
     new: list[str] = field(default_factory=list)
     """The CIDs of what was not in the store before."""
+    levels: dict[Variant, str] = field(default_factory=dict)
+    """Of the checks, by variant, as they were chosen."""
+
+    def level_of(self, variant: Variant) -> str:
+        """How far ``variant`` is checked: decided once, whatever memory is free later."""
+        if variant not in self.levels:
+            self.levels[variant] = self.level or formats.default_check_level(self.model, variant)
+        return self.levels[variant]
+
+    def key(self, variant: Variant, conversions: Conversions) -> str:
+        """The name under which the conversion to ``variant`` is remembered."""
+        model, level, tools = self.model, self.level_of(variant), formats.toolchain(variant)
+        made = Made(self.source_sha256, variant, self.name, model.licence, level, self.profile, tools)
+        return conversions.key(made)
 
     def discard(self, cids: Iterable[str]) -> None:
         """Take objects out of the store again that no check has passed, or that nobody will publish."""
@@ -39,9 +55,7 @@ class Making:
                 self.store.remove(cid)
 
 
-def make_variants(
-    making: Making, wanted: Sequence[Variant], source_sha256: str, conversions: Conversions
-) -> tuple[VariantEntry, ...]:
+def make_variants(making: Making, wanted: Sequence[Variant], conversions: Conversions) -> tuple[VariantEntry, ...]:
     """Make every variant, reusing what an earlier run made from the same source; on a failure keep nothing new.
 
     All GGUF files come from one read of the weights. What is finished when a run is killed is reused by the next.
@@ -50,10 +64,7 @@ def make_variants(
         FormatError: a damaged weight, or a check fails.
         StoreError: the store cannot be written.
     """
-    keys = {
-        variant: conversions.key(source_sha256, variant, making.name, making.level, making.profile)
-        for variant in wanted
-    }
+    keys = {variant: making.key(variant, conversions) for variant in wanted}
     entries = {variant: entry for variant in wanted if (entry := conversions.find(keys[variant], making.store))}
     try:
         for format_ in dict.fromkeys(variant.format for variant in wanted):
@@ -102,8 +113,10 @@ def _written(making: Making, variants: Sequence[Variant]) -> list[tuple[formats.
 def _checked(making: Making, conversion: formats.Conversion, artifact: Artifact) -> VariantEntry:
     """The manifest's entry of what was written, after its checks."""
     variant, path = conversion.variant, making.store.get(artifact.cid)
-    found = formats.check(making.model, variant, path, level=making.level, progress=making.progress)
+    level = making.level_of(variant)
+    found = formats.check(making.model, variant, path, level=level, progress=making.progress)
     record = VariantRecord(variant, artifact.cid, artifact.sha256, artifact.size_bytes)
     converter = Converter(name=conversion.converter, version=conversion.version, arguments=dict(conversion.arguments))
     checks = (*conversion.checks, *found)
-    return manifests.entry_of(record, artifact, conversion.source_dtype, converter, checks, making.profile)
+    dtype, source = conversion.source_dtype, making.source_sha256
+    return manifests.entry_of(record, artifact, dtype, converter, checks, making.profile, source)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tiny_models import LLAMA3, TEMPLATE
+
+from citrate.formats.sentencepiece_file import UNIGRAM_NAME
 
 ROOT = Path(__file__).parents[2]
 CARD = "---\nlicense: apache-2.0\nlanguage:\n- en\ntags:\n- tiny\n---\n# A random model for tests\n"
@@ -246,7 +249,8 @@ def wordpiece(root: Path) -> int:
     return len(bert)
 
 
-def unigram(root: Path) -> int:
+def unigram(root: Path, *, own_file: bool = False) -> int:
+    """A SentencePiece unigram as XLM-RoBERTa has it; with ``own_file`` SentencePiece's own file lies beside."""
     import io
 
     import sentencepiece
@@ -264,6 +268,8 @@ def unigram(root: Path) -> int:
         minloglevel=2,
     )
     trained = sentencepiece_model_pb2.ModelProto.FromString(written.getvalue())
+    if own_file:
+        (root / UNIGRAM_NAME).write_bytes(written.getvalue())
     pieces = [(piece.piece, piece.score) for piece in trained.pieces][3:]
     specials = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     table = trained.normalizer_spec.precompiled_charsmap
@@ -282,10 +288,10 @@ def minilm(root: Path) -> None:
     build(root, BertConfig(vocab_size=size, **shape), BertModel, scale=2.0, dtype="float32")
 
 
-def bge_m3(root: Path) -> None:
+def bge_m3(root: Path, *, own_file: bool = False) -> None:
     from transformers import XLMRobertaConfig, XLMRobertaModel
 
-    size = unigram(root)
+    size = unigram(root, own_file=own_file)
     encoder_settings(root, "cls")
     shape = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 4}
     shape |= {"max_position_embeddings": 514, "type_vocab_size": 1}
@@ -293,7 +299,11 @@ def bge_m3(root: Path) -> None:
     build(root, config, XLMRobertaModel, scale=2.0)
 
 
-ENCODERS: dict[str, tuple[Builder, str]] = {"minilm": (minilm, "jina-v2-en"), "bge-m3": (bge_m3, "")}
+ENCODERS: dict[str, tuple[Builder, str]] = {
+    "minilm": (minilm, "jina-v2-en"),
+    "bge-m3": (bge_m3, ""),
+    "bge-m3-as-published": (partial(bge_m3, own_file=True), ""),
+}
 
 
 def qwen3_embedding(root: Path) -> None:

@@ -13,9 +13,18 @@ import numpy as np
 import pytest
 from tiny_models import Convert, FolderSink
 
-from citrate.core.errors import FormatError, UnavailableError
+from citrate.core.errors import BackendMissingError, ConfigError, FormatError, UnavailableError
 from citrate.core.records import Variant
-from citrate.formats import SourceModel, check, convert, default_check_level, gguf, open_model
+from citrate.formats import (
+    SourceModel,
+    check,
+    checking,
+    convert,
+    default_check_level,
+    gguf,
+    open_model,
+    require_checkable,
+)
 from citrate.formats.checks import memory, network, reference
 from citrate.formats.checks.divergence import mean_divergence
 from citrate.formats.gguf_file import GgufHeader, GgufValue, header_bytes, plan, read_header
@@ -192,11 +201,81 @@ def test_a_comparison_that_does_not_fit_is_refused_before_anything_is_read(
     needed = memory.needed_bytes(sample)
     assert needed < 2 << 30
     monkeypatch.setattr(memory, "available_bytes", lambda: needed - 1)
-    assert default_check_level(sample) == "tensors"
+    assert default_check_level(sample, Q8_0) == "tensors"
+    with pytest.raises(UnavailableError, match="GB of memory"):
+        require_checkable(sample, Q8_0, "full")
+    require_checkable(sample, Q8_0, None)
     monkeypatch.setattr(gguf, "tokenize", lambda *_: pytest.fail("was read"))
     with pytest.raises(UnavailableError, match=r"takes .* GB of memory, there are .* GB") as raised:
         check(sample, Q8_0, sound)
     assert "--checks tensors" in str(raised.value.hint)
+
+
+SHOWN = {"llama_cpp": "llama-cpp-python", "modelopt": "nvidia-modelopt"}
+
+
+def _without(*packages: str) -> Callable[[str], object]:
+    return lambda name: None if name in packages else object()
+
+
+@pytest.mark.parametrize(
+    ("package", "variant", "level", "hint"),
+    [
+        ("torch", "safetensors", "full", "pip install 'citrate[training]', or use --checks tensors"),
+        ("transformers", "gguf:Q8_0", "full", "pip install 'citrate[training]', or use --checks tensors"),
+        ("mlx", "mlx:4bit", "full", "pip install 'citrate[mlx]', or use --checks tensors"),
+        ("llama_cpp", "gguf:Q8_0", None, "pip install 'citrate[gguf]'"),
+        ("modelopt", "tensorrt_llm:fp8@sm90", None, "pip install 'citrate[nvidia]'"),
+        ("tokenizers", "mlx:4bit", "tensors", "pip install 'citrate[gguf]'"),
+    ],
+)
+def test_what_checks_need_and_is_missing_is_named_before_anything_is_converted(
+    package: str, variant: str, level: str | None, hint: str, sample: SourceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking.importlib.util, "find_spec", _without(package))
+    with pytest.raises(
+        BackendMissingError, match=f"{variant} cannot be checked without {SHOWN.get(package, package)}"
+    ) as raised:
+        require_checkable(sample, Variant.parse(variant), level)
+    assert raised.value.hint == hint
+    assert default_check_level(sample, Variant.parse(variant)) == "tensors"
+
+
+def test_another_format_is_compared_where_one_lacks_what_it_needs(
+    sample: SourceModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking.importlib.util, "find_spec", _without("mlx"))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1 << 50)
+    levels = [default_check_level(sample, Variant.parse(text)) for text in ("safetensors", "gguf:Q8_0", "mlx:4bit")]
+    assert levels == ["full", "full", "tensors"]
+    with pytest.raises(ConfigError, match="unknown check level"):
+        require_checkable(sample, Q8_0, "half")
+
+
+@pytest.mark.parametrize(
+    ("variant", "name"),
+    [
+        ("safetensors", "model.layers.1.mlp.up_proj.weight"),
+        ("mlx", "model.layers.1.mlp.up_proj.weight"),
+        ("mlx:4bit", "model.norm.weight"),
+    ],
+)
+def test_one_byte_of_a_weight_that_is_passed_on_fails_the_tensors(
+    variant: str, name: str, sample: SourceModel, converted: Convert
+) -> None:
+    path, _ = converted(sample, variant)
+    same = [
+        result for result in check(sample, Variant.parse(variant), path, level="tensors") if result.name == "tensors"
+    ]
+    assert [(result.value, result.limit) for result in same] == [("0", "0")]
+    tensor = open_model(path).tensor(name)
+    with tensor.path.open("r+b") as file:
+        file.seek(tensor.offset + tensor.size_bytes - 1)
+        last = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([last[0] ^ 0x80]))  # the sign
+    with pytest.raises(FormatError, match=f"check 'tensors' failed for {variant}: tensor {name} is not the source's"):
+        check(sample, Variant.parse(variant), path, level="tensors")
 
 
 def test_layer_by_layer_is_the_whole_model_with_one_layer_in_memory(sample: SourceModel) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from tiny_models import Convert
 
 from citrate.core.errors import FormatError, UnsupportedConversionError
@@ -16,51 +16,12 @@ from citrate.formats import check, inspect, open_model, possible_variants, requi
 from citrate.registry.conversions import Conversions
 from citrate.registry.publish import Release, Request, prepare
 from citrate.registry.store import Store
-
-PARTS = {
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-    "scheduler": ["diffusers", "EulerDiscreteScheduler"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-}
-
-
-def weights(path: Path, names: list[str], seed: int) -> None:
-    random = np.random.default_rng(seed)
-    save_file({name: random.standard_normal((8, 16)).astype(np.float16) for name in names}, path)
+from tests.passed_on_models import make_sdxl
 
 
 @pytest.fixture
 def sdxl(tmp_path: Path) -> Path:
-    """The folders of a Stable Diffusion XL, with two tensors in each network."""
-    root = tmp_path / "sdxl"
-    for part in PARTS:
-        (root / part).mkdir(parents=True)
-    index = {"_class_name": "StableDiffusionXLPipeline", "_diffusers_version": "0.35.0", "_name_or_path": "/home/me/x"}
-    index |= {**PARTS, "feature_extractor": [None, None], "force_zeros_for_empty_prompt": True}
-    (root / "model_index.json").write_text(json.dumps(index))
-    (root / "README.md").write_text("---\nlicense: openrail++\n---\n# A pipeline for tests\n")
-    for part in ("text_encoder", "text_encoder_2"):
-        names = ["text_model.embeddings.token_embedding.weight", "text_model.final_layer_norm.weight"]
-        weights(root / part / "model.safetensors", names, seed=len(part))
-        (root / part / "config.json").write_text(json.dumps({"model_type": "clip_text_model", "_name_or_path": "/a/b"}))
-    weights(root / "vae" / "diffusion_pytorch_model.safetensors", ["encoder.conv_in.weight"], seed=3)
-    weights(root / "vae" / "diffusion_pytorch_model.fp16.safetensors", ["encoder.conv_in.weight"], seed=3)
-    shards = {"conv_in.weight": "diffusion_pytorch_model-00001-of-00002.safetensors"}
-    shards |= {"conv_out.weight": "diffusion_pytorch_model-00002-of-00002.safetensors"}
-    for name, shard in shards.items():
-        weights(root / "unet" / shard, [name], seed=4)
-    document = {"metadata": {"total_size": 512, "path": "/home/me"}, "weight_map": shards}
-    (root / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(document))
-    for part in ("unet", "vae"):
-        (root / part / "config.json").write_text(json.dumps({"_class_name": PARTS[part][1]}))
-    (root / "scheduler" / "scheduler_config.json").write_text("{}")
-    (root / "tokenizer" / "vocab.json").write_text("{}")
-    (root / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
-    (root / "unet" / "pipeline.py").write_text("raise SystemExit('executed')")
-    return root
+    return make_sdxl(tmp_path / "sdxl")
 
 
 def test_a_pipeline_is_inspected(sdxl: Path) -> None:
@@ -85,8 +46,9 @@ def test_a_pipeline_is_written_clean_with_every_part(sdxl: Path, converted: Conv
         assert all(np.array_equal(theirs[name], ours[name]) for name in theirs.keys() | ours.keys())
     assert b"/home/me" not in b"".join(file.read_bytes() for file in path.rglob("*.json"))
     assert open_model(path).files == model.files
-    tokens, *_, outputs = check(model, Variant.parse("safetensors"), path)
+    tokens, same, *_, outputs = check(model, Variant.parse("safetensors"), path)
     assert (tokens.value, outputs.value) == ("not run", "not run")
+    assert (same.name, same.value, same.limit) == ("tensors", "0", "0")
 
 
 def test_weights_of_half_precision_get_the_name_that_loaders_look_for(sdxl: Path, converted: Convert) -> None:
@@ -175,7 +137,12 @@ def test_llava_is_passed_on(tmp_path: Path, converted: Convert) -> None:
     assert [str(variant) for variant in possible_variants(model)] == ["safetensors"]
     path, _ = converted(model, "safetensors")
     assert (path / "model.safetensors").stat().st_size > 0
-    for variant, reason in (("gguf:Q8_0", "second file"), ("mlx:4bit", "no models that see")):
+    refused = {
+        "gguf:Q8_0": "second file",
+        "mlx:4bit": "no models that see",
+        "tensorrt_llm:fp8@sm90": "makes no TensorRT-LLM checkpoints of models that see",
+    }
+    for variant, reason in refused.items():
         with pytest.raises(UnsupportedConversionError, match=reason):
             require_possible(model, Variant.parse(variant))
 

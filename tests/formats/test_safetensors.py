@@ -17,14 +17,13 @@ from citrate.formats.safetensors_file import read_header
 @pytest.mark.parametrize("fixture", ["llama", "tied_llama"])
 def test_weights_are_passed_on_byte_for_byte(fixture: str, request: pytest.FixtureRequest, converted: Convert) -> None:
     model = open_model(request.getfixturevalue(fixture))
-    artifact, conversion = converted(model, "safetensors")
+    artifact, _ = converted(model, "safetensors")
     written = open_model(artifact)
     assert {tensor.name for tensor in written.tensors} == {tensor.name for tensor in model.tensors}
     for theirs in model.tensors:
         ours = written.tensor(theirs.name)
         assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
         assert _data(ours.path, ours.offset, ours.size_bytes) == _data(theirs.path, theirs.offset, theirs.size_bytes)
-    assert conversion.checks[0].passed
 
 
 def _data(path: Path, offset: int, size: int) -> bytes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,9 +21,12 @@ from citrate.formats import (
     check,
     convert,
     convert_all,
+    inspect,
     open_model,
     possible_variants,
     require_possible,
+    toolchain,
+    why_impossible,
 )
 from citrate.formats.tensorrt import calibration, decoding, judging, making
 from citrate.formats.tensorrt.schemes import SCHEMES
@@ -39,12 +44,32 @@ def sample() -> SourceModel:
     return open_model(SAMPLE)
 
 
+LAST_WORDS = """
+import atexit, json, resource, socket
+def say():
+    try:
+        socket.socket().close()
+        network = "open"
+    except PermissionError:
+        network = "shut"
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    with open({path!r}, "w") as file:
+        json.dump([network, limits[0] != resource.RLIM_INFINITY], file)
+atexit.register(say)
+"""
+"""What a child of ours tells at its end of the walls around it."""
+
+
 @pytest.fixture(scope="module")
 def made(sample: SourceModel, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Every quantization, by one child; fp8 for both of its architectures."""
+    """Every quantization, by one child, which leaves its last words beside; fp8 for both of its architectures."""
     root = tmp_path_factory.mktemp("tensorrt")
     sinks = {variant: FolderSink(root / name) for name, variant in VARIANTS.items()}
-    done = convert_all(sample, {**sinks, OTHER: FolderSink(root / "other")}, name="tiny", threads=2)
+    (root / "python").mkdir()
+    (root / "python" / "sitecustomize.py").write_text(LAST_WORDS.format(path=str(root / "walls.json")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(root / "python"), prepend=os.pathsep)
+        done = convert_all(sample, {**sinks, OTHER: FolderSink(root / "other")}, name="tiny", threads=2)
     assert all(sink.sizes_kept() for sink in sinks.values())
     return root, done
 
@@ -221,6 +246,40 @@ def test_a_model_that_memory_does_not_hold_is_refused_before_it_is_read(
     monkeypatch.setattr(making, "_LIBRARIES", 1 << 50)
     with pytest.raises(UnavailableError, match=r"ModelOpt takes .* GB of memory"):
         convert(sample, VARIANTS["fp8"], FolderSink(tmp_path / "none"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel has no such walls")
+def test_modelopt_is_offline_and_has_a_limit_of_memory(made: Made) -> None:
+    assert json.loads((made[0] / "walls.json").read_text()) == ["shut", True]
+
+
+def test_modelopt_is_ended_after_its_time(sample: SourceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "_SECONDS", 0.0)
+    monkeypatch.setattr(making, "_SECONDS_A_MILLION", 0.0)
+    with pytest.raises(UnavailableError, match="ModelOpt was not done within 0 s"):
+        convert(sample, VARIANTS["fp8"], FolderSink(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_modelopt_made_is_inspected_with_the_weights_that_it_stands_for(sample: SourceModel, made: Made) -> None:
+    for name, scheme in SCHEMES.items():
+        found = inspect(made[0] / name)
+        assert (found.format, found.parameters) == ("tensorrt_llm", sample.architecture.parameters), name
+        assert any(scheme.algorithm in finding for finding in found.findings)
+
+
+def test_without_a_tokenizer_there_is_no_variant_since_nothing_could_be_measured(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(SAMPLE, source, ignore=shutil.ignore_patterns("tokenizer.json"))
+    model = open_model(source)
+    assert not [variant for variant in possible_variants(model) if variant.format == "tensorrt_llm"]
+    assert why_impossible(model, OTHER) == "activations cannot be measured without tokenizer.json"
+
+
+def test_the_toolchain_is_what_lineage_tells(made: Made) -> None:
+    for variant, conversion in made[1].items():
+        assert toolchain(variant) == conversion.arguments
+    assert toolchain(Variant.parse("gguf:Q8_0")) == {}
 
 
 def test_widths_that_no_group_divides_are_refused(tied_llama: Path) -> None:

@@ -97,6 +97,16 @@ def test_encoding_is_canonical_and_read_back() -> None:
     assert manifests.cid_of(hashlib.sha256(data).hexdigest()) == cid.of(cid.RAW, data)
 
 
+def test_each_variant_says_what_it_was_made_from_and_records_that_do_not_are_read() -> None:
+    older = manifest()
+    assert b'"source_sha256"' not in b"".join(json.dumps(e.document()).encode() for e in older.variants)
+    stated = tuple(e.model_copy(update={"source_sha256": sha(e.variant)}) for e in older.variants)
+    data = older.model_copy(update={"variants": stated}).encode()
+    read = manifests.parse(data, hashlib.sha256(data).hexdigest())
+    assert [entry.source_sha256 for entry in read.variants] == [sha("safetensors"), sha("gguf:Q8_0")]
+    assert manifests.parse(older.encode(), older.sha256()) == older
+
+
 def test_what_is_signed_does_not_hold_the_signature() -> None:
     signed = manifest()
     other = signed.signed(Signature(signer=PUBLISHER, kind="eoa", value="0xff"))
@@ -130,6 +140,8 @@ def _edited(edit: Callable[[Any], None]) -> bytes:
         lambda d: d["variants"][0].update(size_bytes=1 << 48),
         lambda d: d["variants"][0].update(sha256="A" * 64),
         lambda d: d["variants"][0].update(files=[]),
+        lambda d: d["variants"][0].update(source_sha256="x"),
+        lambda d: d["variants"][0].update(source_sha256=None),
         lambda d: d["licence"].update(spdx=""),
         lambda d: d.pop("lineage"),
         lambda d: d.update(generation={"temperature": 0.5}),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from citrate import formats
-from citrate.core.errors import FormatError
+from citrate.core.errors import BackendMissingError, FormatError
 from citrate.core.records import Check, Variant
+from citrate.formats import checking
+from citrate.formats.gguf_file import read_header
 from citrate.registry import publish
-from citrate.registry.conversions import Conversions
+from citrate.registry.conversions import Conversions, Made
 from citrate.registry.publish import Release, Request
 from citrate.registry.store import Store
 
@@ -116,3 +120,62 @@ def test_a_directory_of_mlx_is_published_decoded_and_the_manifest_says_so(
         "gguf:Q8_0": True,
         "mlx:4bit": True,
     }
+
+
+@pytest.mark.models
+def test_every_variant_says_of_which_source_it_was_made_and_a_file_names_the_licence_of_the_release(
+    store: Store, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(SAMPLE, source)
+    (source / "README.md").unlink()
+    (source / "LICENSE").unlink()
+    conversions = Conversions(tmp_path / "conversions")
+
+    def made(licence: str) -> Release:
+        request = Request(source, "tiny", licence=licence, variants=(Variant.parse("gguf:F16"),), checks="tensors")
+        return publish.prepare(request, store, conversions, lambda *_: None)
+
+    for licence, spdx in (("mit", "MIT"), ("apache-2.0", "Apache-2.0")):
+        (entry,) = made(licence).manifest.variants
+        assert read_header(store.get(entry.cid)).text("general.license") == spdx
+        assert entry.converter.arguments == {"name": "tiny", "licence": spdx}
+        assert entry.source_sha256 == made(licence).manifest.lineage.source_sha256
+
+
+def test_what_could_not_be_checked_is_refused_before_anything_is_converted(
+    prepared: Callable[..., Release], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking.importlib.util, "find_spec", lambda name: None if name == "llama_cpp" else object())
+    monkeypatch.setattr(formats, "convert_all", lambda *_, **__: pytest.fail("was converted"))
+    with pytest.raises(BackendMissingError, match="gguf:Q8_0 cannot be checked without llama-cpp-python"):
+        prepared("safetensors,gguf:Q8_0")
+    assert not store.ls()
+
+
+def test_a_conversion_is_remembered_for_the_programs_that_made_it(tmp_path: Path) -> None:
+    conversions = Conversions(tmp_path)
+    made = Made("0" * 64, Variant.parse("tensorrt_llm:fp8@sm90"), "tiny", "MIT", "full", "p", {"modelopt": "0.47.0"})
+    other = [
+        replace(made, toolchain={"modelopt": "0.48.0"}),
+        replace(made, licence="Apache-2.0"),
+        replace(made, level="tensors"),
+        replace(made, source_sha256="1" * 64),
+    ]
+    assert len({conversions.key(each) for each in (made, *other)}) == 5
+    assert conversions.key(made) == conversions.key(replace(made))
+
+
+@pytest.mark.models
+def test_a_variant_that_is_added_says_what_it_was_made_from_itself(
+    prepared: Callable[..., Release], store: Store, tmp_path: Path
+) -> None:
+    base = prepared("safetensors").manifest
+    own = store.get(base.variants[0].cid)
+    request = Request(own, "tiny", variants=(Variant.parse("gguf:F16"),), checks="tensors")
+    conversions = Conversions(tmp_path / "other")
+    longer = publish.extend(request, base, base.sha256(), store, conversions, lambda *_: None, own_source=True).manifest
+    first, added = longer.variants
+    assert first == base.variants[0] and first.source_sha256 == base.lineage.source_sha256
+    assert added.source_sha256 == publish.source_digest(formats.open_model(own), lambda *_: None)
+    assert added.converter.arguments == {"name": "tiny", "licence": base.licence.spdx}

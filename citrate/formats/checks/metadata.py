@@ -7,11 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from citrate.core.canonical import Json
 from citrate.core.errors import FormatError
 from citrate.core.records import Check, Variant
-from citrate.formats.configuration import Config, canonical_config
-from citrate.formats.documents import parse_object
+from citrate.formats.configuration import Config, canonical_document
 from citrate.formats.gguf_file import GgufHeader, GgufValue, Kind
 from citrate.formats.mlx_source import decoded
 from citrate.formats.source import SourceModel, open_model
@@ -69,15 +67,10 @@ def _companion_faults(model: SourceModel, written: SourceModel) -> Iterator[str]
 
 
 def _config_faults(source: Config, written: Config, added: Sequence[str]) -> Iterator[str]:
-    wanted, found = _document(source, added), _document(written, added)
-    for key in sorted(wanted.keys() | found.keys()):
+    wanted, found = canonical_document(source), written.document
+    for key in sorted((wanted.keys() | found.keys()) - set(added)):
         if wanted.get(key) != found.get(key):
             yield f"config.json: {key} is {_shown(found.get(key))}, the source says {_shown(wanted.get(key))}"
-
-
-def _document(config: Config, added: Sequence[str]) -> dict[str, Json]:
-    document = parse_object(canonical_config(config), "config.json")
-    return {key: value for key, value in document.items() if key not in added}
 
 
 def _key_faults(found: Mapping[str, GgufValue], wanted: Mapping[str, GgufValue]) -> Iterator[str]:

@@ -16,6 +16,8 @@ _TUNING = {"beta_fast": 32.0, "beta_slow": 1.0, "truncate": True, "attention_fac
 
 def unsupported(config: Config, *kinds: str) -> str:
     """Why the rotary embedding cannot be written; empty where it can. ``kinds``: the types that the family has."""
+    if not config.one_rope:
+        return "its layers rotate in more than one way"
     rope = config.rope
     kind = rope["rope_type"]
     if kind not in kinds:

@@ -9,6 +9,7 @@ from citrate.core.errors import UnsupportedConversionError
 from citrate.formats.checks.tokens import has_tokenizer, tokenize
 from citrate.formats.source import SourceModel
 
+WITHOUT_TOKENIZER = "activations cannot be measured without tokenizer.json"
 _TOKENS_MAX = 512
 """Of each of the eight sections (prose, manuals, Python, Solidity, two of many scripts, tables, stories)."""
 
@@ -21,9 +22,7 @@ def sequences(model: SourceModel) -> list[list[int]]:
         BackendMissingError: the package tokenizers is not installed.
     """
     if not has_tokenizer(model.root):
-        raise UnsupportedConversionError(
-            "activations cannot be measured without tokenizer.json", hint="save its tokenizer with transformers"
-        )
+        raise UnsupportedConversionError(WITHOUT_TOKENIZER, hint="save its tokenizer with transformers")
     length = min(_TOKENS_MAX, model.config.context_length or _TOKENS_MAX)
     found = tokenize(model.root, _text().split("\n\n\n"), special=True)
     return [[token for token in ids if token < model.config.vocab_size][:length] for ids in found]

@@ -47,7 +47,7 @@ class Matrix:
 
     def pieces(self) -> Pieces:
         """The matrix as float32, a few rows at a time."""
-        packed = 2 if self.scheme.name == "w4a16_awq" else 1
+        packed = 2 if self.scheme.name == "w4a16_awq" else 1  # rows
         for first, last in row_ranges(self.parts["weight"]):
             yield first * packed, self.rows(first, last).reshape(-1)
 
@@ -88,6 +88,14 @@ def matrices(written: SourceModel, scheme: Scheme) -> dict[str, Matrix]:
         for layer, found in parts.items()
         if "weight_scale" in found and "weight" in found
     }
+
+
+def parameters(written: SourceModel, scheme: Scheme) -> int:
+    """How many weights a checkpoint stands for: each of those that are packed, and no scale."""
+    quantised = matrices(written, scheme)
+    scales = {part.name for matrix in quantised.values() for key, part in matrix.parts.items() if key != "bias"}
+    packed = sum(matrix.parts["weight"].elements for matrix in quantised.values())
+    return scheme.packed * packed + sum(tensor.elements for tensor in written.tensors if tensor.name not in scales)
 
 
 def weights(written: SourceModel, scheme: Scheme) -> Weights:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -21,6 +22,11 @@ from citrate.formats.tensorrt import calibration
 from citrate.formats.tensorrt.schemes import Scheme
 
 _LIBRARIES = 2 << 30
+_MAPPED, _MAPPED_A_THREAD = 4 << 30, 256 << 20
+"""Address space (not memory) of the libraries' files, and of each thread's stack and arena."""
+_SECONDS, _SECONDS_A_MILLION = 1800.0, 30.0
+"""Time: some ten times what AWQ's search took on two cores, two to three minutes a hundred million weights."""
+_PACKAGES = ("modelopt", "torch", "transformers", "tokenizers")
 _MEMORY_HINT = "leave the tensorrt_llm variants out here, and add them on a larger machine: citrate add-variant"
 _HINT = "pip install 'citrate[nvidia,gguf]'"
 
@@ -42,21 +48,50 @@ def make(model: SourceModel, outs: Mapping[Scheme, Path], scratch: Path, threads
         BackendMissingError: ModelOpt is not installed.
         UnavailableError: it takes more memory than there is.
     """
-    for package in ("modelopt", "torch", "transformers", "tokenizers"):
+    for package in _PACKAGES:
         if importlib.util.find_spec(package) is None:
             raise BackendMissingError(f"TensorRT-LLM checkpoints need {package}", hint=_HINT)
-    _require_memory(model, max(scheme.bytes_per_weight for scheme in outs))
+    needed = _require_memory(model, max(scheme.bytes_per_weight for scheme in outs))
+    threads = threads or default_threads()
     request = {
         "parent_pid": os.getpid(),
         "source": str(model.root.absolute()),
         "recipes": {scheme.recipe: str(out) for scheme, out in outs.items()},
         "sequences": calibration.sequences(model),
-        "threads": threads or default_threads(),
+        "threads": threads,
+        "memory_bytes": needed + _MAPPED + _MAPPED_A_THREAD * threads,
     }
-    return _ask(json.dumps(request).encode(), scratch)
+    seconds = _SECONDS + _SECONDS_A_MILLION * len(outs) * model.architecture.parameters / 1e6
+    return _ask(json.dumps(request).encode(), scratch, seconds)
 
 
-def _require_memory(model: SourceModel, bytes_per_weight: int) -> None:
+def installed_versions() -> Mapping[str, str]:
+    """The versions that the bytes depend on, by package; empty for one that is not installed."""
+    return {"modelopt": _version("nvidia-modelopt"), "torch": _torch(), "transformers": _version("transformers")}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _torch() -> str:
+    """With what it was built for behind a plus, which its package's metadata lacks."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return ""
+    return str(torch.__version__)
+
+
+def _require_memory(model: SourceModel, bytes_per_weight: int) -> int:
+    """The memory in bytes that it takes.
+
+    Raises:
+        UnavailableError: there is less.
+    """
     needed = bytes_per_weight * model.architecture.parameters + _LIBRARIES
     available = psutil.virtual_memory().available
     if needed > available:
@@ -64,9 +99,10 @@ def _require_memory(model: SourceModel, bytes_per_weight: int) -> None:
             f"ModelOpt takes {needed / 1e9:.1f} GB of memory for this model, there are {available / 1e9:.1f} GB",
             hint=_MEMORY_HINT,
         )
+    return needed
 
 
-def _ask(request: bytes, scratch: Path) -> Mapping[str, str]:
+def _ask(request: bytes, scratch: Path, seconds: float) -> Mapping[str, str]:
     command = [sys.executable, "-P", "-m", "citrate.formats.tensorrt.making_process"]
     environment = endings.environment(os.environ, str(scratch))
     process = subprocess.Popen(
@@ -78,7 +114,9 @@ def _ask(request: bytes, scratch: Path) -> Mapping[str, str]:
         start_new_session=True,  # Ctrl-C is for us: we end it
     )
     try:
-        said, talk = process.communicate(request)
+        said, talk = process.communicate(request, seconds)
+    except subprocess.TimeoutExpired:
+        raise UnavailableError(f"ModelOpt was not done within {seconds:.0f} s", hint=_MEMORY_HINT) from None
     finally:
         process.kill()
         process.wait()

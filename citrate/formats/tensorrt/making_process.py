@@ -1,6 +1,7 @@
 """The child of ``making``: quantises one model by ModelOpt, once a recipe. Run as a module, never imported.
 
-ModelOpt gets transformers' own class, filled by our reader: it sees neither the source's folder nor a file of it.
+ModelOpt gets transformers' own class, filled by our reader: it sees neither the source's folder nor a file of it. When
+the libraries are loaded the process opens no socket any more and takes no more memory than it was promised.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from citrate.core.confinement.sandbox import die_with_parent
+from citrate.core.confinement import sandbox
 from citrate.core.errors import CitrateError
 from citrate.formats.checks import network, reference
 from citrate.formats.source import SourceModel, open_model
+from citrate.formats.tensorrt.making import installed_versions
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +28,7 @@ def main() -> int:
     answers = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints is talk
     request = json.load(sys.stdin)
-    die_with_parent(request["parent_pid"])
+    sandbox.die_with_parent(request["parent_pid"])
     try:
         answer = _make(request)
     except CitrateError as error:
@@ -37,16 +39,17 @@ def main() -> int:
 
 
 def _make(request: dict[str, Any]) -> dict[str, str]:
-    import modelopt
     import torch
-    import transformers
+    import transformers  # noqa: F401 - loaded before the walls are up
 
+    sandbox.go_offline()
+    sandbox.limit_memory(request["memory_bytes"])
     torch.set_num_threads(request["threads"])
     model = open_model(request["source"])
     for recipe, out in request["recipes"].items():
         quantized = _quantized(_loaded(model), recipe, request["sequences"])
         _export(quantized, Path(out))
-    return {"modelopt": modelopt.__version__, "torch": torch.__version__, "transformers": transformers.__version__}
+    return dict(installed_versions())
 
 
 def _loaded(model: SourceModel) -> torch.nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from citrate.core.canonical import Json
 from citrate.formats.configuration import Config
 
 
@@ -25,6 +26,8 @@ class Scheme:
     bytes_per_weight: int
     """Memory that ModelOpt takes: 16-bit weights, quantised copies, what the search for scales keeps; measured 3.4, 2.6
     and 6.2 on 365 million weights."""
+    packed: int
+    """Weights in an element of the stored matrix."""
     limit: str
     """Mean divergence in nats from the source, activations rounded as well."""
 
@@ -32,12 +35,17 @@ class Scheme:
 SCHEMES: Mapping[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
-        Scheme("fp8", "FP8", "FP8_DEFAULT_CFG", ("sm89", "sm90"), 0, 4, "0.05"),
-        Scheme("nvfp4", "NVFP4", "NVFP4_DEFAULT_CFG", ("sm100", "sm120"), 16, 4, "0.4"),
-        Scheme("w4a16_awq", "W4A16_AWQ", "INT4_AWQ_CFG", ("sm80", "sm86"), 128, 8, "0.3"),
+        Scheme("fp8", "FP8", "FP8_DEFAULT_CFG", ("sm89", "sm90"), 0, 4, 1, "0.05"),
+        Scheme("nvfp4", "NVFP4", "NVFP4_DEFAULT_CFG", ("sm100", "sm120"), 16, 4, 2, "0.4"),
+        Scheme("w4a16_awq", "W4A16_AWQ", "INT4_AWQ_CFG", ("sm80", "sm86"), 128, 8, 2, "0.3"),
     )
 }
 """The linear layers of every transformer block; embedding and output matrix stay as they are."""
+
+
+def by_algorithm(algorithm: Json) -> Scheme | None:
+    """The scheme that ``quant_algo`` of a checkpoint names; None for another."""
+    return next((scheme for scheme in SCHEMES.values() if scheme.algorithm == algorithm), None)
 
 
 def is_checkpoint(config: Config) -> bool:
