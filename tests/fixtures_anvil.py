@@ -51,7 +51,7 @@ def start_anvil(*arguments: str) -> AnvilNode:
     """Start Anvil on a free loopback port, without contracts and without anything kept."""
     command = [str(anvil_binary()), "--quiet", "--port", "0", "--accounts", "1", "--hardfork", "osaka", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         for connection in psutil.Process(process.pid).net_connections("tcp4"):
             if connection.status == psutil.CONN_LISTEN:
@@ -63,7 +63,7 @@ def start_anvil(*arguments: str) -> AnvilNode:
 
 def stop_anvil(node: AnvilNode) -> None:
     node.process.kill()
-    node.process.wait(10)
+    node.process.wait(60)
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
     finally:
         if gateway is not None:
             gateway.terminate()
-            gateway.wait(10)
+            gateway.wait(60)
         machine.types("devnet", "down")
 
 

@@ -87,7 +87,7 @@ def market_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Market]
     finally:
         if gateway is not None:
             gateway.terminate()
-            gateway.wait(10)
+            gateway.wait(60)
         machine.types("devnet", "down")
 
 

@@ -96,7 +96,7 @@ def test_a_purchase_that_is_stopped_names_its_transaction_and_is_taken_up(market
         first = subprocess.Popen(command, env=buyer.env, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         waiting = _waiting(market)
         first.send_signal(signal.SIGINT)
-        out, _ = first.communicate(timeout=30)
+        out, _ = first.communicate(timeout=60)
         error = json.loads(out)["error"]
         assert (first.returncode, error["type"], error["details"]) == (130, "Interrupted", {"tx_hash": waiting})
         assert "run the command again: it takes it up" in error["hint"]
@@ -106,7 +106,7 @@ def test_a_purchase_that_is_stopped_names_its_transaction_and_is_taken_up(market
         assert again.stderr is not None
         assert any(f"{waiting} is taken up" in line for line in again.stderr)
         market.calls("evm_mine")
-        out, _ = again.communicate(timeout=30)
+        out, _ = again.communicate(timeout=60)
     finally:
         market.calls("evm_setAutomine", True)
     bought = json.loads(out)
@@ -116,7 +116,7 @@ def test_a_purchase_that_is_stopped_names_its_transaction_and_is_taken_up(market
 
 def _waiting(market: Market) -> str:
     """The hash of the only transaction in the node's pool, once it is there."""
-    for _ in range(1000):
+    for _ in range(5000):
         content: Any = market.calls("txpool_content")
         for by_nonce in content["pending"].values():
             return str(next(iter(by_nonce.values()))["hash"])

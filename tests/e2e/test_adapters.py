@@ -58,7 +58,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     finally:
         if gateway is not None:
             gateway.terminate()
-            gateway.wait(10)
+            gateway.wait(60)
         machine.types("devnet", "down")
 
 

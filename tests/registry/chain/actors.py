@@ -56,7 +56,7 @@ def sends(node: AnvilNode, sender: str, to: str, data: str) -> None:
 def receipt_of(node: AnvilNode, transaction: dict[str, str]) -> dict[str, str]:
     """Have Anvil sign and mine that. Its answer names a transaction that may not be in a block yet."""
     tx_hash = node.rpc.call("eth_sendTransaction", transaction)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while (receipt := node.rpc.call("eth_getTransactionReceipt", tx_hash)) is None:
         assert time.monotonic() < deadline, "not mined"
         time.sleep(0.02)

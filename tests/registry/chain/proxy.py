@@ -32,7 +32,7 @@ def proxy(target: str, change: Change) -> Iterator[str]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             asked = json.loads(body)
             forwarded = urllib.request.Request(target, body, {"Content-Type": "application/json"})
-            with urllib.request.urlopen(forwarded, timeout=20) as response:
+            with urllib.request.urlopen(forwarded, timeout=60) as response:
                 answered = json.load(response)
             if isinstance(asked, list):
                 by_id = {answer["id"]: answer for answer in answered}

@@ -24,13 +24,15 @@ from tests.fixtures_anvil import CHAIN_ID, AnvilNode, signer_of, start_anvil, st
 ROOT = Path(__file__).resolve().parents[3]
 COUNTER = "0x" + "10" * 20
 COUNTER_CODE = "0x60016000540160005500"  # sstore(0, sload(0) + 1)
-QUICK = Sending(confirmations=0, patience_s=0.3, timeout_s=20)
+QUICK = Sending(confirmations=0, patience_s=0.3, timeout_s=60)
 HASTY = Sending(confirmations=0, patience_s=60, timeout_s=0.4)
 
 
 @pytest.fixture(name="node")
 def counting_node() -> Iterator[AnvilNode]:
     """A chain of the test's own, with the counter and two funded keys."""
+    import web3  # noqa: F401  # the first to send imports it, for seconds on a busy machine: not in a test's own time
+
     running = start_anvil()
     running.rpc.call("anvil_setCode", COUNTER, COUNTER_CODE)
     for name in ("publisher", "stranger"):
@@ -84,7 +86,7 @@ def pool(node: AnvilNode) -> list[dict[str, Any]]:
     return [transaction for by_nonce in content["pending"].values() for transaction in by_nonce.values()]
 
 
-def until(true: Callable[[], object], timeout_s: float = 15.0) -> None:
+def until(true: Callable[[], object], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not true():
         assert time.monotonic() < deadline, "it does not come about"

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from citrate.core.errors import ChainError, CitrateError
@@ -51,7 +52,7 @@ Sender(sys.argv[1], Path(sys.argv[2]), patient).count(signer_of("publisher"), in
 def cut_off(node: AnvilNode, home: Path, tag: int = 0) -> str:
     """Send from a process that is killed when its transaction waits in the pool; returns its hash."""
     process = subprocess.Popen([sys.executable, "-c", _CUT_OFF, node.url, str(home), str(tag)], cwd=ROOT)
-    until(lambda: pool(node), 30)
+    until(lambda: pool(node))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     return str(pool(node)[0]["hash"])
@@ -63,7 +64,7 @@ def test_a_killed_command_is_taken_up_and_not_sent_twice(stopped: AnvilNode, hom
     with background(lambda: again.count(publisher)) as sent:
         until(lambda: again.said)
         mine(stopped)
-        assert sent.result(20).tx_hash == first and sent.result().taken_up
+        assert sent.result(60).tx_hash == first and sent.result().taken_up
     assert again.said == [f"an earlier run was cut off; its {first} is taken up, not sent twice"]
     assert counted(stopped) == nonce(stopped, publisher) == 1
 
@@ -72,9 +73,9 @@ def test_a_stop_by_the_user_names_the_transaction_that_left(stopped: AnvilNode, 
     process = subprocess.Popen(
         [sys.executable, "-c", _CUT_OFF, stopped.url, str(home), "0"], cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
-    until(lambda: pool(stopped), 30)
+    until(lambda: pool(stopped))
     os.kill(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=20)
+    _, told = process.communicate(timeout=60)
     last = told.strip().splitlines()[-1]
     assert "InterruptedSendingError" in last and str(pool(stopped)[0]["hash"]) in last
 
@@ -109,7 +110,7 @@ def test_another_command_lets_what_the_node_holds_go_first(stopped: AnvilNode, h
         mine(stopped)
         until(lambda: pool(stopped))
         mine(stopped)
-        assert sent.result(20).tx_hash != first
+        assert sent.result(60).tx_hash != first
     assert "goes first" in other.said[0] and counted(stopped) == nonce(stopped, publisher) == 2
 
 
@@ -157,10 +158,11 @@ def test_a_node_that_dies_is_told_and_the_action_goes_on_when_it_is_back(
     stopped: AnvilNode, home: Path, publisher: Signer
 ) -> None:
     os.kill(stopped.process.pid, signal.SIGSTOP)
-    threading.Timer(1, os.kill, (stopped.process.pid, signal.SIGCONT)).start()
+    until(lambda: psutil.Process(stopped.process.pid).status() == psutil.STATUS_STOPPED)
     node = JsonRpc(stopped.url, timeout_s=0.2)
     with pytest.raises(ChainError, match="no answer in time"):
         TransactionSender(node, CHAIN_ID, home, QUICK).send(publisher, COUNTER, b"")
+    threading.Timer(0.3, os.kill, (stopped.process.pid, signal.SIGCONT)).start()
     with pytest.raises(ChainError):
         Sender(stopped.url, home, HASTY).count(publisher)
     stopped.rpc.call("evm_setAutomine", True)
@@ -175,7 +177,7 @@ def test_a_transaction_that_fails_on_chain_says_why(stopped: AnvilNode, home: Pa
         stopped.rpc.call("anvil_setCode", COUNTER, "0x60006000fd")
         mine(stopped)
         with pytest.raises(ChainError, match="revert"):
-            sent.result(20)
+            sent.result(60)
     assert not list((home / "sent").rglob("*.json"))
 
 

@@ -55,7 +55,7 @@ def published(home: Path) -> list[str]:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=60)
 
 
 def test_up_starts_one_anvil_with_our_contracts_and_twice_is_once(home: Path) -> None:
@@ -103,7 +103,7 @@ def test_what_others_wrote_is_kept_by_an_orderly_stop_from_outside(home: Path) -
         rpc.call("evm_mine")
     process = psutil.Process(status.pid)
     process.terminate()
-    process.wait(10)
+    process.wait(60)
     assert Devnet(home).up().block == FRESH + 3
 
 

@@ -78,7 +78,7 @@ def test_a_node_that_never_answers_is_given_up_in_time() -> None:
         start = time.monotonic()
         with pytest.raises(ChainError, match="no answer in time"):
             JsonRpc(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.2).call("eth_chainId")
-        assert time.monotonic() - start < 5
+        assert time.monotonic() - start < 20
 
 
 def test_an_endless_answer_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from citrate.registry import asking, gateway
+from citrate.registry import asking, attempts, gateway
+from citrate.registry.fetching import spans
 from citrate.registry.store import Store
 from tests.fixtures_kubo import kubo, kubos
 from tests.registry.storage.cars import Dag
@@ -24,6 +25,13 @@ Serve = Callable[..., str]
 def nobody_was_silent() -> None:
     """What a process remembers of sources ends with each test: a port may be somebody else's then."""
     asking.SILENT.forget()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is thought silent because the machine is busy; tests of impatience set their own times."""
+    monkeypatch.setattr(attempts, "HEDGE_S", 60.0)
+    monkeypatch.setattr(spans, "SILENT_S", 60.0)
 
 
 @pytest.fixture

@@ -251,7 +251,7 @@ def test_serve_prints_its_address_and_ends_on_a_signal(store: Store, artifact: A
         assert httpx.get(f"{url}/ipfs/{artifact.cid}/config.json").content == b'{"a": 1}'
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=10)
+        process.wait(timeout=60)
         process.stdout.close()
 
 

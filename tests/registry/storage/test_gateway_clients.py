@@ -21,7 +21,7 @@ WEIGHTS = pattern(3 * CHUNK + 17)
 
 def asked(url: str, cid: str, **headers: str) -> list[dict[str, object]]:
     request = urllib.request.Request(f"{url}/routing/v1/providers/{cid}", headers=headers)
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.headers["Content-Type"] == "application/json"
         found: list[dict[str, object]] = json.load(answer)["Providers"]
         return found
