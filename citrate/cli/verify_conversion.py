@@ -41,6 +41,7 @@ def verify_conversion(
         "ref": f"{made.ref}#{made.variant}",
         "ok": made.ok,
         "source": made.source,
+        "source_sha256": made.recorded_source_sha256,
         "converter": {"name": made.converter, "recorded": made.recorded_version, "installed": made.installed_version},
         "files": [
             {"path": f.path, "ok": f.ok, "expected": f.expected or None, "actual": f.actual or None} for f in made.files
