@@ -14,6 +14,7 @@ from citrate.core.errors import FormatError, IntegrityError, NotFoundError, Stor
 from citrate.core.sink import Progress
 from citrate.registry import reader
 from citrate.registry.attempts import NOBODY_HINT, Attempts
+from citrate.registry.byte_span import ByteSpan
 from citrate.registry.cid import Cid
 from citrate.registry.paths import Entity, find, require_printable
 from citrate.registry.sources import Source
@@ -21,31 +22,7 @@ from citrate.registry.sources.cars import CarFed, CarGiver, entity_request, veri
 from citrate.registry.store import Store
 from citrate.registry.store.importing import Imported, keep
 
-
-@dataclass(frozen=True)
-class ByteSpan:
-    """Bytes of a file: from ``first`` to ``last``, both included.
-
-    ``last`` None: to the end. ``first`` negative: so many bytes before the end.
-    """
-
-    first: int = 0
-    last: int | None = None
-
-    @property
-    def is_all(self) -> bool:
-        return self.first == 0 and self.last is None
-
-    def within(self, size_bytes: int) -> tuple[int, int]:
-        """Start and end (excluded) in a file of this size.
-
-        Raises:
-            FormatError: it begins behind the end.
-        """
-        start = max(0, size_bytes + self.first) if self.first < 0 else self.first
-        if start >= size_bytes and not self.is_all:
-            raise FormatError(f"the range begins at byte {start} of {size_bytes}", hint="choose another --range")
-        return start, size_bytes if self.last is None else min(size_bytes, self.last + 1)
+__all__ = ["Blocks", "ByteSpan", "FetchedDag", "cat", "fetch_dag"]
 
 
 class Blocks:
@@ -136,6 +113,8 @@ def cat(
         found = find(read, cid, path)
         require_printable(found, f"{cid}/{path}".rstrip("/"))
         start, end = span.within(found.size_bytes)
+        if start >= found.size_bytes and not span.is_all:
+            raise FormatError(f"the range begins at byte {start} of {found.size_bytes}", hint="choose another --range")
         if found.entity is Entity.FILE:
             yield from reader.content(read, found.cid, start, end)
         else:

@@ -10,6 +10,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from citrate.core.errors import FormatError
+from citrate.registry.byte_span import ByteSpan
 from citrate.registry.cid import Cid
 
 RAW_TYPE = "application/vnd.ipld.raw"
@@ -36,37 +37,22 @@ class HttpError(Exception):
         self.message = message
 
 
-@dataclass(frozen=True)
-class ByteRange:
-    """``entity-bytes``: from and to, both included, counted from the end if negative; ``last`` None: to the end."""
+def entity_bytes(text: str) -> ByteSpan:
+    """Parse ``entity-bytes``: ``FROM:TO``, where ``*`` is the end.
 
-    first: int
-    last: int | None
-
-    @classmethod
-    def parse(cls, text: str) -> ByteRange:
-        """Parse ``from:to``.
-
-        Raises:
-            HttpError: it is malformed, or runs backwards.
-        """
-        first, colon, last = text.partition(":")
-        try:
-            if not colon or not (first + last).isascii() or "_" in text or " " in text:
-                raise ValueError(text)
-            found = cls(int(first), None if last == "*" else int(last))
-        except ValueError as error:
-            raise HttpError(400, f"entity-bytes {text[:40]!r} is not FROM:TO") from error
-        if found.last is not None and (found.first < 0) == (found.last < 0) and found.first > found.last:
-            raise HttpError(400, f"entity-bytes {text[:40]!r} runs backwards")
-        return found
-
-    def within(self, size_bytes: int) -> tuple[int, int]:
-        """Start and end (excluded) in a file of this size."""
-        start = max(0, size_bytes + self.first) if self.first < 0 else self.first
-        if self.last is None:
-            return start, size_bytes
-        return start, min(size_bytes, (size_bytes + self.last if self.last < 0 else self.last) + 1)
+    Raises:
+        HttpError: it is malformed, or runs backwards.
+    """
+    first, colon, last = text.partition(":")
+    try:
+        if not colon or not (first + last).isascii() or "_" in text or " " in text:
+            raise ValueError(text)
+        found = ByteSpan(int(first), None if last == "*" else int(last))
+    except ValueError as error:
+        raise HttpError(400, f"entity-bytes {text[:40]!r} is not FROM:TO") from error
+    if found.last is not None and (found.first < 0) == (found.last < 0) and found.first > found.last:
+        raise HttpError(400, f"entity-bytes {text[:40]!r} runs backwards")
+    return found
 
 
 @dataclass(frozen=True)
@@ -74,7 +60,7 @@ class CarWanted:
     """The parameters of a CAR. Source: the trustless gateway specification, IPIP-402 and IPIP-412."""
 
     scope: str
-    bytes: ByteRange | None
+    bytes: ByteSpan | None
     order: str
     duplicates: bool
 
@@ -99,7 +85,7 @@ class CarWanted:
         asked = query.get("entity-bytes")
         return cls(
             scope,
-            ByteRange.parse(asked) if asked is not None else None,
+            entity_bytes(asked) if asked is not None else None,
             given("order", ("dfs", "unk"), "dfs"),
             given("dups", ("y", "n"), "n") == "y",
         )

@@ -51,11 +51,16 @@ class Site:
                 "sub dir": self.subdir,
             }
         )
+        self.hard = b"every byte but the unreserved is encoded"
+        self.nested = dag.folder(**{"sub dir": dag.folder(**{"file!'()*~.txt": dag.raw(self.hard)})})
+        inside = dag.folder(**{"b.txt": dag.raw(b"b.txt inside a")})
+        self.slashed = dag.folder(**{"a": inside, "a/b.txt": dag.raw(b"a link that no path leads to")})
         self.inner = dag.json({"hello": "this is not a link"})
         self.document = dag.json({"foo": {"link": {"/": str(self.inner)}}, "files": {"single": {"/": str(self.ascii)}}})
         self.root = dag.folder(
-            subdir=self.subdir, page=self.page, twice=self.twice, bar=self.symlink, document=self.document, odd=self.odd
-        )
+            subdir=self.subdir, page=self.page, twice=self.twice, bar=self.symlink, document=self.document,
+            odd=self.odd, nested=self.nested, slashed=self.slashed,
+        )  # fmt: skip
         self.lost = dag.file(b"a" * 1024, b"b" * 1024, b"c" * 1024)
         missing = dag.blocks[-3][0]
         import_car(store, io.BytesIO(dag.car(self.root)), "test")
@@ -299,6 +304,36 @@ def test_the_address_of_a_cid_is_that_of_its_usual_form(site: Site) -> None:
     assert answer.headers["x-ipfs-path"] == f"/ipfs/{old}/a#b?c.txt"
     upper = str(site.odd).upper()
     assert site.get(f"{upper}/a%23b%3Fc.txt").content == b"1"
+
+
+HARD = "sub%20dir/file%21%27%28%29%2A~.txt"
+
+
+@pytest.mark.parametrize(
+    ("asked", "address", "content"),
+    [
+        ("{ascii}", "{ascii}", b"hello application/vnd.ipld.raw\n"),
+        ("{nested}/sub%20dir/", "{nested}/sub%20dir/", b""),
+        ("{nested}/" + HARD, "{nested}/" + HARD, b"every byte but the unreserved is encoded"),
+        ("{nested}/sub%20dir/file!'()*%7e.txt", "{nested}/" + HARD, b"every byte but the unreserved is encoded"),
+        ("{slashed}/a/b.txt", "{slashed}/a/b.txt", b"b.txt inside a"),
+        ("{slashed}/a%2Fb.txt", "{slashed}/a/b.txt", b"b.txt inside a"),
+        ("{slashed}/a%2fb.txt?format=raw", "{slashed}/a/b.txt", b"b.txt inside a"),
+    ],
+)
+def test_what_is_served_has_the_address_of_ipip_548(site: Site, asked: str, address: str, content: bytes) -> None:
+    cids_by_name = {name: str(getattr(site, name)) for name in ("ascii", "nested", "slashed")}
+    answer = site.get(asked.format(**cids_by_name))
+    assert answer.status_code == 200
+    assert answer.headers["ipfs-uri"] == f"ipfs://{address.format(**cids_by_name)}"
+    assert content in answer.content
+
+
+@pytest.mark.parametrize("path", ["", "/sub%20dir"])
+def test_a_redirect_to_the_slash_has_the_address_that_was_asked_for(site: Site, path: str) -> None:
+    answer = site.get(f"{site.nested}{path}")
+    assert (answer.status_code, answer.headers["location"]) == (301, f"/ipfs/{site.nested}{path}/")
+    assert answer.headers["ipfs-uri"] == f"ipfs://{site.nested}{path}"
 
 
 def test_scripts_of_any_page_may_read(site: Site) -> None:
