@@ -1,7 +1,8 @@
 """A Kubo node through ``ipfshttpclient``, the only module that imports it.
 
 ``ipfshttpclient.connect`` refuses every Kubo since 0.8 by its version; its ``Client`` works. What that lacks
-(``dag/import``) goes over the client's own session.
+(``dag/import``) goes over the client's own session. Blocks and files are read past it (``sources.kubo``): it takes an
+answer up whole, however long it is, and waits for each piece of it however long that takes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import urllib.parse
 import uuid
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,18 @@ class Kubo:
         self.name = api
         self._address = _multiaddr(api)
         self._opened: ipfshttpclient.Client | None = None
+
+    def endpoint(self) -> tuple[str, str]:
+        """The URL under which the RPC's commands stand, and the socket's path where it listens on one of Unix.
+
+        Raises:
+            ConfigError: a malformed address.
+        """
+        from ipfshttpclient.http_common import multiaddr_to_url_data
+
+        with self._errors():
+            url, socket_path, _, _ = multiaddr_to_url_data(self._address, "api/v0")
+        return str(url), socket_path or ""
 
     def version(self) -> str:
         """The node's version.
@@ -172,17 +185,6 @@ class Kubo:
                 )
             )
 
-    def dag(self, cid: str) -> Generator[bytes, None, None]:
-        """A whole DAG as a CAR, unverified.
-
-        Raises:
-            NotFoundError: the node does not have it.
-            StoreError: it does not answer, or broke off.
-        """
-        with self._errors(cid):
-            pieces = self._client()._client.request("/dag/export", (cid,), opts={"progress": "false"}, stream=True)
-        return self._pieces(cid, pieces)
-
     def stat(self, cid: str) -> int:
         """Bytes of all blocks of a DAG, as the node counts them.
 
@@ -192,31 +194,6 @@ class Kubo:
         """
         with self._errors(cid):
             return int(self._client().files.stat(f"/ipfs/{cid}")["CumulativeSize"])
-
-    def block(self, cid: str) -> bytes:
-        """A block, unverified.
-
-        Raises:
-            NotFoundError: the node does not have it.
-            StoreError: it does not answer.
-        """
-        with self._errors(cid):
-            return bytes(self._client().block.get(cid))
-
-    def cat(self, cid: str, offset: int = 0, length: int | None = None) -> Generator[bytes, None, None]:
-        """A file's bytes from ``offset`` on, to the end or ``length`` of them, unverified.
-
-        Raises:
-            NotFoundError: the node does not have it.
-            StoreError: it does not answer, or broke off.
-        """
-        with self._errors(cid):
-            pieces = self._client().cat(cid, offset=offset, length=length, stream=True)
-        return self._pieces(cid, pieces)
-
-    def _pieces(self, cid: str, pieces: Any) -> Generator[bytes, None, None]:
-        with self._errors(cid), contextlib.closing(pieces):
-            yield from pieces
 
     def add_only_hash(self, path: Path) -> str:
         """The CID that the node itself computes for one file: the test that ours is the same.
@@ -258,7 +235,7 @@ class Kubo:
             raise ConfigError(f"{self.name!r} is not the address of a Kubo RPC", hint=_ADDRESS_HINT) from error
         except exceptions.ErrorResponse as error:
             text = str(error)
-            if any(words in text for words in _ABSENT):
+            if is_absence(text):
                 raise NotFoundError(f"{self.name} does not have {cid}") from error
             raise StoreError(f"{self.name} refused: {text}", hint=_hint_for(text), cid=cid) from error
         except (exceptions.StatusError, exceptions.DecodingError, *_NOT_ITS_SHAPE) as error:
@@ -269,6 +246,11 @@ class Kubo:
             raise StoreError(f"Kubo at {self.name} timed out", hint=_HINT, cid=cid) from error
         except (exceptions.Error, requests.RequestException) as error:
             raise StoreError(f"Kubo at {self.name} does not answer", hint=_HINT, cid=cid) from error
+
+
+def is_absence(refusal: str) -> bool:
+    """Whether a node says that it does not have what it was asked for."""
+    return any(words in refusal for words in _ABSENT)
 
 
 def _hint_for(refusal: str) -> str:

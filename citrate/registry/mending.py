@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from citrate.core.errors import CitrateError, StoreError
 from citrate.core.sink import Progress
-from citrate.registry.attempts import Attempts, mismatch
+from citrate.registry.attempts import Attempts
 from citrate.registry.cid import Cid
 from citrate.registry.fetching import fetch_artifact
 from citrate.registry.sources import Source
+from citrate.registry.sources.cars import verified
 from citrate.registry.store import Damage, Store
 
 
@@ -52,12 +53,9 @@ def _mend_one(store: Store, cid: str, sources: Sequence[Source], progress: Progr
     if not store.stored(cid).blocks:
         return fetch_artifact(store.artifact(cid), store, sources, progress).source
     with closing(Attempts.of(sources)) as attempts:
-        store.mend_blocks(cid, lambda block: attempts.attempt(block, lambda source: _verified(source, block))[0])
+
+        def fetch(block: str) -> bytes:
+            return attempts.attempt(block, lambda source: verified(Cid.parse(block), source.block(block)))[0]
+
+        store.mend_blocks(cid, fetch)
         return ", ".join(attempts.givers)
-
-
-def _verified(source: Source, cid: str) -> bytes:
-    block = source.block(cid)
-    if not Cid.parse(cid).matches(block):
-        raise mismatch("a block is not what its CID says", cid, cid, "another")
-    return block

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 
 from citrate.core.errors import ConfigError
 from citrate.registry.cid import Cid
-from citrate.registry.dagpb import BLOCK_MAX_BYTES
 from citrate.registry.sources.protocol import (
     ByteStream,
     MissingError,
     NoStreamError,
     SourceError,
     UnansweredError,
-    fill,
 )
-from citrate.registry.sources.wire import Address, Answer, Wire
+from citrate.registry.sources.wire import Address, Answer, Wire, block_of
 
 _BUSY = (429, 502, 503, 504)
 _ABSENT = (404, 410)
@@ -72,11 +70,7 @@ class GatewaySource:
         answer = self._get(f"{cid}?format=raw", {"Accept": "application/vnd.ipld.raw"})
         if answer.status != 200:
             raise self._refused(answer)
-        announced = BLOCK_MAX_BYTES if answer.length is None else min(BLOCK_MAX_BYTES, answer.length)
-        buffer = bytearray(announced + 1)  # if it is longer, the piece of it that we return is not its CID's
-        length = fill(answer, memoryview(buffer))
-        answer.close()
-        block = bytes(memoryview(buffer)[:length])
+        block = block_of(answer)
         encoding = _encoding(answer)
         if encoding and not Cid.parse(cid).matches(block):  # a proxy's doing, and no lie
             raise MissingError(f"sends blocks with Content-Encoding {encoding[:40]!r}, which nobody asked for")

@@ -1,18 +1,32 @@
-"""A Kubo node over its RPC."""
+"""A Kubo node over its RPC.
+
+What it gives is received as a gateway's answers are, and not by the client library, which would take up an answer
+whole, follow it wherever it redirects, and wait for a drip without a bound.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator
+import json
+import urllib.parse
 
-from citrate.core.errors import CitrateError, NotFoundError
-from citrate.registry.kubo import Kubo
-from citrate.registry.sources.pace import Watch
-from citrate.registry.sources.protocol import ByteStream, MissingError, NoStreamError, SourceError, UnansweredError
+from citrate.core.errors import ConfigError
+from citrate.registry.kubo import Kubo, is_absence
+from citrate.registry.sources.protocol import (
+    ByteStream,
+    MissingError,
+    NoStreamError,
+    SourceError,
+    UnansweredError,
+    fill,
+)
+from citrate.registry.sources.wire import Address, Answer, Wire, block_of
+
+_BUSY = (429, 502, 503, 504)
+_REFUSAL_MAX_BYTES = 16 << 10
 
 
 class KuboSource:
-    """A Kubo node over its RPC."""
+    """A Kubo node over its RPC. One connection is kept open; a thread uses one of its own: ``another``."""
 
     connections = 1
     """The node itself asks many others at once."""
@@ -20,6 +34,8 @@ class KuboSource:
     def __init__(self, api: str) -> None:
         self._kubo = Kubo(api)
         self._stopped = False
+        self._base = ""
+        self._opened: Wire | None = None
 
     @property
     def name(self) -> str:
@@ -29,64 +45,60 @@ class KuboSource:
         return KuboSource(self._kubo.name)
 
     def stop(self) -> None:
-        self._stopped = True  # what waits in the client's session ends with its own timeout
+        self._stopped = True
+        if self._opened is not None:
+            self._opened.stop()
 
     def block(self, cid: str) -> bytes:
-        self._check()
-        try:
-            return self._kubo.block(cid)
-        except CitrateError as error:
-            raise _from_kubo(error) from error
+        return block_of(self._ask("block/get", arg=cid))
 
     def stream(self, cid: str, offset: int, stop: int, size_bytes: int) -> ByteStream:  # noqa: ARG002  # Kubo knows it
-        self._check()
-        try:
-            return _Pieces(self._kubo.cat(cid, offset, stop - offset))
-        except CitrateError as error:
-            raise _from_kubo(error) from error
+        return self._ask("cat", arg=cid, offset=str(offset), length=str(stop - offset))
 
     def car(self, path_and_query: str) -> ByteStream:
         """A whole DAG; see ``cars.CarGiver``."""
-        self._check()
         cid, _, query = path_and_query.partition("?")
         if "/" in cid or "dag-scope=all" not in query:
             raise NoStreamError("exports whole DAGs only")
-        try:
-            return _Pieces(self._kubo.dag(cid))
-        except CitrateError as error:
-            raise _from_kubo(error) from error
+        return self._ask("dag/export", arg=cid, progress="false")
 
-    def _check(self) -> None:
+    def _ask(self, command: str, **options: str) -> Answer:
         if self._stopped:
             raise UnansweredError("stopped")
+        wire = self._wire()
+        answer = wire.post(f"{self._base}{command}?{urllib.parse.urlencode(options)}")
+        if answer.status == 200:
+            return answer
+        raise self._refused(answer, options["arg"])
 
-
-class _Pieces:
-    """A stream made of pieces of any length."""
-
-    def __init__(self, pieces: Generator[bytes, None, None]) -> None:
-        self._pieces = pieces
-        self._rest = memoryview(b"")
-        self._watch = Watch()
-
-    def readinto(self, buffer: memoryview) -> int:
-        while not self._rest:
-            began_s = time.monotonic()
+    def _wire(self) -> Wire:
+        if self._opened is None:
             try:
-                self._rest = memoryview(next(self._pieces))
-                self._watch.got(len(self._rest), time.monotonic() - began_s)
-            except StopIteration:
-                return 0
-            except CitrateError as error:
-                raise _from_kubo(error) from error
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
+                url, socket_path = self._kubo.endpoint()
+            except ConfigError as error:
+                raise MissingError(error.message) from error
+            parts = urllib.parse.urlsplit(url)
+            called = "localhost" if socket_path else ""
+            address = Address(parts.hostname or "", parts.port, parts.scheme == "https", called, socket_path)
+            self._base, self._opened = parts.path, Wire(address)
+        return self._opened
 
-    def close(self) -> None:
-        self._pieces.close()
+    def _refused(self, answer: Answer, cid: str) -> SourceError:
+        """Why a node gives nothing: in its own words, of which no more are read than a line or two."""
+        buffer = memoryview(bytearray(_REFUSAL_MAX_BYTES))
+        said = bytes(buffer[: fill(answer, buffer)])
+        answer.close()
+        try:
+            words = str(json.loads(said)["Message"])
+        except (ValueError, TypeError, KeyError, RecursionError):
+            if answer.status in _BUSY:
+                return UnansweredError(f"HTTP {answer.status}", answer.retry_after_s)
+            return MissingError(f"answers HTTP {answer.status}, as no Kubo RPC does")
+        if is_absence(words):
+            return MissingError(f"does not have {cid}")
+        return UnansweredError(f"refused: {words[:200]}")
 
-
-def _from_kubo(error: CitrateError) -> SourceError:
-    return MissingError(error.message) if isinstance(error, NotFoundError) else UnansweredError(error.message)
+    def __del__(self) -> None:
+        opened: Wire | None = getattr(self, "_opened", None)
+        if opened is not None:
+            opened.drop()

@@ -19,8 +19,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
+from citrate.registry.dagpb import BLOCK_MAX_BYTES
 from citrate.registry.sources.pace import Watch
-from citrate.registry.sources.protocol import UnansweredError
+from citrate.registry.sources.protocol import UnansweredError, fill
 
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
@@ -34,12 +35,13 @@ _NEAR_S = 0.002
 
 @dataclass(frozen=True)
 class Address:
-    """Where a server listens. ``host_header``: what it is to be called."""
+    """Where a server listens. ``host_header``: what it is to be called; ``socket_path``: of a socket of Unix."""
 
     host: str
     port: int | None
     secure: bool
     host_header: str = ""
+    socket_path: str = ""
 
 
 class Wire:
@@ -59,37 +61,44 @@ class Wire:
         Raises:
             UnansweredError: no connection, no answer in time, or no HTTP.
         """
+        return self._patiently("GET", path, headers)
+
+    def post(self, path: str) -> Answer:
+        """As ``get``, where asking is a ``POST`` without a body, which may be asked twice."""
+        return self._patiently("POST", path, {"Content-Length": "0"})
+
+    def _patiently(self, method: str, path: str, headers: dict[str, str]) -> Answer:
         reused = self._socket is not None
         try:
-            return self._ask(path, headers)
+            return self._ask(method, path, headers)
         except (OSError, http.client.HTTPException) as error:
             self.drop()
             if not reused or isinstance(error, TimeoutError):
                 raise UnansweredError(reason(error)) from error
         try:  # the server had closed the connection that we kept
-            return self._ask(path, headers)
+            return self._ask(method, path, headers)
         except (OSError, http.client.HTTPException) as error:
             self.drop()
             raise UnansweredError(reason(error)) from error
 
-    def _ask(self, path: str, headers: dict[str, str]) -> Answer:
+    def _ask(self, method: str, path: str, headers: dict[str, str]) -> Answer:
         if self._stopped:
             raise UnansweredError("stopped")
         connected = self._socket or self._connect()
         named = self._address.host_header or _host_header(self._address)
         common = {"Host": named, "User-Agent": "citrate", "Accept-Encoding": "identity"}
-        lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in {**common, **headers}.items())]
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in {**common, **headers}.items())]
         connected.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
         return Answer(self._head(), self)
 
     def _connect(self) -> socket.socket:
         address = self._address
-        port = address.port or (443 if address.secure else 80)
         began = time.monotonic()
-        connected = socket.create_connection((address.host, port), timeout=CONNECT_TIMEOUT_S)
+        connected = _opened(address)
         self.near = time.monotonic() - began < _NEAR_S or _is_loopback(connected)
         try:
-            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if not address.socket_path:
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if address.secure:
                 connected = ssl.create_default_context().wrap_socket(connected, server_hostname=address.host)
                 connected.settimeout(_TICK_S)
@@ -280,6 +289,20 @@ class Answer:
             self._wire.drop()
 
 
+def block_of(answer: Answer) -> bytes:
+    """The body of an answer that is to be a block, and its end; no more is read than one byte past what a block may
+    have, and then what is returned is not what its CID says.
+
+    Raises:
+        UnansweredError: the server broke off, or drips.
+    """
+    announced = BLOCK_MAX_BYTES if answer.length is None else min(BLOCK_MAX_BYTES, answer.length)
+    buffer = bytearray(announced + 1)
+    length = fill(answer, memoryview(buffer))
+    answer.close()
+    return bytes(memoryview(buffer)[:length])
+
+
 class _Canned:
     """As much of a socket as ``http.client`` needs to parse a head."""
 
@@ -290,7 +313,23 @@ class _Canned:
         return io.BytesIO(self._data)
 
 
+def _opened(address: Address) -> socket.socket:
+    if not address.socket_path:
+        port = address.port or (443 if address.secure else 80)
+        return socket.create_connection((address.host, port), timeout=CONNECT_TIMEOUT_S)
+    opened = socket.socket(socket.AF_UNIX)
+    try:
+        opened.settimeout(CONNECT_TIMEOUT_S)
+        opened.connect(address.socket_path)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
 def _is_loopback(connected: socket.socket) -> bool:
+    if connected.family == socket.AF_UNIX:
+        return True
     return ipaddress.ip_address(connected.getpeername()[0].partition("%")[0]).is_loopback
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.registry.storage.elsewhere import elsewhere
+
 
 @dataclass
 class Answer:
@@ -41,6 +43,13 @@ class Hostile:
 
 @contextmanager
 def hostile_gateway(upstream: str, hook: Hook) -> Iterator[Hostile]:
+    """Serve what ``hook`` makes of the honest gateway's answers; redirects lead to where nobody may go."""
+    with elsewhere() as target, _gateway(upstream, hook, target) as seen:
+        yield seen
+
+
+@contextmanager
+def _gateway(upstream: str, hook: Hook, elsewhere_url: str) -> Iterator[Hostile]:
     seen = Hostile()
 
     class Handler(BaseHTTPRequestHandler):
@@ -62,6 +71,8 @@ def hostile_gateway(upstream: str, hook: Hook) -> Iterator[Hostile]:
             except urllib.error.HTTPError as error:
                 answer = Answer(self.path, error.code, {}, error.read())
             hook(answer)
+            if 300 <= answer.status < 400:
+                answer.headers["Location"] = elsewhere_url
             self._send(answer)
 
         def _send(self, answer: Answer) -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from citrate.core.errors import StoreError
-from citrate.registry import kubo as kubo_module
 from citrate.registry.by_cid import fetch_dag
 from citrate.registry.kubo import Kubo
-from citrate.registry.sources import KuboSource, MissingError, NoStreamError
+from citrate.registry.sources import KuboSource, MissingError, NoStreamError, wire
 from citrate.registry.sources.protocol import ByteStream
 from citrate.registry.store import Store
 from tests.fixtures_kubo import KuboNode, running_kubo
@@ -51,7 +50,7 @@ def test_when_the_only_provider_dies_the_fetch_ends_in_time_and_goes_on_when_it_
     with running_kubo(tmp_path / "a", online=True) as a, running_kubo(tmp_path / "b", online=True) as b:
         Kubo(a.api).push(publisher, cid)
         with monkeypatch.context() as patched:
-            patched.setattr(kubo_module, "TIMEOUT_S", 1.0)
+            patched.setattr(wire, "READ_TIMEOUT_S", 1.0)
             b.connect(a)
             started = time.monotonic()
             with pytest.raises(StoreError, match="no source has"):
@@ -71,7 +70,7 @@ def test_when_the_only_provider_dies_the_fetch_ends_in_time_and_goes_on_when_it_
 def test_a_node_without_peers_that_lacks_it_is_given_up(
     store: Store, kubo: KuboNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubo_module, "TIMEOUT_S", 1.0)
+    monkeypatch.setattr(wire, "READ_TIMEOUT_S", 1.0)
     absent = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi"
     with pytest.raises(StoreError, match="no source has"):
         fetch_dag(store, [KuboSource(kubo.api)], absent, "me")

@@ -162,7 +162,7 @@ def test_every_source_is_named_with_its_reason(store: Store, artifact: Artifact,
         fetch_artifact(artifact, store, [GatewaySource(CLOSED), GatewaySource(empty), down])
     assert f"{CLOSED}: Connection refused" in caught.value.message
     assert f"{empty}: HTTP 404" in caught.value.message
-    assert "does not answer" in caught.value.message
+    assert f"{down.name}: Connection refused" in caught.value.message
     assert_untouched(store)
     with pytest.raises(StoreError, match="HTTP 404"):
         fetch_block(artifact.cid, [GatewaySource(empty)])
@@ -411,7 +411,7 @@ def ignored_range(answer: Answer) -> None:
 
 def redirect(answer: Answer) -> None:
     if not answer.is_block:
-        answer.status, answer.headers["Location"] = 302, "http://169.254.169.254/"
+        answer.status = 302
 
 
 def compressed(answer: Answer) -> None:

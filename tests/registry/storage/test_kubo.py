@@ -17,6 +17,8 @@ from citrate.core.errors import ConfigError, IntegrityError, NotFoundError, Stor
 from citrate.registry import cid as cids
 from citrate.registry.cid import Cid
 from citrate.registry.kubo import Kubo
+from citrate.registry.sources import ByteStream, KuboSource, MissingError, fill
+from citrate.registry.sources.cars import dag_request
 from citrate.registry.store import Store
 from tests.fixtures_kubo import KuboNode
 from tests.registry.storage.cars import Dag, take
@@ -60,6 +62,11 @@ def answering(status: int, body: bytes, *, pins: bytes = NOT_PINNED) -> Iterator
         server.server_close()
 
 
+def whole(stream: ByteStream) -> bytes:
+    buffer = memoryview(bytearray(8 * CHUNK))
+    return bytes(buffer[: fill(stream, buffer)])
+
+
 @pytest.mark.servers
 def test_push_copies_pins_and_reports(store: Store, model: Path, kubo: KuboNode) -> None:
     artifact = store.add(model)
@@ -69,9 +76,10 @@ def test_push_copies_pins_and_reports(store: Store, model: Path, kubo: KuboNode)
     assert steps[-1] == ("push", artifact.size_bytes, artifact.size_bytes)
     assert node.is_pinned(artifact.cid)
     assert artifact.cid in kubo.ipfs("pin", "ls", "--type=recursive")
-    assert b"".join(node.cat(artifact.files[2].cid)) == pattern(3 * CHUNK + 17)
-    assert b"".join(node.cat(artifact.files[2].cid, 3 * CHUNK)) == pattern(3 * CHUNK + 17)[3 * CHUNK :]
-    assert node.block(artifact.files[1].cid) == b'{"a": 1}'
+    weights, size = artifact.files[2].cid, 3 * CHUNK + 17
+    assert whole(KuboSource(kubo.api).stream(weights, 0, size, size)) == pattern(size)
+    assert whole(KuboSource(kubo.api).stream(weights, 3 * CHUNK, size, size)) == pattern(size)[3 * CHUNK :]
+    assert KuboSource(kubo.api).block(artifact.files[1].cid) == b'{"a": 1}'
     assert node.stat(artifact.cid) > artifact.size_bytes
     assert node.push(store, artifact.cid) == 0  # it has it
     assert node.unpin(artifact.cid)
@@ -91,9 +99,9 @@ def test_a_dag_that_is_kept_as_blocks_is_pushed_as_it_is(store: Store, dag: Dag,
     assert node.push(store, str(top)) > 0
     assert node.is_pinned(str(top))
     assert kubo.ipfs("cat", f"{root}/file") == "one two"
-    assert b"".join(node.dag(str(top))) == b"".join(store.export_car(str(top)))
-    with pytest.raises(NotFoundError):
-        list(node.dag(ABSENT))
+    assert whole(KuboSource(kubo.api).car(dag_request(str(top)))) == b"".join(store.export_car(str(top)))
+    with pytest.raises(MissingError, match="does not have"):
+        KuboSource(kubo.api).car(dag_request(ABSENT))
 
 
 @pytest.mark.servers
@@ -132,10 +140,10 @@ def test_a_node_is_named_by_multiaddr_or_url(kubo: KuboNode) -> None:
 
 @pytest.mark.servers
 def test_what_the_node_lacks_is_not_found(store: Store, kubo: KuboNode) -> None:
-    with pytest.raises(NotFoundError):
-        Kubo(kubo.api).block(ABSENT)
-    with pytest.raises(NotFoundError):
-        Kubo(kubo.api).cat(ABSENT)
+    with pytest.raises(MissingError, match="does not have"):
+        KuboSource(kubo.api).block(ABSENT)
+    with pytest.raises(MissingError, match="does not have"):
+        KuboSource(kubo.api).stream(ABSENT, 0, 5, 5)
     with pytest.raises(NotFoundError):
         Kubo(kubo.api).push(store, ABSENT)
     assert not Kubo(kubo.api).is_pinned(ABSENT)

@@ -13,7 +13,7 @@ from citrate.core.errors import CitrateError, IntegrityError, StoreError
 from citrate.core.records import Artifact
 from citrate.registry import attempts, unixfs
 from citrate.registry.fetching import fetch_artifact, fetch_block, lanes, spans
-from citrate.registry.sources import GatewaySource, pace, wire
+from citrate.registry.sources import GatewaySource, StoreSource, pace, wire
 from citrate.registry.store import Store
 from tests.registry.storage.conftest import CHUNK, Serve, pattern
 from tests.registry.storage.wild import Answer, Asked, Wild, fitting, plain, reset, wild_gateway
@@ -31,6 +31,13 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "STALL_WINDOW_S", 0.2)
     monkeypatch.setattr(pace, "STALL_BYTES_PER_S", 1 << 20)
     monkeypatch.setattr(spans, "SILENT_S", 0.2)
+
+
+@pytest.fixture
+def patience(hurry: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For sources that never keep anybody waiting."""
+    monkeypatch.setattr(wire, "READ_TIMEOUT_S", 60.0)
+    monkeypatch.setattr(pace, "STALL_WINDOW_S", 60.0)
 
 
 @pytest.fixture
@@ -118,8 +125,8 @@ def sends_a_block_of_another_file(asked: Asked, right: bytes, connection: socket
     connection.sendall(fitting(asked, pattern(len(right), seed=9), SIZE))
 
 
-def redirects(_: Asked, __: bytes, connection: socket.socket, ___: Wild) -> None:
-    connection.sendall(plain(b"", "302 Found", "Location: http://169.254.169.254/latest"))
+def redirects(_: Asked, __: bytes, connection: socket.socket, wild: Wild) -> None:
+    connection.sendall(plain(b"", "302 Found", f"Location: {wild.elsewhere}"))
 
 
 def is_overloaded(_: Asked, __: bytes, connection: socket.socket, ___: Wild) -> None:
@@ -171,7 +178,7 @@ def assert_untouched(store: Store) -> None:
     assert [path for path in left if not path.name.startswith("index.sqlite")] == []
 
 
-@pytest.mark.parametrize("wild_one", HONEST_FAILURES)
+@pytest.mark.parametrize("wild_one", [*HONEST_FAILURES, *BREAK_OFF])
 def test_a_source_that_fails_ends_in_a_typed_error_within_bounds(
     store: Store, publisher: Store, artifact: Artifact, wild_one: Answer
 ) -> None:
@@ -206,17 +213,35 @@ def test_what_is_odd_and_right_is_taken(store: Store, publisher: Store, artifact
     assert unixfs.address(fetched.path) == artifact
 
 
-@pytest.mark.parametrize("wild_one", BREAK_OFF)
-def test_a_source_that_breaks_off_is_continued(
-    store: Store, publisher: Store, artifact: Artifact, wild_one: Answer
+@pytest.mark.usefixtures("patience")
+def test_a_source_that_breaks_off_is_continued_behind_the_last_leaf_that_came(
+    store: Store, publisher: Store, artifact: Artifact
 ) -> None:
-    with wild_gateway(publisher, lambda *told: wild_one(*told)) as wild:
-        try:
-            fetched = fetch_artifact(artifact, store, [GatewaySource(wild.url)])
-        except StoreError:  # the last leaf cannot come, when a third of it is all that ever does
-            assert store.ls() == []
-            return
+    def breaks_off(asked: Asked, right: bytes, connection: socket.socket, _: Wild) -> None:
+        answer = fitting(asked, right, SIZE)
+        connection.sendall(answer[: len(answer) - len(right) + CHUNK + CHUNK // 2])
+
+    with wild_gateway(publisher, breaks_off) as wild:
+        fetched = fetch_artifact(artifact, store, [GatewaySource(wild.url)])
     assert unixfs.address(fetched.path) == artifact
+    assert [asked.start for asked in wild.asked if not asked.raw] == [0, CHUNK, 2 * CHUNK]
+
+
+@pytest.mark.usefixtures("patience")
+def test_a_source_that_comes_to_give_less_than_a_leaf_is_given_up_and_what_came_is_kept(
+    store: Store, publisher: Store, artifact: Artifact
+) -> None:
+    def breaks_off(asked: Asked, right: bytes, connection: socket.socket, _: Wild) -> None:
+        answer = fitting(asked, right, SIZE)
+        given = CHUNK // 3 if asked.start else CHUNK + CHUNK // 2
+        connection.sendall(answer[: len(answer) - len(right) + given])
+
+    with wild_gateway(publisher, breaks_off) as wild, pytest.raises(StoreError, match="no source has"):
+        fetch_artifact(artifact, store, [GatewaySource(wild.url)])
+    assert store.ls() == []
+    fetched = fetch_artifact(artifact, store, [StoreSource(publisher, "publisher")])
+    assert unixfs.address(fetched.path) == artifact
+    assert fetched.fetched_bytes < SIZE - CHUNK + 1000, "the block that names the leaves; not the first of them again"
 
 
 @pytest.mark.parametrize("wild_one", [*HONEST_FAILURES, *LIES, *WRONG_HEADS, *BREAK_OFF])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from citrate.registry.store import Store
+from tests.registry.storage.elsewhere import elsewhere
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Wild:
     """A running server, and what it was asked and has sent."""
 
     url: str = ""
+    elsewhere: str = ""
+    """Where redirects lead to, and nobody may go."""
     asked: list[Asked] = field(default_factory=list)
     sent_bytes: int = 0
     over: threading.Event = field(default_factory=threading.Event)
@@ -39,7 +42,12 @@ Answer = Callable[[Asked, bytes, socket.socket, Wild], None]
 @contextlib.contextmanager
 def wild_gateway(store: Store, answer: Answer) -> Iterator[Wild]:
     """Serve a store: blocks of inner nodes as they are, everything else as ``answer`` does."""
-    wild = Wild()
+    with elsewhere() as target, _serving(store, answer, Wild(elsewhere=target)) as wild:
+        yield wild
+
+
+@contextlib.contextmanager
+def _serving(store: Store, answer: Answer, wild: Wild) -> Iterator[Wild]:
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     wild.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
