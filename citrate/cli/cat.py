@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citrate.cli import arguments, context
+from citrate.cli import arguments, context, progress
 from citrate.core.errors import ConfigError, FormatError, NotFoundError
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def parse_span(text: str | None) -> ByteSpan:
 
 def _plain(store: Store, cid: str, inside: str) -> Path:
     """The plain file at a path of an object."""
-    path = store.get(cid)
+    with progress.bars() as on_progress:
+        path = store.get(cid, on_progress)
     if path.is_dir():
         names = [file.path for file in store.artifact(cid).files]
         if inside in names:

@@ -124,22 +124,23 @@ def registry(**flags: object) -> Registry:
     """The facade over this run's settings; it asks for a key's password on a terminal."""
     from citrate.facade import Registry
 
-    _talk_of_sources()
+    _talk_of_waiting()
     return Registry(settings(**flags), ask_password=_ask_password if on_terminal() else None, notify=talk)
 
 
-def _talk_of_sources() -> None:
-    """Say it where a source is waited for."""
+def _talk_of_waiting() -> None:
+    """Say it where a source is waited for, or another process."""
     import logging
 
     class Talk(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             talk(record.getMessage())
 
-    log = logging.getLogger("citrate.sources")
-    if not log.handlers:
-        log.addHandler(Talk())
-        log.setLevel(logging.INFO)
+    for name in ("citrate.sources", "citrate.store"):
+        log = logging.getLogger(name)
+        if not log.handlers:
+            log.addHandler(Talk())
+            log.setLevel(logging.INFO)
 
 
 def on_terminal() -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citrate.cli import arguments, context, store_care, store_cars, store_fetch
+from citrate.cli import arguments, context, progress, store_care, store_cars, store_fetch
 from citrate.cli.sizes import counted, human_size
 from citrate.cli.times import ago
 from citrate.core.errors import NotFoundError
@@ -82,7 +82,8 @@ def where(cid: Cid) -> None:
 
     Example: citrate store where bafybei...
     """
-    path = context.registry().store.get(cid)
+    with progress.bars() as on_progress:
+        path = context.registry().store.get(cid, on_progress)
     context.emit({"cid": cid, "path": str(path)}, lambda: context.say(str(path)))
 
 

@@ -98,7 +98,7 @@ def gc(
 def reindex() -> None:
     """Build the index anew from the objects' files, whose folders are named by what is in them; every byte is hashed.
 
-    For an index that is damaged or lost: nothing else can run on the store meanwhile. The old index goes to damaged/.
+    For an index that is damaged or lost: whoever changes the store waits meanwhile. The old index goes to damaged/.
     Pins are taken from their own files. What is not what its name says goes to damaged/ too, and can be pulled again.
 
     Example: citrate store reindex

@@ -104,29 +104,27 @@ def export(
     if out == Path("-"):
         if sys.stdout.isatty() or context.wants_json():
             raise ConfigError("a CAR is binary", hint="--out FILE")
-        for piece in registry.store.export_car(cid):
-            sys.stdout.buffer.write(piece)
+        with progress.bars() as on_progress:
+            for piece in registry.store.export_car(cid, on_progress):
+                sys.stdout.buffer.write(piece)
         return
     try:
-        size = _write(out, registry.store.export_car(cid))
+        with progress.bars() as on_progress:
+            size = _write(out, registry.store.export_car(cid, on_progress))
     except OSError as error:
         raise not_written(out, error) from error
     context.emit({"cid": cid, "path": str(out), "size_bytes": size}, lambda: context.say(str(out)))
 
 
 def _write(out: Path, parts: Iterable[Buffer]) -> int:
-    """Write a file, whole or not at all; returns its bytes. A device or a pipe is written to, never replaced."""
+    """Write a file, whole and durable or not at all; returns its bytes. A device or a pipe is written to, never
+    replaced."""
+    from citrate.registry.atomic import make_folder, replacing
     from citrate.registry.pieces import in_pieces
 
     if out.exists() and not out.is_file():
         with out.open("wb") as file:
             return sum(file.write(piece) for part in parts for piece in in_pieces(part))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            size = sum(file.write(piece) for part in parts for piece in in_pieces(part))
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
-    return size
+    make_folder(out.parent)
+    with replacing(out) as file:
+        return sum(file.write(piece) for part in parts for piece in in_pieces(part))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from citrate.core.sink import Buffer
+from citrate.core.sink import Buffer, Progress
 from citrate.registry import dagcbor, ipld
 from citrate.registry.cid import Cid
 from citrate.registry.varint import varint
@@ -33,6 +33,24 @@ def export(root: str, read: Callable[[str], bytes]) -> Iterator[bytes]:
     """
     yield header(root)
     yield from (frame(cid, block) for cid, block in walk(root, read))
+
+
+def told(pieces: Iterator[bytes], total: int, progress: Progress | None) -> Iterator[bytes]:
+    """The same pieces of a CAR; how far it is, is told with the stage ``export``.
+
+    Args:
+        pieces: a header, and then a block each.
+        total: the object's bytes, of which a CAR has a few more; 0 where nobody knows.
+        progress: told of it.
+    """
+    done = 0
+    for piece in pieces:
+        yield piece
+        done += len(piece)
+        if progress is not None:
+            progress("export", min(done, total) if total else done, total)
+    if progress is not None and total:
+        progress("export", total, total)
 
 
 def walk(root: str, read: Callable[[str], bytes], *, duplicates: bool = False) -> Iterator[tuple[str, bytes]]:

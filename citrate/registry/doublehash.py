@@ -11,10 +11,7 @@ import hashlib
 from array import array
 from collections.abc import Callable
 
-from citrate.core.errors import IntegrityError
-from citrate.registry import cid as cids
 from citrate.registry import paired
-from citrate.registry.cid import DIGEST_BYTES
 from citrate.registry.cutting import Cutter
 from citrate.registry.dag import CHUNK_BYTES
 
@@ -24,14 +21,9 @@ PAIRED_FROM_BYTES = 128 << 20
 
 class DoubleHash:
     """Both hashes of a stream, with hashlib. Feed each of ``tasks`` every piece, in order; each may run on a thread of
-    its own. All pieces but the last are whole leaves.
+    its own. All pieces but the last are whole leaves."""
 
-    Args:
-        expected: digests of the leaves that must come, 32 bytes each; the first that differs raises IntegrityError.
-    """
-
-    def __init__(self, expected: bytes | None = None) -> None:
-        self.expected = expected
+    def __init__(self) -> None:
         self.leaves = bytearray()
         self.ends: array[int] | None = None
         """The offset behind each leaf, where they are not the usual ones."""
@@ -52,38 +44,21 @@ class DoubleHash:
         """Feed all tasks on this thread; a file that is one leaf is hashed once."""
         if len(piece) <= CHUNK_BYTES and not self.leaves:
             self._whole.update(piece)
-            self.append(self._whole.digest())
+            self.leaves += self._whole.digest()
             return
         for task in self.tasks:
             task(piece)
 
     def _hash_leaves(self, piece: memoryview) -> None:
         for at in range(0, len(piece), CHUNK_BYTES):
-            self.append(hashlib.sha256(piece[at : at + CHUNK_BYTES]).digest())
-
-    def append(self, digest: bytes) -> None:
-        """Note the next leaf's digest.
-
-        Raises:
-            IntegrityError: another was expected.
-        """
-        if self.expected is not None:
-            wanted = self.expected[len(self.leaves) : len(self.leaves) + DIGEST_BYTES]
-            if digest != wanted:
-                raise IntegrityError(
-                    f"block {len(self.leaves) // DIGEST_BYTES} is not what its CID says",
-                    path="",
-                    expected=cids.encode(cids.RAW, wanted) if wanted else "end of file",
-                    actual=cids.encode(cids.RAW, digest),
-                )
-        self.leaves += digest
+            self.leaves += hashlib.sha256(piece[at : at + CHUNK_BYTES]).digest()
 
 
 class PairedHash(DoubleHash):
     """As ``DoubleHash``, in one loop on one thread."""
 
-    def __init__(self, kernel: paired.Kernel, expected: bytes | None = None) -> None:
-        super().__init__(expected)
+    def __init__(self, kernel: paired.Kernel) -> None:
+        super().__init__()
         self._kernel = kernel
         self._states = (ctypes.c_char * (2 * paired.STATE_BYTES)).from_buffer_copy(paired.start_state() * 2)
         self._address = ctypes.addressof(self._states)
@@ -111,7 +86,7 @@ class PairedHash(DoubleHash):
             self._kernel.two(self._address, ctypes.addressof(bytes_there), blocks)
         self._tail = bytes(leaf[blocks * paired.BLOCK_BYTES :])
         self._size_bytes += len(leaf)
-        self.append(self._finished(self._states.raw[paired.STATE_BYTES :], len(leaf)))
+        self.leaves += self._finished(self._states.raw[paired.STATE_BYTES :], len(leaf))
 
     def _finished(self, state: bytes, size_bytes: int) -> bytes:
         last = paired.padded(self._tail, size_bytes)
@@ -127,8 +102,8 @@ class CutHash(DoubleHash):
     The paired loop cannot do this: such leaves begin inside the 64-byte blocks of the whole file's hash.
     """
 
-    def __init__(self, cuts: Cutter, expected: bytes | None = None) -> None:
-        super().__init__(expected)
+    def __init__(self, cuts: Cutter) -> None:
+        super().__init__()
         self.ends = array("Q")
         self._cuts = cuts
         self._leaf = hashlib.sha256()
@@ -150,23 +125,22 @@ class CutHash(DoubleHash):
     def _end(self, end: int) -> None:
         assert self.ends is not None
         self.ends.append(end)
-        digest, self._leaf = self._leaf.digest(), hashlib.sha256()
-        self.append(digest)
+        self.leaves += self._leaf.digest()
+        self._leaf = hashlib.sha256()
 
     def finish(self) -> None:
         if self._at > (self.ends[-1] if self.ends else 0):
             self._end(self._at)
 
 
-def double_hash(size_bytes: int | None, expected: bytes | None = None, cuts: Cutter | None = None) -> DoubleHash:
+def double_hash(size_bytes: int | None, cuts: Cutter | None = None) -> DoubleHash:
     """The fastest for a file of about this size (None: unknown).
 
     Args:
         size_bytes: the file's.
-        expected: as for ``DoubleHash``.
         cuts: where the leaves end; None for the usual ones.
     """
     if cuts is not None:
-        return CutHash(cuts, expected)
+        return CutHash(cuts)
     kernel = paired.kernel() if size_bytes is not None and size_bytes >= PAIRED_FROM_BYTES else None
-    return PairedHash(kernel, expected) if kernel is not None else DoubleHash(expected)
+    return PairedHash(kernel) if kernel is not None else DoubleHash()

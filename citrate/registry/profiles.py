@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,14 +62,15 @@ class V0Importer:
     become a HAMT when names and CIDs of their entries pass 256 KiB.
 
     Args:
-        emit: takes the blocks; None: only hash.
+        emit: takes the blocks, one at a time; None: only hash.
     """
 
     def __init__(self, emit: Emit | None = None) -> None:
         self._emit = emit
+        self._turn = threading.Lock()
 
     def add(self, path: Path, progress: Progress | None = None) -> Artifact:
-        """Import a file or a folder; what it may hold is what an artifact may hold.
+        """Import a file or a folder, several files side by side; what it may hold is what an artifact may hold.
 
         Raises:
             NotFoundError: nothing is there.
@@ -77,7 +79,7 @@ class V0Importer:
         """
         files, bare = unixfs.scan(path)
         counter = unixfs.Counter("add", sum(file.size_bytes for file in files), progress)
-        found = [self._file(file, counter) for file in files]
+        found = unixfs.each(files, lambda file: self._file(file, counter), busy=lambda _: 1)
         entries = tuple(entry for entry, _ in found)
         if bare:
             return Artifact(entries[0].cid, entries[0].sha256, entries[0].size_bytes, entries, bare=True)
@@ -90,6 +92,7 @@ class V0Importer:
 
         def pieces(stream: BinaryIO) -> Iterator[bytes]:
             while piece := stream.read(_CHUNK_BYTES):
+                unixfs.go_on()
                 sha256.update(piece)
                 counter.add(len(piece))
                 yield piece
@@ -122,7 +125,8 @@ class V0Importer:
     def _block(self, block: bytes, size_bytes: int, below: int) -> _Part:
         cid = Cid.of(cids.DAG_PB, block, version=0)
         if self._emit is not None:
-            self._emit(cid, block)
+            with self._turn:
+                self._emit(cid, block)
         return _Part(cid, size_bytes, len(block) + below)
 
     def _folder(self, files: list[tuple[list[str], _Part]]) -> _Part:

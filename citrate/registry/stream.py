@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from citrate.core.errors import CitrateError
 from citrate.core.records import FileEntry
 from citrate.core.sink import Buffer
-from citrate.registry.cid import DIGEST_BYTES
 from citrate.registry.cut_dag import file_dag
 from citrate.registry.dag import CHUNK_BYTES, Dag
 from citrate.registry.doublehash import DoubleHash
@@ -78,8 +77,7 @@ class Stream:
     Args:
         write: called with each piece in order, on a thread of its own (of the caller for small files); it sees
             exactly the bytes that are hashed.
-        hashes: takes every byte; it may have taken a file's first leaves (all of them whole) before.
-        slot_bytes: size of a buffer, a multiple of the leaf's size.
+        hashes: takes every byte, and has taken none before.
     """
 
     def __init__(
@@ -87,17 +85,10 @@ class Stream:
         *,
         write: Callable[[memoryview], None] | None = None,
         hashes: DoubleHash | None = None,
-        slot_bytes: int = SLOT_BYTES,
     ) -> None:
-        assert slot_bytes % CHUNK_BYTES == 0
         self._hashes = hashes or DoubleHash()
-        ends = self._hashes.ends
-        if ends is None:
-            self._size_bytes = len(self._hashes.leaves) // DIGEST_BYTES * CHUNK_BYTES
-        else:
-            self._size_bytes = ends[-1] if ends else 0
+        self._size_bytes = 0
         self._write = write
-        self._slot_bytes = slot_bytes
         self._free: queue.SimpleQueue[_Slot] = queue.SimpleQueue()
         self._made = 0
         self._first: _Slot | None = None
@@ -110,12 +101,12 @@ class Stream:
         """An empty buffer; waits while all are being hashed.
 
         Raises:
-            CitrateError: a write or a comparison failed on the way.
+            CitrateError: a write failed on the way.
         """
         self._check()
         if self._made < _SLOTS and self._free.empty():
             self._made += 1
-            self._current = _Slot(self._new_buffer())
+            self._current = _Slot(_new_buffer())
         else:
             self._current = self._free.get()
         return self._current.buffer
@@ -151,7 +142,7 @@ class Stream:
         self._release()
         self._hashes.finish()
         leaves, ends = bytes(self._hashes.leaves), self._hashes.ends
-        if not leaves and self._hashes.expected is None:  # an empty file has one empty leaf
+        if not leaves:  # an empty file has one empty leaf
             leaves, ends = hashlib.sha256().digest(), None
         return HashedFile(self._size_bytes, self._hashes.hexdigest(), leaves, ends)
 
@@ -162,22 +153,13 @@ class Stream:
         self._join()
         self._release()
 
-    def _new_buffer(self) -> bytearray:
-        if self._slot_bytes == SLOT_BYTES:
-            try:
-                return _SPARE.pop()
-            except IndexError:
-                pass
-        return bytearray(self._slot_bytes)
-
     def _release(self) -> None:
         slots = [self._first] if self._first and not self._threads else []
         while not self._free.empty():
             slots.append(self._free.get())
         self._first = None
         self._threads = []
-        if self._slot_bytes == SLOT_BYTES:
-            _SPARE.extend(slot.buffer for slot in slots if slot)
+        _SPARE.extend(slot.buffer for slot in slots if slot)
 
     def _start(self) -> None:
         write = [self._write] if self._write is not None else []
@@ -220,6 +202,13 @@ class Stream:
             failure = self._failure
             self._join()
             raise failure
+
+
+def _new_buffer() -> bytearray:
+    try:
+        return _SPARE.pop()
+    except IndexError:
+        return bytearray(SLOT_BYTES)
 
 
 class Feeder:

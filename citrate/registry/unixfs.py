@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -25,10 +25,19 @@ from citrate.registry.stream import SLOT_BYTES, HashedFile, Stream
 Result = TypeVar("Result")
 
 _SIDE_BY_SIDE_BYTES = 32 * SLOT_BYTES
-"""Files up to this size are hashed one a core; larger ones have a core for each of their two hashes."""
+"""Files up to this size are hashed one a core; larger ones have a core for each thread that hashes them."""
 
 _BATCH_FILES = 128
 """So many files of one leaf are one thread's next task."""
+
+
+class _Running(threading.local):
+    """What a thread of ``each`` looks at now and then: whether the others have failed, or the user wants no more."""
+
+    stopped: threading.Event | None = None
+
+
+_RUNNING = _Running()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +199,7 @@ def unreadable(path: Path, error: OSError) -> StoreError:
 
 def _read_all(path: Path, descriptor: int, stream: Stream, progress: Callable[[int], None] | None) -> None:
     while True:
+        go_on()
         buffer, length = memoryview(stream.slot()), 0
         while length < len(buffer):
             try:
@@ -225,38 +235,84 @@ def address(
     """
     files, bare = scan(path)
     counter = Counter("hash", sum(file.size_bytes for file in files), progress)
-    hashed = each(files, lambda file: hash_file(file.source, progress=counter.add, profile=profile), threads)
-    entries = [result.entry(file.path, result.dag()) for file, result in zip(files, hashed, strict=True)]
+
+    def hashed(file: SourceFile) -> HashedFile:
+        return hash_file(file.source, progress=counter.add, profile=profile)
+
+    found = each(files, hashed, threads, busy=busy_threads(profile))
+    entries = [result.entry(file.path, result.dag()) for file, result in zip(files, found, strict=True)]
     return artifact(entries, bare=bare)
 
 
-def each(files: list[SourceFile], task: Callable[[SourceFile], Result], threads: int | None = None) -> list[Result]:
+def busy_threads(profile: str) -> Callable[[SourceFile], int]:
+    """How many threads ``hash_file`` keeps busy with a file, once that is worth threads of its own."""
+    return lambda file: len(double_hash(file.size_bytes, cuts=cutter(profile)).tasks)
+
+
+_USUALLY = busy_threads(dag.PROFILE)
+
+
+def each(
+    files: list[SourceFile],
+    task: Callable[[SourceFile], Result],
+    threads: int | None = None,
+    *,
+    busy: Callable[[SourceFile], int] = _USUALLY,
+) -> list[Result]:
     """Run ``task`` on every file, several side by side, and return the results in the files' order.
 
     A file of one leaf or less is done with many others by one thread: to hand it to another costs more than to hash
-    it. A larger one takes a core, a large one two, and the largest start first.
+    it. A larger one takes a core, one that is hashed by two threads takes two, and the largest start first. Where one
+    fails, or the user stops it all, the others end soon.
+
+    Args:
+        files: what to do.
+        task: does it; what it calls looks at ``go_on`` now and then.
+        threads: how many cores to use; all of this process by default.
+        busy: how many threads the task keeps busy with a large file.
     """
     cores = threads or available_cores()
-    results: dict[str, Result] = {}
+    results = dict[str, Result]()
 
-    def one_batch(batch: list[SourceFile]) -> list[tuple[str, Result]]:
-        return [(file.path, task(file)) for file in batch]
+    def one(file: SourceFile) -> tuple[str, Result]:
+        go_on()
+        return file.path, task(file)
+
+    def one_batch(batch: list[SourceFile], stopped: threading.Event) -> list[tuple[str, Result]]:
+        _RUNNING.stopped = stopped
+        return [one(file) for file in batch]
 
     def run(batches: list[list[SourceFile]], workers: int) -> None:
-        if batches:
-            with ThreadPoolExecutor(max_workers=workers) as pool:
-                for found in pool.map(one_batch, batches):
-                    results.update(found)
+        if not batches:
+            return
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            stopped = threading.Event()
+            try:
+                for done in as_completed([pool.submit(one_batch, batch, stopped) for batch in batches]):
+                    results.update(done.result())
+            finally:
+                stopped.set()
 
     ordered = sorted(files, key=lambda file: -file.size_bytes)
-    large = [[file] for file in ordered if file.size_bytes > _SIDE_BY_SIDE_BYTES]
-    middle = [[file] for file in ordered if CHUNK_BYTES < file.size_bytes <= _SIDE_BY_SIDE_BYTES]
+    large = [file for file in ordered if file.size_bytes > _SIDE_BY_SIDE_BYTES]
+    pairs = {file.path for file in large if busy(file) > 1}
+    middle = [[file] for file in ordered if file.size_bytes > CHUNK_BYTES and file.path not in pairs]
     small = [file for file in files if file.size_bytes <= CHUNK_BYTES]
-    run(large, max(1, cores // 2))
+    run([[file] for file in large if file.path in pairs], max(1, cores // 2))
     batches = [small[at : at + _BATCH_FILES] for at in range(0, len(small), _BATCH_FILES)]
     apart = max(1, -(-len(batches) // cores))  # so that no two cores make files in one folder, which has one lock
     run(middle + [batch for first in range(apart) for batch in batches[first::apart]], cores)
     return [results[file.path] for file in files]
+
+
+def go_on() -> None:
+    """Do nothing, as long as the work of ``each`` that this thread is a part of goes on.
+
+    Raises:
+        StoreError: it does not; nobody will see this.
+    """
+    if _RUNNING.stopped is not None and _RUNNING.stopped.is_set():
+        raise StoreError("stopped")
 
 
 def available_cores() -> int:

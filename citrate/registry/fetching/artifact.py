@@ -41,7 +41,8 @@ def fetch_artifact(
         expected: what a manifest says; its parts are compared with each other before anything is fetched.
         store: takes the object. Leaves that it has already, in whatever object, are not fetched.
         sources: asked side by side; for inner nodes in this order.
-        progress: called with the stage ``fetch``, bytes, and who gives them.
+        progress: called with the stage ``fetch``, bytes, and who gives them; with ``verify``, where files that are here
+            have to be hashed again.
 
     An object that stands in the store but is damaged is mended: what is still right of it is kept, the rest fetched.
 
@@ -51,11 +52,11 @@ def fetch_artifact(
         StoreError: no source has it (what has arrived is kept for the next attempt), or the store cannot take it.
     """
     check_consistent(expected)
-    with disk_errors(store.root, expected.cid), store.layout.lock(f"{expected.cid}.partial"):
+    with disk_errors(store.root, expected.cid), store.layout.lock_partial(expected.cid):
         damage = None
         if store.has(expected.cid):
             try:
-                return Fetched(store.get(expected.cid), STORE, 0)
+                return Fetched(store.get(expected.cid, progress), STORE, 0)
             except IntegrityError as error:
                 damage = error
         folder = store.layout.partial(expected.cid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Collection, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from citrate.core.errors import AlreadyExistsError, CitrateError, IntegrityError, not_written
 from citrate.core.records import Artifact, FileEntry
 from citrate.core.sink import Progress
+from citrate.registry.atomic import make_folder, sync_directory, sync_tree
 from citrate.registry.fetching.artifact import Fetched, kept_on_failure
 from citrate.registry.fetching.consistency import check_consistent
 from citrate.registry.fetching.engine import STORE, Engine
@@ -52,10 +54,10 @@ def fetch_files(
     wanted = lacking(out, [file for file in expected.files if file.path in names], expected)
     if not wanted:
         return Fetched(out, OUT, 0)
-    with disk_errors(store.root, expected.cid), store.layout.lock(f"{expected.cid}.partial"):
+    with disk_errors(store.root, expected.cid), store.layout.lock_partial(expected.cid):
         if store.has(expected.cid):
             try:
-                whole = store.get(expected.cid)
+                whole = store.get(expected.cid, progress)
             except IntegrityError:
                 pass  # of a damaged object each leaf is looked at
             else:
@@ -107,20 +109,20 @@ def _is_equal(path: Path, file: FileEntry) -> bool:
 
 
 def hand_out(source: Path, files: Sequence[FileEntry], out: Path, *, bare: bool = False, move: bool = False) -> None:
-    """Put files under ``out``; where that is new or empty: all of them, or nothing.
+    """Put files under ``out``, durably; where that is new or empty: all of them, or nothing.
 
     Args:
         source: the folder that holds them; or, ``bare``, the file.
         files: which; none of them is there yet.
         out: where to.
         bare: whether ``source`` is the one file.
-        move: whether they may be taken away from ``source``.
+        move: whether they are taken away from ``source``, once they are in place.
 
     Raises:
         CitrateError: ``out`` cannot be written; exit 5 where there is no room.
     """
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
         staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
         raise not_written(out, error) from error
@@ -128,13 +130,14 @@ def hand_out(source: Path, files: Sequence[FileEntry], out: Path, *, bare: bool 
         for file in files:
             origin, target = source if bare else source / file.path, staging / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
-            if move and origin.stat().st_dev == staging.stat().st_dev:
-                origin.rename(target)
-            else:
-                shutil.copyfile(origin, target)
+            if not (move and _linked(origin, target)):
+                _copy(origin, target)
             target.chmod(0o644)
         staging.chmod(0o755)
+        sync_tree(staging)
         _place(staging, files, out)
+        sync_tree(out)
+        sync_directory(out.parent)
     except OSError as error:
         raise not_written(out, error) from error
     finally:
@@ -142,6 +145,25 @@ def hand_out(source: Path, files: Sequence[FileEntry], out: Path, *, bare: bool 
     if move:
         for file in files:
             (source / file.path).unlink(missing_ok=True)
+
+
+def _linked(origin: Path, target: Path) -> bool:
+    """Give a file, whose bytes are durable, a second name; False where the file system cannot."""
+    try:
+        os.link(origin, target)
+    except OSError:
+        return False
+    return True
+
+
+def _copy(origin: Path, target: Path) -> None:
+    """Copy a file, durably."""
+    shutil.copyfile(origin, target)
+    descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _place(staging: Path, files: Sequence[FileEntry], out: Path) -> None:

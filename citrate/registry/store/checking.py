@@ -6,16 +6,20 @@ import hashlib
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from citrate.core.errors import CitrateError, IntegrityError
 from citrate.core.records import PROFILE, TENSOR_PROFILE, Artifact
+from citrate.core.sink import Progress
 from citrate.registry import unixfs
 from citrate.registry.store.database import REINDEX_HINT
 from citrate.registry.store.index import Index, IndexedFile, Receipt
 from citrate.registry.store.layout import Layout
 from citrate.registry.store.pins import Pins
 from citrate.registry.unixfs import SourceFile
+
+Result = TypeVar("Result")
 
 REPAIR_HINT = "mend it: citrate store verify --repair --from URL"
 VERIFY_HINT = "see all that is damaged: citrate store verify"
@@ -28,15 +32,21 @@ class Checker:
         self._layout = layout
         self._index = index
 
-    def check(self, artifact: Artifact, *, trust_receipts: bool = True) -> None:
-        """Check an object, reading only the files whose receipts no longer fit, or all of them.
+    def check(self, artifact: Artifact, *, trust_receipts: bool = True, progress: Progress | None = None) -> None:
+        """Check an object, reading only the files whose receipts no longer fit, or all of them; several side by side.
 
         Raises:
             IntegrityError: a file differs, is missing, or stands there in addition.
         """
         self._check_names(artifact)
-        for file in self._index.files(artifact.cid):
-            self._check_file(file, trust_receipt=trust_receipts)
+        files = self._index.files(artifact.cid)
+        unsure = [file for file in files if not (trust_receipts and self._fits_its_receipt(file))]
+        counter = unixfs.Counter("verify", sum(file.entry.size_bytes for file in unsure), progress)
+
+        def check(file: IndexedFile) -> None:
+            self._check_file(file, leaves_too=not trust_receipts, count=counter.add)
+
+        self._each(artifact, unsure, check)
 
     def damages(self, artifact: Artifact, count: Callable[[int], None]) -> Iterator[CitrateError]:
         """Read and hash every byte of an object, several files side by side; yields what is wrong. ``count`` gets the
@@ -46,19 +56,28 @@ class Checker:
         except IntegrityError as error:
             yield error
             return
-        files = {file.entry.path: file for file in self._index.files(artifact.cid)}
 
-        def check(source: SourceFile) -> CitrateError | None:
+        def check(file: IndexedFile) -> CitrateError | None:
             try:
-                self._check_file(files[source.path], trust_receipt=False, count=count)
+                self._check_file(file, leaves_too=True, count=count)
             except CitrateError as error:
                 return error
             return None
 
-        folder = self._layout.object(artifact.cid)
-        sources = [SourceFile(path, folder / path, file.entry.size_bytes) for path, file in files.items()]
-        yield from filter(None, unixfs.each(sources, check))
+        yield from filter(None, self._each(artifact, self._index.files(artifact.cid), check))
         yield from self._damaged_rows(artifact)
+
+    def _each(
+        self, artifact: Artifact, files: Sequence[IndexedFile], check: Callable[[IndexedFile], Result]
+    ) -> list[Result]:
+        """Check some files of an object, several side by side."""
+        folder, by_path = self._layout.object(artifact.cid), {file.entry.path: file for file in files}
+        cut = any(file.entry.tsize is not None for file in files)
+        return unixfs.each(
+            [SourceFile(path, folder / path, file.entry.size_bytes) for path, file in by_path.items()],
+            lambda source: check(by_path[source.path]),
+            busy=unixfs.busy_threads(TENSOR_PROFILE if cut else PROFILE),
+        )
 
     def _damaged_rows(self, artifact: Artifact) -> Iterator[CitrateError]:
         """What the index has of the object's trees and names, against the object's CID."""
@@ -87,9 +106,12 @@ class Checker:
                 hint=REPAIR_HINT,
             )
 
-    def _check_file(
-        self, file: IndexedFile, *, trust_receipt: bool, count: Callable[[int], None] | None = None
-    ) -> None:
+    def _fits_its_receipt(self, file: IndexedFile) -> bool:
+        """Whether a file was not written to since it was last hashed."""
+        return Receipt.of((self._layout.object(file.object_cid) / file.entry.path).lstat()) == file.receipt
+
+    def _check_file(self, file: IndexedFile, *, leaves_too: bool, count: Callable[[int], None]) -> None:
+        """Hash a file; ``leaves_too``: compare its leaves with the index as well."""
         path = self._layout.object(file.object_cid) / file.entry.path
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):
@@ -101,9 +123,7 @@ class Checker:
                 hint=VERIFY_HINT,
             )
         receipt = Receipt.of(status)
-        if trust_receipt and receipt == file.receipt:
-            return
-        leaves = None if trust_receipt else self._index.leaves(file)
+        leaves = self._index.leaves(file) if leaves_too else None
         cut = leaves is not None and leaves.ends is not None
         hashed = unixfs.hash_file(path, profile=TENSOR_PROFILE if cut else PROFILE, progress=count)
         if hashed.sha256 != file.entry.sha256:

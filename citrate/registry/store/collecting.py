@@ -41,8 +41,9 @@ def collectable(
     if older_than_s is not None:
         going += [stored for stored in pulled if now_s - stored.used_s >= older_than_s]
     if max_bytes is not None:
-        left = [stored for stored in standing if stored not in going]
-        going += _down_to(max_bytes, left, [stored for stored in pulled if stored not in going], 0, _LIMITS_OF_GC)
+        gone = {stored.cid for stored in going}
+        left = [stored for stored in standing if stored.cid not in gone]
+        going += _down_to(max_bytes, left, [stored for stored in pulled if stored.cid not in gone], 0, _LIMITS_OF_GC)
     return going
 
 

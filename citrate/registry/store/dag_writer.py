@@ -14,12 +14,13 @@ from typing import BinaryIO
 
 from citrate.core.errors import FormatError, NotFoundError
 from citrate.registry import ipld
+from citrate.registry.atomic import make_folder, sync_directory
 from citrate.registry.cid import CODECS, Cid
 from citrate.registry.dagpb import BLOCK_MAX_BYTES
 from citrate.registry.pieces import WRITE_BYTES, in_pieces
 from citrate.registry.store.arrivals import Arrivals, is_empty
 from citrate.registry.store.dags import DagShelf, NewDag
-from citrate.registry.store.layout import Layout, disk_errors, remove_tree, sync_directory
+from citrate.registry.store.layout import Layout, disk_errors, remove_tree
 from citrate.registry.store.writer import FILE_MODE
 
 _SCRATCH = """
@@ -80,7 +81,7 @@ class DagWriter:
 
     def _open(self) -> None:
         if self._resumes:
-            self._staging.enter_context(self._layout.lock(f"{self._resumes}.partial"))
+            self._staging.enter_context(self._layout.lock_partial(self._resumes))
             self._folder = self._layout.partial(self._resumes)
             self._folder.mkdir(parents=True, exist_ok=True)
             self._staging.callback(self._leave)
@@ -90,7 +91,8 @@ class DagWriter:
         path.touch()
         self._pack = self._staging.enter_context(path.open("r+b", buffering=WRITE_BYTES))
         (self._folder / "scratch.sqlite").unlink(missing_ok=True)
-        self._scratch = sqlite3.connect(self._folder / "scratch.sqlite", isolation_level=None)
+        # files of one object are imported side by side: whoever puts blocks takes turns (``profiles``)
+        self._scratch = sqlite3.connect(self._folder / "scratch.sqlite", isolation_level=None, check_same_thread=False)
         self._staging.callback(self._scratch.close)
         self._scratch.executescript(_SCRATCH)
         if self._resumes:
@@ -247,8 +249,8 @@ class DagWriter:
             os.fchmod(self._pack.fileno(), FILE_MODE)
             os.fsync(self._pack.fileno())
             target = self._layout.pack(name)
-            target.parent.mkdir(parents=True, exist_ok=True)
             with self._layout.lock("packs"):
+                make_folder(target.parent)
                 (self._folder / "pack").rename(target)
                 sync_directory(target.parent)
                 self._shelf.insert(name, list(dags), self._folder / "scratch.sqlite", reason)

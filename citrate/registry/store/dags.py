@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from citrate.core.errors import CitrateError, IntegrityError
+from citrate.registry.atomic import make_folder, sync_directory
 from citrate.registry.cid import Cid
 from citrate.registry.store import pack_lists
 from citrate.registry.store.index import Index
@@ -60,6 +61,7 @@ class _Place:
 
     def write(self, data: bytes) -> None:
         """Put the block there, durably."""
+        make_folder(self.pack.parent)
         if self.pack.exists():
             self.pack.chmod(0o644)
         descriptor = os.open(self.pack, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -69,6 +71,7 @@ class _Place:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        sync_directory(self.pack.parent)  # of a pack that was gone
 
 
 class DagShelf:
@@ -208,7 +211,7 @@ class DagShelf:
                 place.write(block)
 
     def delete(self, cid: str) -> None:
-        """Forget a DAG, and delete the packs that nobody needs any more. Its pins stay.
+        """Forget a DAG and its pins in one step, and delete the packs that nobody needs any more.
 
         On a full disk a pack that no other DAG lies in goes first: to forget takes room, too.
         """
@@ -227,13 +230,16 @@ class DagShelf:
         self.sweep()
 
     def _forget(self, cid: str) -> None:
-        with self._index.writing() as connection:
+        with self._pins.ending(cid) as connection:
             connection.execute("DELETE FROM dags WHERE cid = ?", (cid,))
             connection.execute(_FORGET_PACKS)
 
     def known_packs(self) -> frozenset[str]:
         """The names of the packs that blocks lie in."""
         return frozenset(name for (name,) in self._index.read("SELECT name FROM packs", kinds="s"))
+
+    def _unknown(self) -> set[str]:
+        return set(self._layout.packs()) - self.known_packs()
 
     def forgotten(self, unknown: Iterable[str]) -> set[str]:
         """Those packs that the index does not know although somebody needs a DAG that only they have."""
@@ -242,11 +248,10 @@ class DagShelf:
 
     def sweep(self) -> None:
         """Delete every pack that the index does not know, but not what is being put in place."""
-        if not self._layout.packs():
+        if not self._unknown():
             return
         with self._layout.lock("packs"):
-            known = self.known_packs()
-            unknown = set(self._layout.packs()) - known
+            unknown = self._unknown()
             for name in unknown - self.forgotten(unknown):
                 self._layout.pack(name).unlink(missing_ok=True)
                 self._layout.list_of(name).unlink(missing_ok=True)

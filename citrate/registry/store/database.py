@@ -18,6 +18,8 @@ from types import UnionType
 from typing import Any
 
 from citrate.core.errors import StoreError
+from citrate.registry.atomic import make_folder
+from citrate.registry.store import exclusion
 from citrate.registry.store.layout import file_lock, is_no_room
 
 _VERSION = 3
@@ -174,7 +176,7 @@ class Database:
     def create(self, *, anew: bool = False) -> None:
         """See that there is an index. It comes before the first object: a store with objects and no index lost it;
         ``anew``: it is being built anew."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._path.parent)
         if anew:
             self._open(anew=True).close()
         self._connection()
@@ -195,22 +197,23 @@ class Database:
     @contextlib.contextmanager
     def writing(self, attached: Path | None = None) -> Iterator[sqlite3.Connection]:
         """One transaction; ``attached`` is another database that it may read, as ``scratch``."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = self._connection()
-        if attached is not None:
-            connection.execute("ATTACH ? AS scratch", (str(attached),))
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:  # a full disk ends it by itself
-                    connection.execute("ROLLBACK")
-                raise
-        finally:
+        make_folder(self._path.parent)
+        with exclusion.changing(self._path.parent):
+            connection = self._connection()
             if attached is not None:
-                connection.execute("DETACH scratch")
+                connection.execute("ATTACH ? AS scratch", (str(attached),))
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    if connection.in_transaction:  # a full disk ends it by itself
+                        connection.execute("ROLLBACK")
+                    raise
+            finally:
+                if attached is not None:
+                    connection.execute("DETACH scratch")
 
     def read(self, statement: str, *values: str | int | bytes, kinds: str = "") -> list[tuple[Any, ...]]:
         """The rows of a query; none while there is no index.

@@ -36,7 +36,7 @@ class Examiner:
         self._pins = pins
         self._checker = Checker(layout, index)
 
-    def check(self, artifact: Artifact) -> None:
+    def check(self, artifact: Artifact, progress: Progress | None = None) -> None:
         """Check the files of an object, before it is handed out.
 
         Raises:
@@ -44,7 +44,7 @@ class Examiner:
         """
         suspect = self._inventory.is_suspect(artifact.cid)
         try:
-            self._checker.check(artifact, trust_receipts=not suspect)
+            self._checker.check(artifact, trust_receipts=not suspect, progress=progress)
         except IntegrityError:
             self._inventory.note_damage(artifact.cid)
             raise

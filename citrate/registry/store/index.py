@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import sqlite3
 import time
 from array import array
 from collections.abc import Iterable, Iterator
@@ -122,10 +123,19 @@ class Index(Database):
     def delete(self, cid: str) -> None:
         """Forget an object; from now on it does not exist. Its pins stay."""
         with self.writing() as connection:
-            connection.execute("DELETE FROM objects WHERE cid = ?", (cid,))
+            self.forget(connection, cid)
+
+    @staticmethod
+    def forget(connection: sqlite3.Connection, cid: str) -> None:
+        """The same within a transaction that does more."""
+        connection.execute("DELETE FROM objects WHERE cid = ?", (cid,))
 
     def has(self, cid: str) -> bool:
         return bool(self.read("SELECT 1 FROM objects WHERE cid = ?", cid))
+
+    def object_cids(self) -> frozenset[str]:
+        """The CIDs of all objects that are kept as files."""
+        return frozenset(cid for (cid,) in self.read("SELECT cid FROM objects", kinds="s"))
 
     def artifact(self, cid: str) -> Artifact | None:
         """An object with its files, or None."""

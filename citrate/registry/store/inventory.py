@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +83,11 @@ class Inventory:
             return found
         raise NotFoundError(f"{cid} is not in the store at {self._layout.root}", hint="see what is: citrate store ls")
 
+    def size_of(self, cid: str) -> int:
+        """The bytes of an object; 0 of what is none."""
+        sizes = self._of_both("SELECT size_bytes FROM {} WHERE cid = ?", cid)
+        return sizes[0][0] if sizes else 0
+
     def _files(self, where: str, *values: str, pins: dict[str, tuple[Pin, ...]]) -> list[StoredObject]:
         rows = self._index.read(
             "SELECT cid, sha256, size_bytes, CASE WHEN bare THEN "  # noqa: S608
@@ -98,7 +105,10 @@ class Inventory:
 
     def _dag(self, found: StoredDag, pins: dict[str, tuple[Pin, ...]]) -> StoredObject:
         query = f"SELECT {_COLUMNS} FROM dags WHERE cid = ?"  # noqa: S608
-        ((added, used, damaged),) = self._index.read(query, found.cid, kinds="iii")
+        rows = self._index.read(query, found.cid, kinds="iii")
+        if not rows:
+            raise sqlite3.DatabaseError(f"{found.cid} is in its table, and not in the table's own index")
+        ((added, used, damaged),) = rows
         return StoredObject(
             found.cid, "", found.size_bytes, found.path, pins.get(found.cid, ()), added, used, bool(damaged),
             found.blocks, found.whole,
@@ -116,9 +126,15 @@ class Inventory:
             self._note("used_s = ?", now, cid)
 
     def note_damage(self, cid: str) -> None:
-        """Note that the object was found damaged: its receipts are not believed until it was read and found sound."""
-        if not self.is_suspect(cid):
-            self._note("damaged_s = ?", int(time.time()), cid)
+        """Note that the object was found damaged: its receipts are not believed until it was read and found sound.
+
+        Waits for other writers. Where nothing can be written, whoever reads it next finds out for himself.
+        """
+        if self.is_suspect(cid):
+            return
+        with contextlib.suppress(sqlite3.Error, OSError), self._index.writing() as connection:
+            for statement in _statements("damaged_s = ?"):
+                connection.execute(statement, (int(time.time()), cid))
 
     def note_soundness(self, cid: str) -> None:
         """Note that every byte of the object was read and is right."""
@@ -126,8 +142,12 @@ class Inventory:
             self._note("damaged_s = NULL", cid)
 
     def _note(self, what: str, *values: str | int) -> None:
-        statements = [f"UPDATE {table} SET {what} WHERE cid = ?" for table in ("objects", "dags")]  # noqa: S608
-        self._index.note(*statements, values=values)
+        self._index.note(*_statements(what), values=values)
 
     def _of_both(self, statement: str, cid: str) -> list[tuple[int]]:
         return [row for table in ("objects", "dags") for row in self._index.read(statement.format(table), cid)]
+
+
+def _statements(what: str) -> list[str]:
+    """The changes that note something of an object, of whichever kind it is."""
+    return [f"UPDATE {table} SET {what} WHERE cid = ?" for table in ("objects", "dags")]  # noqa: S608

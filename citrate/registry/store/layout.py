@@ -8,6 +8,7 @@
     packs/NAME             the blocks of one or more DAGs that are no plain files, one after the other; read-only
     damaged/CID.RANDOM/... an object that was found damaged and replaced; for whoever wants to know why
     locks/CID.lock         who may create or remove this object
+    store.lock             who changes anything; ``exclusion``
     index.sqlite           what is in objects/ (a folder that is not in the index is not an object)
     pins/CID               who needs it, a line each; beside the index's own list, which may get lost
     lists/NAME             which blocks are in the pack of this name, for the same reason
@@ -29,6 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from citrate.core.errors import StoreError
+from citrate.registry.atomic import make_folder
+from citrate.registry.store import exclusion
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -97,9 +100,20 @@ class Layout:
 
     @contextlib.contextmanager
     def lock(self, cid: str) -> Iterator[None]:
-        """Hold the lock of one object; waits for another process that has it."""
-        path = self.root / "locks" / f"{cid}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Hold the lock of one object, in order to change it; waits for another process that has it."""
+        with exclusion.changing(self.root), self._named(cid):
+            yield
+
+    @contextlib.contextmanager
+    def lock_partial(self, name: str) -> Iterator[None]:
+        """Hold the lock of one fetch; waits for another process that has it. Nothing of the store changes by it."""
+        with self._named(f"{name}.partial"):
+            yield
+
+    @contextlib.contextmanager
+    def _named(self, name: str) -> Iterator[None]:
+        path = self.root / "locks" / f"{name}.lock"
+        make_folder(path.parent)
         with file_lock(path):
             yield
 
@@ -109,7 +123,7 @@ class Layout:
             return
         for folder in list((self.root / "partial").iterdir()):
             path = self.root / "locks" / f"{folder.name}.partial.lock"
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             with try_lock(path) as ours:
                 if ours:
                     remove_tree(folder)
@@ -123,7 +137,7 @@ class Layout:
     def staging(self) -> Iterator[Path]:
         """A folder of our own that is gone afterwards, and swept by the next writer if we are killed."""
         folder = self.root / "staging"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         sweep(folder)
         name = uuid.uuid4().hex
         with file_lock(folder / f"{name}.lock"):
@@ -190,12 +204,6 @@ def prune(folder: Path) -> None:
             Path(directory).rmdir()
 
 
-def sync_tree(folder: Path) -> None:
-    """Make the names in ``folder`` and below durable; the files' bytes were synced when they were closed."""
-    for directory, _, _ in os.walk(folder):
-        sync_directory(Path(directory))
-
-
 def start_write_back(descriptor: int, offset: int, length: int) -> None:
     """Let the disk begin with bytes that were written, without waiting, so that the later fsync has little left to do.
     A hint: where the system has no such call, nothing happens."""
@@ -212,15 +220,6 @@ def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
     if found is not None:
         found.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
     return found
-
-
-def sync_directory(folder: Path) -> None:
-    """Make the names in ``folder`` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -5,15 +5,14 @@ A line ``root CID`` for each DAG, then a line ``MULTIHASH OFFSET LENGTH`` for ea
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 from citrate.core.errors import FormatError
+from citrate.registry.atomic import make_folder, replacing
 from citrate.registry.cid import Cid
-from citrate.registry.store.layout import sync_directory
 
 Row: TypeAlias = tuple[bytes, int, int]
 """A block's multihash, where it begins in the pack, and its length."""
@@ -54,19 +53,10 @@ def tells(path: Path, told: PackList) -> bool:
 
 def write(path: Path, roots: Iterable[str], rows: Iterable[Row]) -> None:
     """Write a list, durably, in the place of what stands there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with new.open("w") as file:
-            file.writelines(_root_line(cid) for cid in roots)
-            file.writelines(_line(row) for row in rows)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+    make_folder(path.parent)
+    with replacing(path) as file:
+        file.writelines(_root_line(cid).encode() for cid in roots)
+        file.writelines(_line(row).encode() for row in rows)
 
 
 def write_all(path: Path, told: PackList) -> None:

@@ -7,17 +7,17 @@ file of its own, and one of the two is enough: no object is lost because its ind
 
 from __future__ import annotations
 
-import os
+import contextlib
 import re
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from citrate.core.errors import ConfigError
+from citrate.registry.atomic import make_folder, replacing, sync_directory
 from citrate.registry.store.index import Index
-from citrate.registry.store.layout import Layout, sync_directory
+from citrate.registry.store.layout import Layout
 
 PULLED = "pulled "
 """What the reason of a pull begins with."""
@@ -102,6 +102,24 @@ class Pins:
             connection.execute("DELETE FROM pins WHERE cid = ? AND reason = ?", (cid, reason))
             self._note(cid, left)
 
+    @contextlib.contextmanager
+    def ending(self, cid: str) -> Iterator[sqlite3.Connection]:
+        """A transaction in which the object itself is forgotten, and all its pins with it.
+
+        Their file goes before the commit. Killed in between, the object is there with the pins that the index has, and
+        ``verify`` writes the file anew; the other way round an object would be needed that is not there any more.
+        """
+        noted = self._noted(cid)
+        try:
+            with self._index.writing() as connection:
+                yield connection
+                connection.execute("DELETE FROM pins WHERE cid = ?", (cid,))
+                self._note(cid, ())
+        except BaseException:
+            with contextlib.suppress(OSError):  # no room: the index has them still
+                self._note(cid, noted)
+            raise
+
     def renew(self, cid: str) -> bool:
         """Write an object's file anew if it is gone or holds what is no pin; says whether it did."""
         wanted = self.of(cid)
@@ -132,8 +150,9 @@ class Pins:
         path = self._folder / cid
         text = "".join(f"{'-' if pin.since_s is None else pin.since_s} {pin.reason}\n" for pin in pins)
         if text:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            _replace(path, text.encode())
+            make_folder(self._folder)
+            with replacing(path) as file:
+                file.write(text.encode())
         elif path.exists():
             path.unlink()
             sync_directory(self._folder)
@@ -152,17 +171,3 @@ def _parse(text: str) -> Iterable[Pin]:
         since, _, reason = line.partition(" ")
         if reason and reason.isprintable() and _SINCE.fullmatch(since):
             yield Pin(reason, int(since) if since.isdecimal() else None)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with new.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)

@@ -20,13 +20,14 @@ from citrate.core.errors import CitrateError, FormatError
 from citrate.core.records import Artifact
 from citrate.core.sink import Progress
 from citrate.registry import ipld, unixfs
+from citrate.registry.atomic import sync_directory
 from citrate.registry.cid import Cid
 from citrate.registry.cutting import PLAIN_PROFILES
 from citrate.registry.dag import directory
-from citrate.registry.store import pack_lists
+from citrate.registry.store import exclusion, pack_lists
 from citrate.registry.store.dags import DagShelf, read_piece
 from citrate.registry.store.index import Index, Receipt, StagedFile
-from citrate.registry.store.layout import Layout, disk_errors, sync_directory
+from citrate.registry.store.layout import Layout, disk_errors
 from citrate.registry.store.pack_lists import PackList, Row
 from citrate.registry.store.pins import Pin, Pins
 
@@ -47,8 +48,10 @@ class Rebuilt:
 def rebuild(layout: Layout, progress: Progress | None = None) -> Rebuilt:
     """Build the index of a store anew; every byte of every object is read and hashed.
 
+    Whoever changes the store waits meanwhile; readers go on with the old index.
+
     Args:
-        layout: the store's. Nothing else may write to it meanwhile.
+        layout: the store's.
         progress: called with the stage ``reindex`` and bytes.
 
     Raises:
@@ -58,12 +61,13 @@ def rebuild(layout: Layout, progress: Progress | None = None) -> Rebuilt:
         if not layout.root.exists():
             return Rebuilt(0, 0, ())
         new = layout.root / _NEW
-        _remove_database(new)
-        try:
-            done = _build(layout, Index(new), progress)
-            _replace(layout, new)
-        finally:
+        with exclusion.rebuilding(layout.root):
             _remove_database(new)
+            try:
+                done = _build(layout, Index(new), progress)
+                _replace(layout, new)
+            finally:
+                _remove_database(new)
         return done
 
 

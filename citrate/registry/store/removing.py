@@ -37,8 +37,7 @@ class Remover:
         """Delete an object; ``pulled``: although pulls pinned it. See ``Store.remove``."""
         kept_as_blocks = bool(self._inventory.one(cid).blocks)
         with self._layout.lock(cid):
-            pins = self._pins.of(cid)
-            if reasons := [pin.reason for pin in pins if not (pulled and pin.is_of_a_pull)]:
+            if reasons := [pin.reason for pin in self._pins.of(cid) if not (pulled and pin.is_of_a_pull)]:
                 raise NotPermittedError(
                     f"{cid} is pinned: {', '.join(reasons)}", hint=f"first: citrate store unpin {cid}"
                 )
@@ -46,20 +45,23 @@ class Remover:
                 self._shelf.delete(cid)
             else:
                 self._delete_files(cid)
-            for pin in pins:
-                self._pins.remove(cid, pin.reason)
 
     def _delete_files(self, cid: str) -> None:
-        """Forget an object, then delete its files. On a full disk the files go first: to forget takes room, too."""
+        """Forget an object and its pins in one step, then delete its files, which are nobody's from then on. On a full
+        disk the files go first: to forget takes room, too."""
         try:
-            self._index.delete(cid)
+            self._forget(cid)
         except sqlite3.Error as error:
             gives = _size_of(self._layout.object(cid))
             if not is_no_room(error, self._layout.root) or gives < ROOM_TO_FORGET_BYTES:
                 raise
             remove_tree(self._layout.object(cid))
-            self._index.delete(cid)
+            self._forget(cid)
         remove_tree(self._layout.object(cid))
+
+    def _forget(self, cid: str) -> None:
+        with self._pins.ending(cid) as connection:
+            self._index.forget(connection, cid)
 
     def set_aside(self, cid: str) -> None:
         """Move a damaged object to ``damaged/``; its pins stay."""
@@ -106,7 +108,7 @@ class Remover:
     def leftover_bytes(self) -> int:
         """What lies beside the objects, in use or not; see ``Store.leftover_bytes``."""
         found = [path for name in ("partial", "staging", "damaged") for path in self._entries(name)]
-        found += [path for path in self._layout.objects() if not self._index.has(path.name)]
+        found += self._unknown()
         known = self._shelf.known_packs()
         found += [self._layout.pack(name) for name in self._layout.packs() if name not in known]
         return sum(map(_size_of, found))
@@ -115,16 +117,19 @@ class Remover:
         self._layout.sweep_partial()
         self._layout.sweep_staging()
         self._shelf.sweep()
-        needed = self._pins.noted()
-        for folder in self._layout.objects():
-            if folder.name in needed:  # an index that lost its row is no reason to lose the object: ``rebuilding``
-                continue
-            with self._layout.lock(folder.name):
-                if not self._index.has(folder.name):  # of a process that was killed before its row was written
+        for folder in self._unknown():
+            with self._layout.lock(folder.name):  # whose row is about to be written
+                # an index that lost its row is no reason to lose what somebody needs: ``rebuilding``
+                if not self._index.has(folder.name) and not self._pins.of(folder.name):
                     remove_tree(folder)
         for path in self._entries("damaged"):
             if path.lstat().st_ctime < time.time() - DAMAGED_KEPT_S:
                 remove_tree(path)
+
+    def _unknown(self) -> list[Path]:
+        """The folders of no object: of processes that were killed before a row was written, or after it was deleted."""
+        known = self._index.object_cids()
+        return [folder for folder in self._layout.objects() if folder.name not in known]
 
     def _sweep_locks(self) -> None:
         """Remove the lock files of objects that are gone and that nobody holds."""

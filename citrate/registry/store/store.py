@@ -17,6 +17,7 @@ from citrate.core.sink import Progress
 from citrate.registry import car, reader, unixfs
 from citrate.registry import cid as cids
 from citrate.registry import dag as dags
+from citrate.registry.atomic import make_folder, sync_directory, sync_tree
 from citrate.registry.dag import CHUNK_BYTES
 from citrate.registry.paths import Entity, find, require_printable
 from citrate.registry.store.blocks import Blocks
@@ -26,7 +27,7 @@ from citrate.registry.store.dags import DagShelf
 from citrate.registry.store.examining import Damage, Examiner
 from citrate.registry.store.index import Index, StagedFile
 from citrate.registry.store.inventory import Inventory, StoredObject
-from citrate.registry.store.layout import Layout, disk_errors, remove_tree, sync_directory, sync_tree
+from citrate.registry.store.layout import Layout, disk_errors, remove_tree
 from citrate.registry.store.pins import Pins
 from citrate.registry.store.removing import Remover
 from citrate.registry.store.writer import ObjectWriter
@@ -162,7 +163,7 @@ class Store:
             self._index.create()
             target = self._layout.object(cid)
             remove_tree(target)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             sync_tree(folder)
             folder.rename(target)
             sync_directory(target.parent)
@@ -197,11 +198,15 @@ class Store:
             raise NotFoundError(f"{cid} is not in the store at {self.root}", hint="see what is: citrate store ls")
         return artifact
 
-    def get(self, cid: str) -> Path:
+    def get(self, cid: str, progress: Progress | None = None) -> Path:
         """The plain file or directory of an object, whose bytes are what its CID says.
 
         Files that were not touched since they were last hashed (their receipts still fit) are not read; others are
         hashed again.
+
+        Args:
+            cid: the object's.
+            progress: called with the stage ``verify`` and bytes, if anything is hashed.
 
         Raises:
             NotFoundError: it is not in the store.
@@ -209,7 +214,7 @@ class Store:
         """
         artifact = self.artifact(cid)
         with disk_errors(self.root, cid):
-            self._examiner.check(artifact)
+            self._examiner.check(artifact, progress)
             self._inventory.note_use(cid)
         folder = self._layout.object(cid)
         return folder / artifact.files[0].path if artifact.bare else folder
@@ -378,8 +383,12 @@ class Store:
             return reader.content(self.block, found.cid)
         return iter([self.block(found.cid)])
 
-    def export_car(self, cid: str) -> Iterator[bytes]:
+    def export_car(self, cid: str, progress: Progress | None = None) -> Iterator[bytes]:
         """The object (or any DAG in the store) as a CAR, root first, every block compared with its CID.
+
+        Args:
+            cid: the object's, or that of any block.
+            progress: called with the stage ``export`` and bytes; nobody knows the total of a part of an object.
 
         Raises:
             NotFoundError: it is not in the store.
@@ -387,4 +396,5 @@ class Store:
         """
         with disk_errors(self.root, cid):
             self._inventory.note_use(cid)
-        return car.export(cid, self.block)
+            total = self._inventory.size_of(cid)
+        return car.told(car.export(cid, self.block), total, progress)

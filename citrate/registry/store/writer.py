@@ -243,7 +243,7 @@ class ObjectWriter:
             def one(file: SourceFile) -> HashedFile:
                 return self._copy(file, progress, durable=together is None or file.size_bytes > CHUNK_BYTES)
 
-            unixfs.each(files, one)
+            unixfs.each(files, one, busy=unixfs.busy_threads(self._profile))
             if together is not None:
                 together()
 

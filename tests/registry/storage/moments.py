@@ -163,26 +163,31 @@ def _convert(folder: Path, _: Path) -> Operation:
 
 
 def _gc(_: Path, model: Path) -> Operation:
-    kept = unixfs.address(model).cid
+    """Room is made of what was pulled, then what was pulled goes by age, and what nobody needs with it."""
+    kept = unixfs.address(model)
 
     def prepare(store: Store) -> None:
         store.add(model)
-        store.pin(kept, "published")
-        for number in range(4):
+        store.pin(kept.cid, "published")
+        for number in range(2):
             store.put_block(b"nobody needs %d" % number)
+        for size in (20_000, 300):
+            store.pin(store.put_block(pattern(size)), "pulled me/model@1.0.0")
         dag = Dag()
-        root = dag.folder(link=dag.symlink(b"x"))
-        importing.import_car(store, io.BytesIO(dag.car(root)), "test")
-        store.unpin(str(root), "test")
+        for name, reason in ((b"x", ""), (b"y", "pulled me/model@1.0.0")):
+            root = dag.folder(link=dag.symlink(name))
+            importing.import_car(store, io.BytesIO(dag.car(root)), reason or "test")
+            store.unpin(str(root), "test")
         for left in ("partial/abandoned", "staging/killed", "objects/orphan"):
             (store.root / left).mkdir(parents=True)
             (store.root / left / "file").write_bytes(b"left over")
 
     def run(store: Store) -> list[str]:
-        store.gc()
-        return [kept]
+        Store(store.root, max_bytes=kept.size_bytes + 10_000).make_room(1)
+        store.gc(older_than_s=0)
+        return [kept.cid]
 
-    return Operation(prepare, run, (kept,))
+    return Operation(prepare, run, (kept.cid,))
 
 
 def _import(folder: Path, model: Path) -> Operation:
@@ -275,6 +280,8 @@ def _look(home: Path, receipt: Path, what: Operation) -> list[str]:
             faults += [f"{name} holds {lying}"] if lying else []
     objects = {path.name for path in (home / "objects").iterdir()}
     faults += [f"objects holds {objects}"] if not objects <= set(left) else []
+    pinned = {path.name for path in (home / "pins").iterdir() if not path.name.startswith(".")}
+    faults += [f"pins tells of {pinned}"] if not pinned <= set(left) else []
     return faults
 
 

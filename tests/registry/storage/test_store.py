@@ -170,6 +170,25 @@ def test_what_a_listing_cannot_say_is_refused(store: Store, model: Path, spoil) 
     assert store.ls() == []
 
 
+@pytest.mark.parametrize("name", ["CON", "nul.txt", "aux", "COM1", "a:b", "trailing."])
+def test_names_that_other_systems_keep_for_devices_are_names(store: Store, tmp_path: Path, name: str) -> None:
+    (tmp_path / "model" / name).mkdir(parents=True)
+    (tmp_path / "model" / name / name).write_bytes(b"no device")
+    artifact = store.add(tmp_path / "model")
+    assert [file.path for file in artifact.files] == [f"{name}/{name}"]
+    assert (store.get(artifact.cid) / name / name).read_bytes() == b"no device"
+
+
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/zero"])
+def test_a_device_is_refused_and_not_read(store: Store, tmp_path: Path, device: str) -> None:
+    for task in (store.add, unixfs.address):
+        with pytest.raises(FormatError, match="is a device, and not a regular file"):
+            task(Path(device))
+    with pytest.raises(StoreError, match="not a regular file"):
+        unixfs.hash_file(Path(device))
+    assert store.ls() == []
+
+
 def test_a_link_as_the_artifact_itself_is_refused(store: Store, model: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(model)
     with pytest.raises(FormatError) as caught:
@@ -211,6 +230,30 @@ def test_an_untouched_object_is_not_read_again(store: Store, model: Path, monkey
     store.get(cid)  # hashed, and the receipt renewed
     monkeypatch.setattr(unixfs, "hash_file", refuse)
     store.get(cid)
+
+
+def test_hashing_again_is_told_of_and_nothing_else(store: Store, model: Path) -> None:
+    artifact, steps = store.add(model), list[tuple[str, int, int]]()
+    path = store.get(artifact.cid, lambda *step: steps.append(step[:3]))
+    assert steps == []
+    for name in ("config.json", "sub/weights.bin"):
+        os.utime(path / name)
+    store.get(artifact.cid, lambda *step: steps.append(step[:3]))
+    size = 3 * CHUNK + 17 + 8
+    assert {(stage, total) for stage, _, total in steps} == {("verify", size)}
+    assert [done for _, done, _ in steps] == sorted(done for _, done, _ in steps)
+    assert steps[-1][1] == size
+
+
+def test_an_export_is_told_of(store: Store, model: Path) -> None:
+    artifact, steps = store.add(model), list[tuple[str, int, int]]()
+    b"".join(store.export_car(artifact.cid, lambda *step: steps.append(step[:3])))
+    assert [done for _, done, _ in steps] == sorted(done for _, done, _ in steps)
+    assert steps[-1] == ("export", artifact.size_bytes, artifact.size_bytes)
+    assert len(steps) > 4
+    steps.clear()
+    b"".join(store.export_car(artifact.files[2].cid, lambda *step: steps.append(step[:3])))
+    assert {total for _, _, total in steps} == {0}, "nobody counts the bytes of a part"
 
 
 def flip(path: Path) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from citrate.core.errors import ConfigError, NotPermittedError
-from citrate.registry.store import Store
+from citrate.core.errors import ConfigError, NotPermittedError, StoreError
+from citrate.registry.cid import Cid
+from citrate.registry.store import Store, removing
 from citrate.registry.store.collecting import UNPINNED_SPARED_S
 from citrate.registry.store.pins import check_reason
 from tests.e2e.machine import Machine
+from tests.registry.storage.cars import Dag, take
 
 DAY_S = 86400
 
@@ -108,6 +111,76 @@ def test_gc_by_size_deletes_the_least_recently_used_first_and_only_as_many_as_it
     with pytest.raises(NotPermittedError, match=r"needed here has 1.0 kB, the limit is 999 B"):
         store.gc(max_bytes=999)
     assert cids(store) == {kept, *pulled[:3]}, "what cannot be reached deletes nothing"
+
+
+class KilledError(BaseException):
+    """The process is gone."""
+
+
+def killed(*_: object) -> None:
+    raise KilledError
+
+
+def test_a_kill_before_its_files_are_deleted_leaves_nothing_of_what_was_pulled(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cid = block(store, "p", reason="pulled me/x@1")
+    monkeypatch.setattr(removing, "remove_tree", killed)
+    with pytest.raises(KilledError):
+        store.gc(older_than_s=0)
+    monkeypatch.undo()
+    assert (store.root / "objects" / cid).exists()
+    assert (store.ls(), store.pins(cid), store.verify()) == ([], [], [])
+    store.gc()
+    assert not (store.root / "objects" / cid).exists()
+
+
+def test_a_kill_before_its_pack_is_deleted_leaves_nothing_of_a_dag_that_was_pulled(
+    store: Store, dag: Dag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = str(dag.folder(link=dag.symlink(b"x")))
+    take(store, dag.car(Cid.parse(root)))
+    store.unpin(root, "test")
+    store.pin(root, "pulled me/x@1")
+    monkeypatch.setattr(store._shelf, "sweep", killed)
+    with pytest.raises(KilledError):
+        store.remove(root, pulled=True)
+    monkeypatch.undo()
+    assert list((store.root / "packs").iterdir())
+    assert (store.ls(), store.pins(root), store.verify()) == ([], [], [])
+    store.gc()
+    assert not list((store.root / "packs").iterdir())
+
+
+def test_what_cannot_be_forgotten_keeps_its_pins(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    cid = block(store, "p", reason="pulled me/x@1")
+    noted = (store.root / "pins" / cid).read_bytes()
+
+    def full(*_: object) -> None:
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
+
+    monkeypatch.setattr(store._index, "forget", full)
+    with pytest.raises(StoreError, match="no room"):
+        store.remove(cid, pulled=True)
+    monkeypatch.undo()
+    assert (store.root / "pins" / cid).read_bytes() == noted
+    assert store.pins(cid) == ["pulled me/x@1"]
+    assert store.verify() == []
+
+
+def test_a_sweep_waits_for_nobody_whose_object_stands(store: Store) -> None:
+    cid, done = block(store, "in use"), threading.Event()
+
+    def sweep() -> None:
+        Store(store.root)._remover._sweep()
+        done.set()
+
+    with store.layout.lock(cid):
+        threading.Thread(target=sweep, daemon=True).start()
+        assert done.wait(60)
+    assert store.has(cid)
 
 
 def test_room_is_made_before_something_comes(tmp_path: Path) -> None:

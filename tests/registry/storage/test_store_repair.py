@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -55,6 +57,27 @@ def test_rot_that_no_receipt_tells_of_is_found_by_serving_and_refused_from_then_
     rot(store, cid, "sub/weights.bin", CHUNK + 5)  # back
     store.get(cid)
     assert not store.stored(cid).damaged
+
+
+def test_damage_is_noted_although_somebody_else_is_writing_just_now(store: Store, model: Path) -> None:
+    cid = store.add(model).cid
+    path = store.get(cid) / "config.json"
+    path.chmod(0o644)
+    path.write_bytes(b"other")
+    holds = threading.Event()
+
+    def write() -> None:
+        with Store(store.root)._index.writing():
+            holds.set()
+            time.sleep(0.5)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert holds.wait(60)
+    with pytest.raises(IntegrityError):
+        store.get(cid)
+    writer.join()
+    assert store.stored(cid).damaged
 
 
 def test_what_is_added_again_takes_the_place_of_what_is_damaged(store: Store, model: Path) -> None:
