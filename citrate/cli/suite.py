@@ -59,8 +59,9 @@ def show(suite: SuiteName, from_: From = None, offline: Offline = None) -> None:
     """
     from citrate.fine_tuning.suites import Suite, load, show
 
-    if Path(suite).exists():
-        written = load(Path(suite))
+    file = _file(suite)
+    if file is not None:
+        written = load(file)
         context.emit(written.document(), lambda: suites.written(written))
         return
     cid = arguments.cid(suite)
@@ -114,10 +115,16 @@ def _bound(
     from citrate.fine_tuning.suites import bind, load, locate, read_suite
 
     gateways, allowed = from_ or (), arguments.allowed(allow)
-    path = Path(suite)
-    if path.exists() or path.suffix in (".yaml", ".yml"):
+    path = _file(suite)
+    if path is not None:
         if base:
             raise ConfigError("a suite's file names its base itself", hint="change base: in it, or give its CID")
         return bind(registry, load(path), path.parent, gateways=gateways, allow=allowed, progress=on_progress)
     found = read_suite(registry, arguments.cid(suite), gateways)
     return locate(registry, found, base=base, gateways=gateways, allow=allowed, progress=on_progress)
+
+
+def _file(suite: str) -> Path | None:
+    """The file that is named; None of what can only be a CID."""
+    path = Path(suite)
+    return path if suite and (path.is_file() or path.suffix in (".yaml", ".yml")) else None
