@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError, UnsupportedConversionError
+from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError, FormatError, UnsupportedConversionError
 from citrate.core.records import Variant
 from citrate.formats.gguf_file import read_header
 from citrate.registry.converting import Converted, convert_to_path
@@ -71,3 +72,16 @@ def test_a_path_that_is_taken_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(AlreadyExistsError):
         converted(write_adapter(tmp_path / "adapter"), "mlx", tmp_path / "out")
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_model_whose_tokenizer_breaks_its_library_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    source = tmp_path / "model"
+    shutil.copytree(SAMPLE, source)
+    document = json.loads((source / "tokenizer.json").read_text())
+    unknown = {"SpecialToken": {"id": "x", "type_id": 0}}
+    template = {"type": "TemplateProcessing", "special_tokens": {}, "pair": [], "single": [unknown]}
+    document["post_processor"] = template
+    (source / "tokenizer.json").write_text(json.dumps(document))
+    with pytest.raises(FormatError, match=r"^tokenizer\.json cannot cut text: [^\n]+$"):
+        converted(source, "safetensors", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [source]

@@ -9,5 +9,6 @@
     serving.py      the child's side
     endings.py      what an exit code and the last words of a child mean
     searching.py    regular expressions of strangers, searched for in such a child
+    tokenizing_process.py    tokenizers of strangers: the child of citrate.formats.checks.tokens
     processor_time.py    a limit on what a stranger's program may compute
 """
