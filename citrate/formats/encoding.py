@@ -40,6 +40,8 @@ class Encoder:
     name: str
     """``numba`` for ours, or ``ggml``."""
     reason: str
+    proved: bool
+    """Whether its bytes are those of ggml on x86-64, as every other machine writes them."""
 
 
 _chosen: dict[tuple[str, str], Encoder] = {}
@@ -53,6 +55,13 @@ def encoders() -> Mapping[str, Encoder]:
         if type_name not in found or encoder.name == GGML:
             found[type_name] = encoder
     return found
+
+
+def arguments() -> Mapping[str, str]:
+    """What bytes depend on besides source and converter, for lineage; empty where they are those of every machine."""
+    return (
+        {} if all(encoder.proved for encoder in encoders().values()) else {"encoder": f"ggml on {platform.machine()}"}
+    )
 
 
 def encode(values: Raw, tensor: Tensor, type_name: str) -> Encoded:
@@ -92,12 +101,11 @@ def written(type_name: str, source: Raw) -> NDArray[np.uint8]:
 def _choose(type_name: str, dtype: str) -> Encoder:
     """Try our encoder. Two threads may do so at once, and come to the same."""
     if encoder_identity.shown(type_name, dtype, _kernels().run):
-        chosen = Encoder(OURS, "its bytes are ggml's")
+        chosen = Encoder(OURS, "its bytes are ggml's", proved=True)
     else:
         reason = f"numba's code for this CPU ({platform.machine()}) writes other bytes than ggml"
-        if not encoder_identity.shown(type_name, dtype, _by_ggml):
-            reason += ", and ggml here others than on x86-64"
-        chosen = Encoder(GGML, reason)
+        proved = encoder_identity.shown(type_name, dtype, _by_ggml)
+        chosen = Encoder(GGML, reason if proved else f"{reason}, and ggml here others than on x86-64", proved)
     _chosen[type_name, dtype] = chosen
     return chosen
 

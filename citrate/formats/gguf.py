@@ -9,7 +9,7 @@ from pathlib import Path
 
 from citrate.core.errors import UnsupportedConversionError
 from citrate.core.records import Check, Format, Variant
-from citrate.formats import vocabulary
+from citrate.formats import encoding, vocabulary
 from citrate.formats.checks import llama, metadata
 from citrate.formats.checks.reference import Outputs, pooling_of, positions
 from citrate.formats.checks.tokens import Tokenized
@@ -116,12 +116,13 @@ def limit(quantization: str, output: Output) -> str:
 
 def _report(file: File) -> Conversion:
     request = file.request
+    licence = {"licence": request.model.licence} if request.model.licence else {}
     return Conversion(
         variant=request.variant,
         checks=file.errors.checks(),
         converter="citrate.formats.gguf",
         version=converter_version(),
-        arguments={"name": request.name} | ({"licence": request.model.licence} if request.model.licence else {}),
+        arguments={"name": request.name, **licence, **encoding.arguments()},
         source_dtype=request.model.source_dtype,
         bare=BARE,
     )
