@@ -95,5 +95,8 @@ def _human(done: Trained, judge: Path | None) -> None:
     if judge is not None:
         context.talk(f"train with it by grpo or rloo: reinforcement: {{reward_model: {judge}}}")
     else:
-        context.talk(f"register it: citrate register-lora {done.adapter} --base REF --name NAME --license SPDX")
+        base = done.base_ref or "REF"
+        context.talk(f"register it: citrate register-lora {done.adapter} --base {base} --name NAME --license SPDX")
+        if not done.base_ref:
+            context.talk("note: it was trained on a folder; REF is a version of just these bytes, or is refused")
     context.say(str(judge or done.adapter))

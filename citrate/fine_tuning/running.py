@@ -42,6 +42,8 @@ class Trained:
     health: Health
     run_id: int = 0
     """The ledger's, if it was announced."""
+    base_ref: str = ""
+    """``publisher/name@version`` of what it was trained on; empty for a folder."""
 
 
 def train(
@@ -99,7 +101,8 @@ def _kept(registry: Registry, prepared: Prepared, out: Path, found: Proof, run_i
         _commit(registry, run_id, found, adapter)
     log = health.read_log(out / "log.jsonl", found.steps)
     went = Health.parse(read_bounded(out / HEALTH, health.HEALTH_MAX_BYTES))
-    return Trained(out, adapter, found, proof_cid, prepared.dataset_cid, log[-1].loss, went, run_id)
+    loss, base = log[-1].loss, prepared.base_ref
+    return Trained(out, adapter, found, proof_cid, prepared.dataset_cid, loss, went, run_id, base)
 
 
 def merged(done: Trained, prepared: Prepared) -> Path:
@@ -197,7 +200,7 @@ def require_base(found: Proof, base: VersionRecord) -> None:
             path="base",
             expected=contents.get("safetensors", next(iter(contents.values()), "")),
             actual=found.base_sha256,
-            hint="base: the reference, in the recipe, trains on just what is registered",
+            hint="a folder differs from what is registered of it: train with base: the reference, in the recipe",
         )
 
 

@@ -25,8 +25,8 @@ from citrate.training.proof import Proof
 from citrate.training.recipe import Bound
 
 _TALK_BYTES = 2000
-_LAST_WORDS_S = 3.0
-"""How long the other processes of a run are heard when one has failed."""
+_LAST_WORDS_S = 30.0
+"""How long the other processes of a run are heard when one has lost another; all but those that hang say why at once."""
 _OF_THE_USER = ("OMP_", "MKL_", "OPENBLAS_")
 """Variables that change bits, and are recorded nowhere: those of the profile count."""
 
@@ -221,15 +221,17 @@ class _Workers:
 
     def _why(self, rank: int, event: dict[str, Any] | None) -> CitrateError:
         """The error that came first: a process whose neighbour died only tells that it lost it."""
-        told = [(rank, event)]
-        try:
+        if event is not None and not _lost_another(event):
+            return _error(event)
+        told = {rank: event}  # the first word of each: that it died, if it said none
+        with suppress(queue.Empty):
             while len(told) < len(self._processes):
-                told.append(self._found.get(timeout=_LAST_WORDS_S))
-        except queue.Empty:
-            pass
-        errors_told = [each for _, each in told if each is not None and each["event"] == "error"]
-        own = [each for each in errors_told if not _lost_another(each)]
-        dead = [number for number, each in told if each is None]
+                other, word = self._found.get(timeout=_LAST_WORDS_S)
+                if word is None or word["event"] == "error":
+                    told.setdefault(other, word)
+        errors_told = [word for word in told.values() if word is not None]
+        own = [word for word in errors_told if not _lost_another(word)]
+        dead = [number for number, word in told.items() if word is None]
         if own or not dead:
             return _error((own or errors_told)[0])
         return _death(self._processes[dead[0]].wait(), self._talks[dead[0]])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from citrate.core.errors import AlreadyExistsError, TrainingError
-from citrate.training import holding
+from citrate.training import holding, process, recipe
+from citrate.training.process import Files
+from tests.training.test_recipe import GOOD
 
 
 def test_a_second_command_is_refused_and_the_first_leaves_nothing(
@@ -31,18 +32,23 @@ def test_a_second_command_is_refused_and_the_first_leaves_nothing(
 
 def test_a_process_that_outlives_its_command_holds_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = holding._locked(tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE, pass_fds=[lock]
-    )
-    os.close(lock)  # as the end of a command that was killed does
-    with monkeypatch.context() as patch, pytest.raises(TrainingError, match="another command"):
-        patch.setattr(holding, "_PATIENCE_S", 0.1)
-        with holding.held(tmp_path):
-            pass
-    process.communicate()
+    with process._Workers((lock,)) as workers:
+        workers._spawn([sys.executable, "-c", "import sys; sys.stdin.read()"], os.environ)
+        os.close(lock)  # as the end of a command that was killed does
+        with monkeypatch.context() as patch, pytest.raises(TrainingError, match="another command"):
+            patch.setattr(holding, "_PATIENCE_S", 0.1)
+            with holding.held(tmp_path):
+                pass
     with holding.held(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_not_begun_beside_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holding, "_PATIENCE_S", 0.1)
+    bound = recipe.bind(recipe.Recipe.model_validate(GOOD), base_sha256="a" * 64, dataset_root="b" * 64)
+    with holding.held(tmp_path), pytest.raises(TrainingError, match="another command"):
+        process.train(bound, Files(tmp_path, tmp_path), tmp_path, lambda _: None)
 
 
 def test_what_is_no_folder_is_not_held(tmp_path: Path) -> None:
