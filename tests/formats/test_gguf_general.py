@@ -6,13 +6,18 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from edit_model import edited
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from llama_cpp_reference import ReferenceConverter
 from tiny_models import FolderSink
 
+from citrate.core.errors import CitrateError
 from citrate.core.records import Variant
 from citrate.formats import check, convert, open_model
 from citrate.formats.gguf_file import GgufHeader, GgufValue, Kind, header_bytes, padded, plan, read_header
+from citrate.formats.gguf_general import general
 from citrate.formats.gguf_writing import _writing_order
 from citrate.formats.model_names import rounded_size
 
@@ -123,6 +128,40 @@ def test_the_licence_is_the_one_that_it_is_published_under(published: Path, tmp_
     assert told(path)["general.license"].value == "LicenseRef-mine"
     variant = Variant.parse("gguf:Q8_0")
     check(open_model(published).licensed("LicenseRef-mine"), variant, path, level="tensors")
+
+
+FIELDS = ("license", "license_name", "author", "version", "model_type", "base_model", "datasets", "tags", "language")
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.fixture(scope="module")
+def rewritten(llama: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose card and settings change with every example."""
+    return edited(llama, tmp_path_factory.mktemp("rewritten") / "m")
+
+
+@settings(max_examples=60)
+@given(
+    card=st.dictionaries(st.sampled_from(FIELDS), VALUES),
+    generation=st.dictionaries(st.sampled_from(list(GENERATION)), VALUES),
+)
+def test_whatever_a_card_says_is_written_or_refused(
+    card: dict[str, object], generation: dict[str, object], rewritten: Path
+) -> None:
+    folder = rewritten
+    (folder / "README.md").write_text(f"---\n{yaml.safe_dump(card, allow_unicode=True)}---\n")
+    (folder / "generation_config.json").write_text(json.dumps(generation, default=str))
+    try:
+        keys = general(open_model(folder), "m", 1000)
+    except CitrateError:
+        return
+    (folder / "header.gguf").write_bytes(header_bytes(keys, []))
+    shown = read_header(folder / "header.gguf").metadata
+    assert shown.keys() == keys.keys() and "general.name" in shown
 
 
 reference = pytest.mark.xdist_group("llama_cpp_reference")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tiny_models import FolderSink
 
+from citrate.core.confinement import sandbox
 from citrate.core.errors import BackendMissingError, FormatError, UnavailableError, UnsupportedConversionError
 from citrate.core.records import Variant
 from citrate.formats import (
@@ -248,7 +249,13 @@ def test_a_model_that_memory_does_not_hold_is_refused_before_it_is_read(
         convert(sample, VARIANTS["fp8"], FolderSink(tmp_path / "none"))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel has no such walls")
+walled = pytest.mark.skipif(
+    sys.platform != "linux" or sandbox.has_gpu_nodes(),
+    reason="elsewhere the kernel has no such walls; a GPU's driver reserves address space by the terabyte",
+)
+
+
+@walled
 def test_modelopt_is_offline_and_has_a_limit_of_memory(made: Made) -> None:
     assert json.loads((made[0] / "walls.json").read_text()) == ["shut", True]
 
@@ -259,6 +266,17 @@ def test_modelopt_is_ended_after_its_time(sample: SourceModel, tmp_path: Path, m
     with pytest.raises(UnavailableError, match="ModelOpt was not done within 0 s"):
         convert(sample, VARIANTS["fp8"], FolderSink(tmp_path / "none"))
     assert not (tmp_path / "none").exists()
+
+
+@walled
+def test_modelopt_gets_no_more_memory_than_was_reckoned(
+    sample: SourceModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "_MAPPED", -making._LIBRARIES)  # the model's own 4 bytes a weight are left
+    monkeypatch.setattr(making, "_MAPPED_A_THREAD", 0)
+    with pytest.raises(UnavailableError, match="more memory than") as raised:
+        convert(sample, VARIANTS["fp8"], FolderSink(tmp_path / "none"))
+    assert "add them on a larger machine" in str(raised.value.hint)
 
 
 def test_what_modelopt_made_is_inspected_with_the_weights_that_it_stands_for(sample: SourceModel, made: Made) -> None:

@@ -29,6 +29,12 @@ KINDS = {
 """What a tokenizer is built by, and the lines that llama.cpp cannot cut as it does, at most."""
 
 
+NO_SCRIPTS = {
+    *("FULLWIDTH", "HALFWIDTH", "MATHEMATICAL", "ALEF", "PLANCK", "MICRO", "IDEOGRAPHIC", "KATAKANA-HIRAGANA"),
+}
+"""First words in the names of letters that stand for no script of their own."""
+
+
 def test_the_corpus_has_what_tokenizers_disagree_on() -> None:
     lines = committed()
     assert len(lines) >= 200
@@ -45,6 +51,12 @@ def test_the_corpus_has_what_tokenizers_disagree_on() -> None:
     assert {"emoji", "code", "maths", "spaces", "zero width", "control", "chat", "repeats", "numbers"} <= kinds
     whole = "".join(line.text for line in lines)
     assert all(character in whole for character in "\u00a0\t\r\n\u200b\u200d\u200c\ufeff\u0000\u007f\u3000\U0001f1e9")
+
+
+def test_the_docs_say_in_how_many_scripts_the_corpus_is() -> None:
+    letters = {character for line in committed() for character in line.text if character.isalpha()}
+    found = {unicodedata.name(character, "").split(" ")[0] for character in letters} - NO_SCRIPTS
+    assert f"{len(found)} scripts" in (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
 
 
 def test_added_tokens_come_with_text_spaces_and_each_other_around_them(llama: Path) -> None:

@@ -14,6 +14,7 @@ _ERROR_WORDS = ("error", "failed", "invalid")
 _OUT_OF_MEMORY = (
     *("bad_alloc", "cannot allocate", "failed to allocate", "out of memory", "unable to allocate"),
     "memory allocation of",  # Rust's
+    "can't allocate memory",  # torch's
 )
 _PASSED_ON = (ConfigError, UnavailableError, FormatError, errors.BackendMissingError)
 

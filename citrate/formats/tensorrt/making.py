@@ -127,5 +127,6 @@ def _ask(request: bytes, scratch: Path, seconds: float) -> Mapping[str, str]:
     except ValueError as error:
         raise FormatError(f"ModelOpt answers nonsense: {first_line(error)}") from error
     if "error" in answer:
-        raise endings.failure(answer["error"], answer["message"], answer["hint"], talk, _MEMORY_HINT)
+        hint = answer["hint"] or _MEMORY_HINT
+        raise endings.failure(answer["error"], answer["message"], hint, talk, _MEMORY_HINT)
     return answer

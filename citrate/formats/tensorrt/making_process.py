@@ -33,6 +33,8 @@ def main() -> int:
         answer = _make(request)
     except CitrateError as error:
         answer = {"error": type(error).__name__, "message": error.message, "hint": error.hint}
+    except MemoryError:
+        answer = {"error": "UnavailableError", "message": "ModelOpt takes more memory than reckoned", "hint": ""}
     with os.fdopen(answers, "w") as out:
         json.dump(answer, out)
     return 0
