@@ -26,7 +26,7 @@ from citrate.training.recipe import Bound
 
 _TALK_BYTES = 2000
 _LAST_WORDS_S = 30.0
-"""How long the other processes of a run are heard when one has lost another; all but those that hang say why at once."""
+"""How long the other processes of a run are heard when one has lost another; whoever does not hang says why at once."""
 _OF_THE_USER = ("OMP_", "MKL_", "OPENBLAS_")
 """Variables that change bits, and are recorded nowhere: those of the profile count."""
 
