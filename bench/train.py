@@ -32,7 +32,7 @@ from citrate.training.proof import Record
 from citrate.training.recipe import Bound
 from citrate.training.replay import replay
 from citrate.training.rows import Method
-from citrate.training.trainers import Inputs
+from citrate.training.stepping import Inputs
 
 TOKENIZER = Path(__file__).parents[1] / "examples" / "tiny-llama"
 

@@ -45,30 +45,33 @@ def talk(health: Health) -> None:
         )
 
 
-def require_svg(path: Path | None) -> None:
+def require_drawable(path: Path | None) -> None:
     """Refuse a plot that cannot be drawn, before anything is done.
 
     Raises:
-        ConfigError: another format than SVG, or a folder that is not there.
+        ConfigError: another format than SVG and PNG, or a folder that is not there.
     """
     if path is None:
         return
-    if path.suffix.lower() != ".svg":
-        raise ConfigError(f"{path.name} is no SVG, and nothing else can be drawn here", hint="--plot FILE.svg")
+    if path.suffix.lower() not in (".svg", ".png"):
+        raise ConfigError(f"{path.name} is neither SVG nor PNG, and nothing else is drawn", hint="--plot FILE.svg")
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"no such folder: {path.parent}", hint="make it, or name another file")
 
 
 def draw(health: Health, title: str, path: Path) -> None:
-    """Write the curves.
+    """Write the curves, as SVG or PNG by the file's name.
 
     Raises:
         StoreError: the file cannot be written.
     """
-    from citrate.training.plot import svg
+    from citrate.training import plot, raster
 
     try:
-        path.write_text(svg(health, title), encoding="utf-8")
+        if path.suffix.lower() == ".png":
+            path.write_bytes(raster.png(plot.drawing(health, title)))
+        else:
+            path.write_text(plot.svg(health, title), encoding="utf-8")
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror}", hint="name another file") from error
     context.talk(f"drawn: {path}")

@@ -23,13 +23,15 @@ app = context.new_app()
 @app.command()
 def show(
     ref: Annotated[str, typer.Argument(metavar="REF", help="A model, one of its versions, or an adapter.")],
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Of an adapter: draw its training.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg|FILE.png", help="Of an adapter: draw its training.")
+    ] = None,
 ) -> None:
     """Print a model: the version that REF names in full, every version, the aliases, the lineage. Or an adapter.
 
     Example: citrate show me/tiny-llama
     """
-    health.require_svg(plot)
+    health.require_drawable(plot)
     registry = context.registry()
     record = registry.find(ref)
     if isinstance(record, LoraRecord):

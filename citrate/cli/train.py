@@ -26,7 +26,9 @@ def train(
     merged: Annotated[
         bool, typer.Option("--merged", help="Of a reward model: write it merged into its base too, for grpo and rloo.")
     ] = False,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Draw loss, gradient norm and reward.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg|FILE.png", help="Draw loss, gradient norm and reward.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     from_: Annotated[list[str] | None, typer.Option("--from", metavar="URL", help="A gateway to fetch from.")] = None,
     allow: Annotated[str | None, typer.Option(help="deprecated,quarantined")] = None,
@@ -40,7 +42,7 @@ def train(
 
     registry = context.registry()
     wanted = recipes.load(recipe)
-    health.require_svg(plot)
+    health.require_drawable(plot)
     if merged:
         fine_tuning.require_reward(wanted.method)
     target = out or Path(recipe.stem.removesuffix("-recipe"))

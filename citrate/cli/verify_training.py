@@ -19,6 +19,7 @@ app = context.new_app()
 _SAID = {
     "exact": "every hash of every step is equal",
     "numeric": "equal within rounding",
+    "functional": "other rounding; behaves alike on the recipe's prompts",
     "attested": "nothing replayed",
 }
 
@@ -73,7 +74,7 @@ def _hex(seed: str) -> str:
 
 
 def _document(verified: Verified) -> dict[str, object]:
-    keys = ("first_step", "last_step", "ok", "exact", "differs", "error")
+    keys = ("first_step", "last_step", "ok", "exact", "differs", "error", "kl", "effect")
     return {
         "grade": str(verified.grade) if verified.grade else None,
         "seed": verified.seed,
@@ -95,4 +96,6 @@ def _human(verified: Verified, went: Health) -> None:
 
 def _row(each: Mapping[str, Any]) -> tuple[str, str, str]:
     said = "exact" if each["exact"] else f"error {each['error']:.1e} of the update; {each['differs']}"
+    if each["kl"] is not None:
+        said += f"; predictions off by {each['kl']:.1e} nats, the segment moved them by {each['effect']:.1e}"
     return f"{each['first_step']}-{each['last_step']}", "ok" if each["ok"] else "DIFFERS", said

@@ -15,13 +15,14 @@ from citrate.fine_tuning.licences import require_derivable
 from citrate.training import accelerating, recipe, rows
 from citrate.training.dataset import Card
 from citrate.training.process import Files
-from citrate.training.recipe import Bound, Recipe
+from citrate.training.recipe import Backend, Bound, Recipe
 
 if TYPE_CHECKING:
     from citrate.facade import Registry
 
 SAFETENSORS = Variant(Format.SAFETENSORS)
 _OTHERWISE = "train on another base, or ask its publisher"
+_TRAINED_ON = {Backend.TRL: (Format.SAFETENSORS,), Backend.MLX: (Format.SAFETENSORS, Format.MLX)}
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Prepared:
     reward_cid: str = ""
     """Of the reward model, where the method wants one."""
     base_ref: str = ""
-    """``publisher/name@version`` of a base that is registered; whoever verifies finds it by that."""
+    """``Model.ref`` of a base that is registered; whoever verifies finds it by that."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Model:
     path: Path
     sha256: str
     ref: str = ""
-    """``publisher/name@version``; empty for a folder."""
+    """``publisher/name@version``, and ``#variant`` where it is not safetensors; empty for a folder."""
 
 
 def prepare(
@@ -71,7 +72,7 @@ def prepare(
         NotPermittedError: the base or the reward model must not be used, or its licence forbids derivatives.
         ConfigError: the dataset is not for the method.
     """
-    base = model_named(registry, wanted.base, beside, gateways, allow, progress)
+    base = model_named(registry, wanted.base, beside, gateways, allow, progress, wanted.backend)
     folder, card = _dataset(registry, wanted, beside, gateways, progress)
     reward = None
     if wanted.reinforcement is not None:
@@ -100,24 +101,39 @@ def model_named(
     gateways: Iterable[str],
     allow: frozenset[str],
     progress: Progress | None,
+    backend: Backend = Backend.TRL,
 ) -> Model:
-    """A model that can be trained on, by its folder or its reference."""
+    """A model that can be trained on, by its folder or its reference.
+
+    Raises:
+        NotFoundError, NotPermittedError, IntegrityError, StoreError: as `Registry.pull`.
+        ConfigError, FormatError: a variant, or a folder, that the backend is not trained on.
+    """
     from citrate.registry.unixfs import address
 
+    formats_taken = _TRAINED_ON[backend]
     path = beside / Path(named).expanduser()
     if not path.is_dir():
         if named.startswith(("/", "./", "../", "~")):
             raise NotFoundError(f"no such folder: {path}")
+        asked = registry.reference(named).variant or SAFETENSORS
+        if asked.format not in formats_taken:
+            raise ConfigError(f"{backend} does not train on {asked}", hint=_wanted(backend))
         record = registry.resolve(named.partition("#")[0])
         require_derivable(named, record.licence, _OTHERWISE)
-        ref = replace(registry.reference(record.ref), variant=SAFETENSORS)
+        ref = replace(registry.reference(record.ref), variant=asked)
         pulled = registry.pull(ref, gateways=gateways, allow=allow, progress=progress)
-        return Model(pulled.path, pulled.variant.sha256, record.ref)
+        variant = "" if asked == SAFETENSORS else f"#{asked}"
+        return Model(pulled.path, pulled.variant.sha256, f"{record.ref}{variant}")
     found = formats.inspect(path)
-    if found.format != Format.SAFETENSORS:
-        raise FormatError(f"{path} is {found.format}: training wants safetensors", hint="citrate pull REF#safetensors")
+    if found.format not in formats_taken:
+        raise FormatError(f"{path} is {found.format}: training wants safetensors", hint=_wanted(backend))
     require_derivable(named, found.licence.spdx if found.licence else "", _OTHERWISE)
     return Model(path, address(path, progress=progress).sha256)
+
+
+def _wanted(backend: Backend) -> str:
+    return "backend: mlx takes safetensors and mlx" if backend is Backend.MLX else "citrate pull REF#safetensors"
 
 
 def _dataset(

@@ -149,7 +149,7 @@ def _announced(registry: Registry, prepared: Prepared, out: Path) -> int:
         raise ConfigError("a run can be announced on a registered base only", hint="base: a reference, in the recipe")
     if any(entry.name not in BEFORE for entry in out.iterdir()):
         raise ConfigError(f"the run in {out} has begun: it is too late to announce it", hint="choose another --out")
-    digest = registry.resolve_model(prepared.base_ref, "are trained on models").variants[0].sha256
+    digest = registry.resolve_model(prepared.base_ref.partition("#")[0], "are trained on models").variants[0].sha256
     bound = prepared.bound
     run_id, _ = registry.ledger.announce(
         registry.signer(), recipe=bound.sha256, dataset=bound.dataset_root, base_sha256=digest

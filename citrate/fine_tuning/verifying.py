@@ -12,20 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 from citrate.core.adapters import Grade, LoraRecord
 from citrate.core.errors import ConfigError, FormatError, NotFoundError, TrainingError
+from citrate.core.records import VersionRecord
 from citrate.core.sink import Progress
-from citrate.fine_tuning.inputs import SAFETENSORS, Model, model_named
+from citrate.fine_tuning.inputs import Model, model_named
 from citrate.fine_tuning.running import require_base, weights_of
 from citrate.fine_tuning.told import Told
+from citrate.formats.adapter import open_adapter
+from citrate.formats.adapter_config import CONFIG
 from citrate.formats.documents import read_bounded
 from citrate.training import health, process, proof
 from citrate.training.health import Health
 from citrate.training.process import Files
-from citrate.training.proof import Record, require_equal
+from citrate.training.proof import Proof, Record, require_equal
 
 if TYPE_CHECKING:
     from citrate.facade import Registry
 
 _SEGMENTS = 3
+_SCALING = ("use_dora", "use_rslora", "alpha_pattern", "rank_pattern")
 
 
 @dataclass(frozen=True)
@@ -94,15 +98,16 @@ def claim(
     record.check()
     went = checked_health(record)
     require_equal("the adapter is not the run's outcome", "adapter", record.proof.weights_sha256, weights_of(adapter))
+    require_scaled_as_trained(adapter, record)
     if chain is not None:
         _require_as_recorded(record, chain)
         recorded = registry.chain.version(chain.lora.base)
         require_base(record.proof, recorded)
-        base = base or f"{recorded.ref}#{SAFETENSORS}"
+        base = base or _variant_of(recorded, record.proof)
         if not seed:
             chosen = _drawn(registry, chain) or chosen
-    named = base or told.base or _missing("base")
-    found = model_named(registry, named, Path(), gateways, allow, progress)
+    named, backend = base or told.base or _missing("base"), record.bound.recipe.backend
+    found = model_named(registry, named, Path(), gateways, allow, progress, backend)
     require_equal("the base is not the one that was trained on", "base", record.proof.base_sha256, found.sha256)
     card, rows_folder = registry.dataset(
         dataset or told.dataset_cid or _missing("dataset"), gateways=gateways, progress=progress
@@ -114,6 +119,24 @@ def claim(
         require_equal("the reward model is not the run's", "reward model", record.bound.reward_sha256, scoring.sha256)
         judge = scoring.path
     return Claim(record, adapter, Files(found.path, rows_folder, judge), went, *chosen)
+
+
+def require_scaled_as_trained(adapter: Path, record: Record) -> None:
+    """Weights are the run's outcome only together with the scale that they were trained at.
+
+    Raises:
+        IntegrityError: the adapter's configuration says another one.
+    """
+    lora, found = record.bound.recipe.lora, open_adapter(adapter)
+    trained = _scale(lora.rank, lora.alpha, {"use_dora": lora.dora, "use_rslora": lora.rslora})
+    claimed = _scale(found.rank, found.alpha_thousandths / 1000, found.config)
+    require_equal("the adapter is not scaled as it was trained", f"adapter/{CONFIG}", trained, claimed)
+
+
+def _scale(rank: int, alpha: float, settings: Mapping[str, object]) -> str:
+    """What decides how far weights go, as text; other settings of a module's own are none that training writes."""
+    others = "".join(f", {key}" for key in _SCALING if settings.get(key))
+    return f"rank {rank}, alpha {alpha:g}{others}"
 
 
 def checked_health(record: Record) -> Health:
@@ -180,7 +203,9 @@ def _grade(found: list[Mapping[str, Any]]) -> Grade | None:
         return Grade.ATTESTED
     if not all(each["ok"] for each in found):
         return None
-    return Grade.EXACT if all(each["exact"] for each in found) else Grade.NUMERIC
+    if all(each["exact"] for each in found):
+        return Grade.EXACT
+    return Grade.NUMERIC if all(each["kl"] is None for each in found) else Grade.FUNCTIONAL
 
 
 def _from_folder(registry: Registry, folder: Path, gateways: Iterable[str]) -> tuple[Path, Path, Told]:
@@ -217,6 +242,12 @@ def _require_as_recorded(record: Record, chain: LoraRecord) -> None:
         ("the dataset", told.dataset, record.proof.dataset_root),
     ):
         require_equal(f"{what} is not what the chain records of {chain.ref}", proof.PROOF, wanted, found)
+
+
+def _variant_of(base: VersionRecord, trained: Proof) -> str:
+    """The reference of a version's variant that a run was trained on, which ``require_base`` has found in it."""
+    variants = {each.sha256: each.variant for each in base.variants}
+    return f"{base.ref}#{variants[trained.base_sha256]}"
 
 
 def _drawn(registry: Registry, chain: LoraRecord) -> tuple[str, str] | None:

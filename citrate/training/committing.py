@@ -17,26 +17,11 @@ from citrate.training import checkpoint, commitment, lengths, ranks
 from citrate.training.checkpoint import TrainerCounts
 from citrate.training.commitment import Leaf
 from citrate.training.lengths import RowCount
+from citrate.training.stepping import Told
 
 if TYPE_CHECKING:
     import torch
     from transformers import Trainer
-
-
-@dataclass(frozen=True)
-class Told:
-    """A step that was done: what it committed to, and what the trainer told of it."""
-
-    leaf: Leaf
-    loss: float
-    """Mean over the step's batches."""
-    grad_norm: float
-    """Before it was scaled down."""
-    learning_rate: float
-    tokens: int
-    """Tokens that it trained on, padding left out."""
-    reward: float | None = None
-    """Mean reward of the step's answers, where there is a reward model."""
 
 
 def committing(kind: type[Trainer]) -> type[Trainer]:

@@ -4,6 +4,10 @@ A profile is a promise about one kind of hardware. Its variables must stand in t
 so training runs in a process of its own (``worker``). Which settings decide the bits was measured: the instruction set,
 the precision, the split of the batch, attention, the optimizer's implementation and the number of processes do; the
 number of threads of one process does not, in this profile.
+
+MLX's wheel for x86-64 chooses nothing by the processor (its matrices are multiplied by the reference BLAS, in one
+thread), but the C library's exponential has a variant with FMA: which there is on every processor with AVX2, so that
+is what is told of it.
 """
 
 from __future__ import annotations
@@ -23,9 +27,12 @@ class Profile:
 
     name: str
     device: str
+    """``cpu``, ``cuda``, or ``gpu``: what MLX calls Metal's."""
     exact: bool
     environment: Mapping[str, str] = field(default_factory=dict)
     precision: str = ""
+    backend: str = "trl"
+    """Of the recipes that it is for."""
 
 
 _EVERYWHERE = {
@@ -43,6 +50,8 @@ _PROFILES = (
     Profile("citrate/cpu-avx2-fp32", "cpu", exact=True, environment={**_EVERYWHERE, **_AVX2}, precision="float32"),
     Profile("citrate/cpu", "cpu", exact=False, environment=_EVERYWHERE),
     Profile("citrate/cuda", "cuda", exact=False, environment={**_EVERYWHERE, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}),
+    Profile("citrate/mlx-cpu", "cpu", exact=True, environment={**_EVERYWHERE, **_AVX2}, backend="mlx"),
+    Profile("citrate/mlx-gpu", "gpu", exact=False, environment=_EVERYWHERE, backend="mlx"),
 )
 PROFILES: Mapping[str, Profile] = {each.name: each for each in _PROFILES}
 

@@ -10,7 +10,8 @@ from citrate.core.errors import NO_ROOM, TrainingError, UnavailableError
 LESS_TO_LOAD = "quantization: nf4 holds the base in a quarter of float32, precision: bfloat16 in half of it"
 LESS_OF_A_STEP = "halve batch_size and double accumulation, lower max_length, or quantization: nf4"
 _RAISED = (ValueError, RuntimeError, OSError, LookupError, MemoryError)
-_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc")
+_MEMORY = ("t allocate memory", "unable to allocate", "out of memory", "insufficient memory", "bad_alloc")
+"""What torch ("can't"), the kernel ("cannot"), MLX, CUDA, Metal and C++ say then."""
 _TEXT_MAX = 300
 
 

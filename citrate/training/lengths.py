@@ -61,15 +61,20 @@ def prepared(prepare: Prepare, rows: Any, arguments: Any) -> tuple[Any, RowCount
         cut = {at for at, ids in enumerate(rows["input_ids"]) if len(ids) > limit}
     found = prepare(rows, arguments)
     left = len(found)
+    require_rows(given, left, limit)
+    dropped = given - left
+    if _cuts_before(arguments):
+        return found, RowCount(given, max(0, len(cut) - dropped), dropped, limit)
+    return found, RowCount(given, sum(length > limit for length in _lengths(found)), dropped, limit)
+
+
+def require_rows(given: int, left: int, limit: int) -> None:
+    """Raise TrainingError where of ``given`` rows none is left to train on; ``limit``: max_length, in tokens."""
     if not left:
         raise TrainingError(
             f"all {given} rows are longer than max_length ({limit} tokens), and nothing to learn is left of them",
             hint="raise max_length",
         )
-    dropped = given - left
-    if _cuts_before(arguments):
-        return found, RowCount(given, max(0, len(cut) - dropped), dropped, limit)
-    return found, RowCount(given, sum(length > limit for length in _lengths(found)), dropped, limit)
 
 
 def _cuts_before(arguments: Any) -> bool:

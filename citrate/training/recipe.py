@@ -8,7 +8,9 @@ that equal recipes have equal bytes.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,8 +21,10 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    SerializerFunctionWrapHandler,
     StringConstraints,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -34,6 +38,8 @@ WORLD_MAX = 64
 _POWER_MAX, _DIGITS_MAX = 37, 28
 """Of numbers: what a float32 holds, and what a decimal keeps of it."""
 _LENGTH = 1024
+PROMPTS_MAX = 64
+PROMPT_MAX_CHARACTERS = 2000
 _HINT = "every field is described in docs/training.md; examples are in examples/recipes"
 
 
@@ -61,6 +67,15 @@ Number = Annotated[Decimal, BeforeValidator(_number), PlainSerializer(_spelled)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 Positive = Annotated[Number, Field(gt=0)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Backend(StrEnum):
+    """What trains."""
+
+    TRL = "trl"
+    """Hugging Face's TRL, on torch."""
+    MLX = "mlx"
+    """Apple's MLX with mlx-lm's layers: ``sft``, on Apple silicon and (slowly) on any CPU."""
 
 
 class _Part(BaseModel):
@@ -127,6 +142,23 @@ class Reinforcement(_Part):
     """How dear it is to leave the base; 0 holds no reference."""
 
 
+class Functional(_Part):
+    """By what behaviour a replay that rounds otherwise is known: grade C. Committed to with the recipe."""
+
+    prompts: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1, max_length=PROMPT_MAX_CHARACTERS)], ...],
+        Field(min_length=1, max_length=PROMPTS_MAX),
+    ]
+    """The texts on which the predictions of two adapters are compared."""
+    limit: Annotated[Number, Field(gt=0, le=Decimal("0.1"))] = Decimal("0.01")
+    """How far (KL divergence) the replay may end from what is claimed, in units of how far the segment went."""
+
+
+_LATER: Mapping[str, object] = {"backend": Backend.TRL, "functional": None}
+"""Fields that older recipes do not have, and what that means: left out of the hash, which stays what it was."""
+_MLX_PROFILE = "citrate/mlx-cpu"
+
+
 class Recipe(_Part):
     """One training run. See docs/training.md for examples."""
 
@@ -134,6 +166,8 @@ class Recipe(_Part):
     base: Annotated[str, StringConstraints(min_length=1)]
     """What is trained on: a reference, or a folder with safetensors."""
     method: Method
+    backend: Backend = Backend.TRL
+    """What trains; ``mlx`` knows ``sft`` only, and takes an MLX variant as a base too (QLoRA where it is quantised)."""
     dataset: Annotated[str, StringConstraints(min_length=1)]
     """A dataset's CID or folder."""
     lora: Lora = Lora()
@@ -159,9 +193,23 @@ class Recipe(_Part):
     accelerate: Annotated[str, StringConstraints(min_length=1)] | None = None
     """An accelerate configuration (YAML), for FSDP, DeepSpeed and what else it starts; such a run is not replayed."""
     determinism: str = "citrate/cpu-avx2-fp32"
-    """The profile under which a replay is bit for bit; see docs/training.md."""
+    """The profile under which a replay is bit for bit; with ``mlx`` it is ``citrate/mlx-cpu``. See docs/training.md."""
     checkpoint_every: Annotated[int, Field(gt=0, le=10_000_000)] = 50
     """Steps of a segment: what a verifier replays, and what a killed run loses at most."""
+    functional: Functional | None = None
+    """Whether and how a replay on another kind of machine may be judged by behaviour."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_its_backends_profile(cls, given: object) -> object:
+        if isinstance(given, dict) and given.get("backend") == Backend.MLX:
+            return {"determinism": _MLX_PROFILE, **given}
+        return given
+
+    @model_serializer(mode="wrap")
+    def _as_it_was_hashed_before(self, dumped: SerializerFunctionWrapHandler) -> dict[str, object]:
+        document: dict[str, object] = dumped(self)
+        return {key: value for key, value in document.items() if key not in _LATER or value != _LATER[key]}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
@@ -180,7 +228,11 @@ class Recipe(_Part):
                 )
         if reinforced and self.max_length != _LENGTH:
             raise ValueError(f"{self.method} takes no max_length: reinforcement.max_completion_length is of answers")
-        _require_precision(self.determinism, self.precision)
+        _require_profile(self.determinism, self.precision, self.backend)
+        if self.backend is Backend.MLX:
+            self._fits_mlx()
+        if self.functional is not None and (self.method == Method.REWARD or self.lora.dora):
+            raise ValueError("functional compares predictions of text, by plain LoRA: no reward, no dora")
         if self.accelerate is None and self.world_size > WORLD_MAX:
             raise ValueError(f"world_size is {WORLD_MAX} at most: all processes are on one machine")
         if self.accelerate is not None and self.checkpoint_every < self.steps:
@@ -189,19 +241,33 @@ class Recipe(_Part):
             raise ValueError("the warm-up is as long as the run")
         return self
 
+    def _fits_mlx(self) -> None:
+        wrong = (
+            (self.method != Method.SFT, f"mlx trains by sft only: {self.method} is TRL's, which is torch"),
+            (self.lora.dora or self.lora.rslora, "mlx-lm's adapters are plain LoRA: no dora, no rslora"),
+            (self.quantization != "none", "mlx takes its base as it is: name a quantised variant, such as #mlx:4bit"),
+            (self.world_size > 1 or self.accelerate is not None, "mlx trains in one process: no world_size"),
+        )
+        for holds, message in wrong:
+            if holds:
+                raise ValueError(message)
+
     @property
     def segments(self) -> int:
         """How many parts a verifier can choose among."""
         return -(-self.steps // self.checkpoint_every)
 
 
-def _require_precision(name: str, precision: str) -> None:
+def _require_profile(name: str, precision: str, backend: Backend) -> None:
     try:
-        promised = determinism.profile(name).precision
+        found = determinism.profile(name)
     except ConfigError as error:
         raise ValueError(f"{error.message}: {error.hint}") from error
-    if promised and precision != promised:
-        raise ValueError(f"the profile {name} is of {promised}, not {precision}: determinism: citrate/cpu")
+    if found.backend != backend:
+        others = (each.name for each in determinism.PROFILES.values() if each.backend == backend)
+        raise ValueError(f"the profile {name} is of {found.backend}, not {backend}: {' or '.join(others)}")
+    if found.precision and precision != found.precision:
+        raise ValueError(f"the profile {name} is of {found.precision}, not {precision}: determinism: citrate/cpu")
 
 
 class Bound(_Part):

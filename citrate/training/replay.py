@@ -5,21 +5,23 @@ Runs in a process of its own, as the run did, with no more than the record, the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from citrate.formats.adapter import WEIGHTS
-from citrate.training import checkpoint, committing, trainers
+from citrate.training import checkpoint, functional, stepping
 from citrate.training.commitment import Leaf
 from citrate.training.determinism import profile
+from citrate.training.functional import Ends
 from citrate.training.proof import Record
 from citrate.training.run import LOG, Step, environment, steps_told
-from citrate.training.trainers import Inputs
+from citrate.training.stepping import Inputs, Told
 
 if TYPE_CHECKING:
-    import torch
+    from citrate.training.functional import Weights
 
 NUMERIC_TOLERANCE = 1e-4
 """The largest error of a segment's end, in units of the segment's own update, that counts as another machine's
@@ -33,10 +35,12 @@ class Replayed:
     Attributes:
         first_step: the first step that was replayed, from 1.
         last_step: the last.
-        ok: whether it agrees: exactly, or within tolerance where the machines or the packages differ.
+        ok: whether it agrees: exactly, or within tolerance or in its behaviour where machines or packages differ.
         exact: whether every hash of every step is equal.
         differs: ``step N: weights, optimizer`` for the first step that is not equal; empty if none.
         error: L2 distance of the weights at its end from those claimed, in units of the segment's update.
+        kl: where behaviour was compared, how far it ends from what is claimed, in nats a token; see ``functional``.
+        effect: how far the claimed segment went, likewise.
     """
 
     first_step: int
@@ -45,6 +49,8 @@ class Replayed:
     exact: bool
     differs: str
     error: float
+    kl: float | None = None
+    effect: float | None = None
 
 
 def replay(record: Record, number: int, inputs: Inputs, adapter: Path, work: Path) -> Replayed:
@@ -61,34 +67,40 @@ def replay(record: Record, number: int, inputs: Inputs, adapter: Path, work: Pat
         TrainingError: the segment cannot be done here.
     """
     before, last = record.segment(number)
-    kind = committing.committing(trainers.trainer_of(record.bound.recipe.method))
-    trainer: Any = trainers.build(record.bound.recipe, inputs, work, kind)
+    stepper = stepping.opened(record.bound.recipe, inputs, work / "trainer")
     found: dict[int, Leaf] = {}
     lines: dict[int, bytes] = {}
 
-    def after(told: committing.Told) -> None:
+    def after(told: Told) -> None:
         found[told.leaf.step] = told.leaf
         lines[told.leaf.step] = Step.of(told, 0).to_line()
 
-    committing.watching(trainer, after, stop_after=last)
-    began: Mapping[str, torch.Tensor] = committing.copied_weights(trainer)
+    first = stepper.weights()
     with steps_told():
-        trainer.train(resume_from_checkpoint=str(record.checkpoint(before)) if before else None)
-    if before:
-        began = checkpoint.load(record.checkpoint(before), checkpoint.WEIGHTS)
-    claimed = (
-        checkpoint.load(adapter, WEIGHTS)
-        if last == record.proof.steps
-        else checkpoint.load(record.checkpoint(last), checkpoint.WEIGHTS)
-    )
-    error = _distance(claimed, committing.weights_of(trainer), began)
+        stepper.go(record.checkpoint(before) if before else None, after, stop_after=last)
+    began = checkpoint.load(record.checkpoint(before), checkpoint.WEIGHTS) if before else first
+    ends = Ends(began, _claimed(record, last, adapter), stepper.weights())
     differs = _difference(record.leaves[before:last], found) or _other_line(record, lines)
     same_data = all(
         step in found and found[step].batch == record.leaves[step - 1].batch for step in range(before + 1, last + 1)
     )
-    may_round = not _same_environment(record)
-    ok = not differs or (may_round and same_data and error <= NUMERIC_TOLERANCE)
-    return Replayed(before + 1, last, ok, not differs, differs, error)
+    error, wanted = _distance(ends), record.bound.recipe.functional
+    may_round = bool(differs) and same_data and not _same_environment(record)
+    behaved = None
+    if may_round and wanted is not None and NUMERIC_TOLERANCE < error < math.inf:
+        behaved = functional.compared(wanted, ends, inputs.base, adapter, work / "functional")
+    near = error <= NUMERIC_TOLERANCE or (behaved is not None and behaved.alike)
+    return Replayed(
+        before + 1, last, not differs or (may_round and near), not differs, differs, error,
+        kl=behaved.kl if behaved else None, effect=behaved.effect if behaved else None,
+    )  # fmt: skip
+
+
+def _claimed(record: Record, last: int, adapter: Path) -> Weights:
+    """The weights that a segment is said to end with."""
+    if last == record.proof.steps:
+        return checkpoint.load(adapter, WEIGHTS)
+    return checkpoint.load(record.checkpoint(last), checkpoint.WEIGHTS)
 
 
 def _same_environment(record: Record) -> bool:
@@ -122,14 +134,17 @@ def _other_line(record: Record, found: Mapping[int, bytes]) -> str:
     return next((f"step {step}: log" for step in wrong), "")
 
 
-def _distance(
-    claimed: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], began: Mapping[str, torch.Tensor]
-) -> float:
+def _distance(ends: Ends) -> float:
     """How far two ends are from each other, in units of how far the claimed one is from the beginning."""
-    if set(claimed) != set(found) or set(claimed) != set(began):
-        return float("inf")
+    claimed, found, began = ends.claimed, ends.replayed, ends.began
+    if not _shapes(claimed) == _shapes(found) == _shapes(began):
+        return math.inf
     off = sum(float((claimed[name].double() - found[name].double()).pow(2).sum()) for name in claimed)
     way = sum(float((claimed[name].double() - began[name].double()).pow(2).sum()) for name in claimed)
     if off == 0:
         return 0.0
-    return float("inf") if way == 0 else float((off / way) ** 0.5)
+    return math.inf if way == 0 else float((off / way) ** 0.5)
+
+
+def _shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in weights.items()}

@@ -27,15 +27,22 @@ from typing import Any, BinaryIO
 from citrate.core.errors import AlreadyExistsError, FormatError, IntegrityError, TrainingError
 from citrate.formats import adapter as adapters
 from citrate.formats.documents import read_bounded
-from citrate.training import checkpoint, committing, determinism, durable, failures, health, ranks, trainers
+from citrate.training import checkpoint, durable, failures, health, ranks, stepping
 from citrate.training.commitment import Leaf, tensors_sha256
 from citrate.training.holding import LOCK
+from citrate.training.lengths import RowCount
 from citrate.training.proof import CHECKPOINTS, LEAVES, PROOF, PROOF_MAX_BYTES, RECIPE, Environment, Proof, root_of
-from citrate.training.recipe import Bound, Recipe
-from citrate.training.trainers import Inputs
+from citrate.training.recipe import Backend, Bound, Recipe
+from citrate.training.stepping import Inputs, Stepper, Told
 
 LOG, ADAPTER = "log.jsonl", "adapter"
-_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "numpy", "safetensors")
+_PACKAGES = {
+    Backend.TRL: (
+        "torch", "transformers", "trl", "peft", "accelerate", "datasets", "tokenizers", "numpy", "safetensors",
+    ),
+    Backend.MLX: ("mlx", "mlx-lm", "transformers", "tokenizers", "numpy"),
+}  # fmt: skip
+"""What takes part in a step; torch only carries the tensors that MLX's steps are hashed by."""
 BEFORE = ("announced.json", ".announced.json", ".recipe.json", LOCK)
 """What may stand in a folder in which no run has begun: an announcement, and what was killed while it was written."""
 
@@ -60,7 +67,7 @@ class Step:
         return json.dumps(line, sort_keys=True).encode() + b"\n"
 
     @classmethod
-    def of(cls, told: committing.Told, seconds: float) -> Step:
+    def of(cls, told: Told, seconds: float) -> Step:
         """From what the trainer told."""
         return cls(told.leaf.step, told.loss, told.grad_norm, told.learning_rate, told.tokens, seconds, told.reward)
 
@@ -137,39 +144,25 @@ class _Run:
         self._main = ranks.rank() == 0
         self._leaves: list[Leaf] = []
         self._started = time.monotonic()
-        self._trainer: Any = None
+        self._stepper: Stepper | None = None
 
     def go(self) -> None:
         work = self._out / "work"
         if self._main:
             shutil.rmtree(work, ignore_errors=True)
         begin = ranks.agreed(self._resume_from() if self._main else 0)
-        kind = committing.committing(trainers.trainer_of(self._recipe.method))
-        self._trainer = trainers.build(self._recipe, self._inputs, work, kind)
-        if self._main and self._trainer.row_count is not None and self._trainer.row_count.notes():
-            self._on_notes(self._trainer.row_count.notes())
+        stepper = self._stepper = stepping.opened(self._recipe, self._inputs, work)
+        if self._main and stepper.row_count is not None and stepper.row_count.notes():
+            self._on_notes(stepper.row_count.notes())
         if self._main and not self._bound.accelerate:
-            self._require_an_end(work / "before")
+            _require_an_end(stepper, work / "before")
         with self._journal(LEAVES) as leaves, self._journal(LOG) as log:
-            committing.watching(self._trainer, lambda step: self._after(step, leaves, log))
-            resume = str(checkpoint.folder_of(self._out / CHECKPOINTS, begin)) if begin else None
+            resume = checkpoint.folder_of(self._out / CHECKPOINTS, begin) if begin else None
             self._started = time.monotonic()
             with steps_told():
-                self._trainer.train(resume_from_checkpoint=resume)
-        done = self._trainer.state.global_step
+                done = stepper.go(resume, lambda step: self._after(stepper, step, leaves, log))
         if done != self._recipe.steps:
             raise TrainingError(f"training ended after {done} of {self._recipe.steps} steps")
-
-    def _require_an_end(self, raw: Path) -> None:
-        """Write the adapter as it is before the first step: what cannot be written at the end is not begun."""
-        self._save(raw)
-        try:
-            _opened(raw)
-        except FormatError as error:
-            raise TrainingError(
-                f"this run could not end: {error.message}", hint="a lower lora.rank, or fewer lora.targets"
-            ) from error
-        shutil.rmtree(raw)
 
     def _journal(self, name: str) -> BinaryIO:
         """Where lines are added; process 0 alone keeps them."""
@@ -191,7 +184,7 @@ class _Run:
             durable.keep_lines(self._out / name, len(self._leaves))
         return len(self._leaves)
 
-    def _after(self, told: committing.Told, leaves: Any, log: Any) -> None:
+    def _after(self, stepper: Stepper, told: Told, leaves: Any, log: Any) -> None:
         if not math.isfinite(told.loss) or not math.isfinite(told.grad_norm):
             kept = checkpoint.steps_in(self._out / CHECKPOINTS)
             raise TrainingError(
@@ -209,29 +202,24 @@ class _Run:
             for file in (leaves, log):
                 file.flush()
                 os.fsync(file.fileno())
-            committing.save(self._trainer, checkpoint.folder_of(self._out / CHECKPOINTS, told.leaf.step))
+            stepper.save(checkpoint.folder_of(self._out / CHECKPOINTS, told.leaf.step))
         self._on_step(step)
 
     def finish(self) -> None:
         """Write what came out; process 0 does, and the others wait for its files."""
+        assert self._stepper is not None, "it has gone"
         raw = self._out / "work" / "adapter"
-        self._save(raw)
+        self._stepper.write_adapter(raw)
         if self._main:
-            self._write(raw)
+            self._write(raw, self._stepper.row_count)
         ranks.agreed(0)
 
-    def _save(self, raw: Path) -> None:
-        if self._bound.accelerate:
-            self._trainer.save_model(str(raw))  # which puts shards together
-        elif self._main:
-            self._trainer.accelerator.unwrap_model(self._trainer.model).save_pretrained(raw)
-
-    def _write(self, raw: Path) -> None:
+    def _write(self, raw: Path, rows: RowCount | None) -> None:
         weights = self._write_adapter(raw)
         if self._bound.accelerate:
             self._name_the_whole(weights)
         log = health.read_log(self._out / LOG, self._recipe.steps)
-        found = health.summarise(log, self._recipe, self._trainer.row_count)
+        found = health.summarise(log, self._recipe, rows)
         durable.write(self._out / health.HEALTH, found.to_bytes())
         for name in (LEAVES, LOG):
             durable.sync(self._out / name)
@@ -273,22 +261,34 @@ class _Run:
 
 
 def environment(recipe: Recipe) -> Environment:
-    """What this process runs on."""
+    """What this process runs a recipe on."""
     import torch
 
     quantised = ("bitsandbytes",) if recipe.quantization == "nf4" else ()
     return Environment(
-        profile=determinism.profile(recipe.determinism).name,
+        profile=recipe.determinism,
         machine=platform.machine(),
         instructions=torch.backends.cpu.get_cpu_capability(),
         threads=torch.get_num_threads(),
-        packages={name: version(name) for name in (*_PACKAGES, *quantised)},
+        packages={name: version(name) for name in (*_PACKAGES[recipe.backend], *quantised)},
     )
 
 
 def steps_told() -> AbstractContextManager[None]:
     """Tells what the trainer raises in its steps."""
     return failures.telling("training failed", memory="a step", less=failures.LESS_OF_A_STEP)
+
+
+def _require_an_end(stepper: Stepper, raw: Path) -> None:
+    """Write the adapter as it is before the first step: what cannot be written at the end is not begun."""
+    stepper.write_adapter(raw)
+    try:
+        _opened(raw)
+    except FormatError as error:
+        raise TrainingError(
+            f"this run could not end: {error.message}", hint="a lower lora.rank, or fewer lora.targets"
+        ) from error
+    shutil.rmtree(raw)
 
 
 def _opened(raw: Path) -> adapters.Adapter:

@@ -6,26 +6,17 @@ every value comes from the recipe, and what TRL would choose by itself is named.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from citrate.training import dataset, determinism, failures, reward_model
 from citrate.training.recipe import Recipe
 from citrate.training.rows import Method
+from citrate.training.stepping import Inputs
 
 if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import Trainer, TrainingArguments
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Where a run's inputs lie on this machine, verified before. ``reward``: the reward model, if one is wanted."""
-
-    base: Path
-    dataset: Path
-    reward: Path | None = None
 
 
 _TRL = {
@@ -115,7 +106,7 @@ def _common(recipe: Recipe, work: Path) -> dict[str, Any]:
         "adam_beta2": float(optimizer.beta2),
         "adam_epsilon": float(optimizer.epsilon),
         "max_grad_norm": float(optimizer.max_grad_norm),
-        "lr_scheduler_type": recipe.schedule.kind,
+        "lr_scheduler_type": _schedule(recipe),
         "warmup_steps": recipe.schedule.warmup_steps,
         "seed": recipe.seed,
         "data_seed": recipe.seed,
@@ -131,6 +122,12 @@ def _common(recipe: Recipe, work: Path) -> dict[str, Any]:
         "disable_tqdm": True,
         "model_init_kwargs": _model(recipe),
     }
+
+
+def _schedule(recipe: Recipe) -> str:
+    """The schedule's name in transformers, whose plain ``constant`` knows no warm-up."""
+    kind = recipe.schedule.kind
+    return "constant_with_warmup" if kind == "constant" and recipe.schedule.warmup_steps else kind
 
 
 def _model(recipe: Recipe) -> dict[str, Any]:

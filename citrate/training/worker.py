@@ -121,7 +121,7 @@ def _merge(request: dict[str, Any], tell: Tell) -> None:
 
 
 def _inputs(request: dict[str, Any]) -> Any:
-    from citrate.training.trainers import Inputs
+    from citrate.training.stepping import Inputs
 
     reward = request.get("reward")
     return Inputs(Path(request["base"]), Path(request["dataset"]), Path(reward) if reward else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -31,19 +32,36 @@ optimizer: {{learning_rate: 1e-3}}
 """
 
 
-def test_an_announced_run_is_recorded_and_replayed_by_somebody_else(
-    release: Release, reader: Machine, tmp_path: Path
-) -> None:
-    machine = release.machine
+@dataclass(frozen=True)
+class Run:
+    """A run that was announced and has ended, its recipe, and what `train` told of it."""
+
+    folder: Path
+    recipe: Path
+    trained: dict[str, object]
+    dataset: dict[str, object]
+
+
+@pytest.fixture(scope="module")
+def ended(release: Release, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder, machine = tmp_path_factory.mktemp("ended"), release.machine
     rows = ROOT / "examples" / "datasets" / "polite.jsonl"
     dataset = machine.gets("dataset", "add", str(rows), "--method", "sft", "--license", "apache-2.0")
-    recipe = tmp_path / "polite-recipe.yaml"
+    recipe = folder / "polite-recipe.yaml"
     recipe.write_text(RECIPE.format(base=release.ref, dataset=dataset["cid"]))
-    trained = machine.gets("train", str(recipe), "--out", str(tmp_path / "run"), "--announce")
+    trained = machine.gets("train", str(recipe), "--out", str(folder / "run"), "--announce")
+    return Run(folder / "run", recipe, trained, dataset)
+
+
+def test_an_announced_run_is_recorded_and_replayed_by_somebody_else(
+    release: Release, ended: Run, reader: Machine, tmp_path: Path
+) -> None:
+    machine, trained, dataset = release.machine, ended.trained, ended.dataset
+    shutil.copytree(ended.folder, tmp_path / "run")
     assert trained["steps"] == 4 and trained["dataset_root"] == dataset["root"]
     run = machine.gets("ledger", "show", str(trained["run_id"]))
     assert (run["recipe"], run["proof_root"]) == (trained["recipe_sha256"], trained["proof_root"])
-    again = machine.gets("train", str(recipe), "--out", str(tmp_path / "run"), "--announce")
+    again = machine.gets("train", str(ended.recipe), "--out", str(ended.folder), "--announce")
     assert again == trained, "what has ended is not done again, announced again, or committed again"
 
     adapter = str(trained["adapter_path"])
@@ -66,8 +84,8 @@ def test_an_announced_run_is_recorded_and_replayed_by_somebody_else(
     shown = reader.gets("show", str(recorded["ref"]), "--plot", str(drawing))
     assert shown["health"] == verified["health"] == trained["health"] and shown["health"]["steps"] == 4
     assert drawing.read_text().startswith("<svg ") and "polite" in drawing.read_text()
-    refused = reader.types("show", str(recorded["ref"]), "--plot", "polite.png", "--json")
-    assert refused.code == 2 and "is no SVG" in str(refused.error["message"])
+    refused = reader.types("show", str(recorded["ref"]), "--plot", "polite.pdf", "--json")
+    assert refused.code == 2 and "is neither SVG nor PNG" in str(refused.error["message"])
     run_with_it(release, reader, str(recorded["ref"]), tmp_path / "another")
 
     JsonRpc(release.rpc_url).call("anvil_mine", "0x40")
@@ -76,11 +94,6 @@ def test_an_announced_run_is_recorded_and_replayed_by_somebody_else(
     by_ledger, by_hand = reader.gets(*compared), reader.gets(*compared, "--seed", "5eed")
     assert (by_ledger["seed"], by_ledger["seed_by"]) == (str(drawn).removeprefix("0x"), "ledger")
     assert (by_hand["seed"], by_hand["seed_by"]) == ("5eed", "you"), "what the user names is not overruled"
-
-    liar = recorded_on_another(machine, Path(adapter), tmp_path / "copy", trained)
-    refused = machine.types("verify-training", liar, "--base", release.ref, "--segments", "0", "--json")
-    assert refused.code == 3 and "the run was not trained on" in str(refused.error["message"]), refused.out
-    disagrees(machine, tmp_path / "run")
 
     forged = tmp_path / "run" / "adapter" / "training.json"
     told = json.loads(forged.read_text())
@@ -91,28 +104,35 @@ def test_an_announced_run_is_recorded_and_replayed_by_somebody_else(
     assert refused.code == 3 and "the dataset is not the one" in str(refused.error["message"])
 
 
-def recorded_on_another(machine: Machine, adapter: Path, copy: Path, trained: dict[str, object]) -> str:
-    """Another model of the same shapes does not get the adapter, but by its creator's bare word; returns that one."""
-    shutil.copytree(ROOT / "examples" / "tiny-llama", copy / "base")
-    (copy / "base" / "README.md").write_text("---\nlicense: apache-2.0\n---\nAnother model.\n")
-    machine.gets("register-model", str(copy / "base"), "--name", "twin", "--variants", "safetensors")
-    shutil.copytree(adapter, copy / "adapter")
+def test_an_adapter_is_recorded_on_the_base_that_it_was_trained_on(
+    release: Release, ended: Run, tmp_path: Path
+) -> None:
+    """Another model of the same shapes does not get it; by its creator's bare word it does, and that is found."""
+    machine = release.machine
+    shutil.copytree(ROOT / "examples" / "tiny-llama", tmp_path / "base")
+    (tmp_path / "base" / "README.md").write_text("---\nlicense: apache-2.0\n---\nAnother model.\n")
+    quick = ("--variants", "safetensors", "--checks", "tensors")
+    machine.gets("register-model", str(tmp_path / "base"), "--name", "twin", *quick)
+    adapter = tmp_path / "adapter"
+    shutil.copytree(ended.folder / "adapter", adapter)
     told = json.loads((adapter / "training.json").read_text())
     del told["run"]  # as of a run that was not announced: the ledger does not know its base
-    (copy / "adapter" / "training.json").write_text(json.dumps(told, sort_keys=True, separators=(",", ":")))
-    asked = ("register-lora", str(copy / "adapter"), "--base", "me/twin", "--name", "liar", "--license", "apache-2.0")
+    (adapter / "training.json").write_text(json.dumps(told, sort_keys=True, separators=(",", ":")))
+    asked = ("register-lora", str(adapter), "--base", "me/twin", "--name", "liar", "--license", "apache-2.0")
     refused = machine.types(*asked, "--json")
     assert refused.code == 3 and "was not trained on" in str(refused.error["message"]), refused.out
     claims = ("recipe_sha256", "dataset_root", "proof_root")
-    recipe, dataset, proof = (str(trained[name]) for name in claims)
-    return str(machine.gets(*asked, "--recipe", recipe, "--dataset", dataset, "--proof", proof)["ref"])
+    recipe, dataset, proof = (str(ended.trained[name]) for name in claims)
+    liar = str(machine.gets(*asked, "--recipe", recipe, "--dataset", dataset, "--proof", proof)["ref"])
+    refused = machine.types("verify-training", liar, "--base", release.ref, "--segments", "0", "--json")
+    assert refused.code == 3 and "the run was not trained on" in str(refused.error["message"]), refused.out
 
 
-def disagrees(machine: Machine, run: Path) -> None:
-    """A step that was forged, with all hashes around it made right again, is exit 3 of the command."""
-    shutil.copytree(run, run.parent / "forged")
-    forge(run.parent / "forged", leaves=with_leaf(Record(run), 3, rng="f" * 64))
-    found = machine.types("verify-training", str(run.parent / "forged"), "--all", "--json")
+def test_a_step_that_was_forged_is_exit_3(release: Release, ended: Run, tmp_path: Path) -> None:
+    """With all hashes around it made right again."""
+    shutil.copytree(ended.folder, tmp_path / "forged")
+    forge(tmp_path / "forged", leaves=with_leaf(Record(ended.folder), 3, rng="f" * 64))
+    found = release.machine.types("verify-training", str(tmp_path / "forged"), "--all", "--json")
     assert found.code == 3 and found.json["grade"] is None, found.out
     assert [(each["ok"], each["differs"]) for each in found.json["segments"]] == [  # type: ignore[attr-defined]  # JSON
         (True, ""),
@@ -174,7 +194,7 @@ def test_bad_input_of_training(tmp_path: Path) -> None:
     for arguments, code, word in (
         (("train", str(tmp_path / "none.yaml")), 4, "no such recipe"),
         (("train", str(path), "--merged"), 2, "only reward models are merged here"),
-        (("train", str(path), "--plot", "x.png"), 2, "is no SVG"),
+        (("train", str(path), "--plot", "x.pdf"), 2, "is neither SVG nor PNG"),
         (("train", str(path), "--plot", str(tmp_path / "no" / "x.svg")), 2, "no such folder"),
         (("verify-training", str(tmp_path)), 4, "is no training run"),
         (("verify-training", str(tmp_path), "--seed", "dice"), 2, "is not hex"),

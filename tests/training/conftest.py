@@ -12,7 +12,7 @@ from citrate.training import dataset, recipe, run
 from citrate.training.recipe import Bound
 from citrate.training.rows import Method
 from citrate.training.run import Step
-from citrate.training.trainers import Inputs
+from citrate.training.stepping import Inputs
 from tests.training import tiny
 from tests.training.runs import BASE_SHA256, EXAMPLES, Folder
 

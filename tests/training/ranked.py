@@ -18,7 +18,7 @@ from citrate.training import ranks
 from citrate.training.determinism import profile
 from citrate.training.proof import Record
 from citrate.training.recipe import Bound
-from citrate.training.trainers import Inputs
+from citrate.training.stepping import Inputs
 
 WORLD = 2
 

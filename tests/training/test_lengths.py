@@ -12,7 +12,7 @@ from citrate.training import committing, dataset, recipe, run, trainers
 from citrate.training.lengths import RowCount
 from citrate.training.recipe import Recipe
 from citrate.training.rows import Method
-from citrate.training.trainers import Inputs
+from citrate.training.stepping import Inputs
 from tests.training.conftest import SETTINGS, make_rows
 from tests.training.runs import BASE_SHA256
 

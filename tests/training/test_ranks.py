@@ -20,7 +20,7 @@ from citrate.training.determinism import profile
 from citrate.training.process import Files
 from citrate.training.proof import Record
 from citrate.training.recipe import Bound, Recipe
-from citrate.training.trainers import Inputs
+from citrate.training.stepping import Inputs
 from tests.training import ranked
 from tests.training.conftest import SETTINGS
 from tests.training.ranked import Work

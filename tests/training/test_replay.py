@@ -18,7 +18,7 @@ from citrate.training.recipe import Bound
 from citrate.training.replay import Replayed, replay
 from citrate.training.rows import Method
 from citrate.training.run import Step
-from citrate.training.trainers import Inputs
+from citrate.training.stepping import Inputs
 from tests.training.conftest import make_rows
 from tests.training.runs import EXAMPLES, edit_tensors, forge, with_leaf
 

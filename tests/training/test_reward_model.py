@@ -17,7 +17,7 @@ from citrate.training.recipe import Bound, Recipe
 from citrate.training.replay import replay
 from citrate.training.rows import Method
 from citrate.training.run import Step
-from citrate.training.trainers import Inputs
+from citrate.training.stepping import Inputs
 from tests.e2e.machine import Machine
 from tests.training.conftest import SETTINGS, make_rows
 from tests.training.runs import BASE_SHA256, EXAMPLES, log_of
