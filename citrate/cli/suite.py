@@ -90,6 +90,8 @@ def check(
     from citrate.fine_tuning import suites as library
 
     registry = context.registry(offline=offline)
+    if sign:
+        registry.require_writable()
     with progress.bars() as on_progress:
         bound = _bound(registry, suite, base, from_, allow, on_progress)
         checked = library.check(registry, bound, sandbox=not no_sandbox, progress=on_progress)

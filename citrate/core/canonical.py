@@ -17,11 +17,14 @@ def dumps(document: Mapping[str, object]) -> bytes:
     """Encode a document of strings, integers, booleans, lists and objects.
 
     Raises:
-        FormatError: a float (documents hold none, so that equal input gives equal bytes), or an integer past 2^53.
+        FormatError: a float (documents hold none, so that equal input gives equal bytes), an integer past 2^53, or
+            nested too deeply.
     """
-    _refuse_floats(document)
     try:
+        _refuse_floats(document)
         return rfc8785.dumps(document)  # type: ignore[arg-type]  # rfc8785 types its input as an invariant dict
+    except RecursionError as error:
+        raise FormatError("nested too deeply to be written as canonical JSON") from error
     except rfc8785.CanonicalizationError as error:
         raise FormatError(f"cannot be written as canonical JSON: {error}") from error
 

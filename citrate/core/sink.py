@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias
 
 from citrate.core.records import FileEntry
 
-STEPWISE = frozenset({"tokens", "logits", "pin", "train"})
+STEPWISE = frozenset({"tokens", "logits", "pin", "train", "answers"})
 """The stages of work that count steps; all others count bytes."""
 
 

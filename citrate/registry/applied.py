@@ -7,7 +7,7 @@ pulled is: it makes way where room is needed, for it can be made again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -158,10 +158,16 @@ def require_fits(session: Session, brought: Brought, host: Host) -> Adapter:
     return adapter
 
 
-def ready(session: Session, brought: Brought, scale: float, host: Host) -> Chosen:
-    """An adapter of the store in the form that the model's runtime takes; raises as ``choose``."""
+def ready(
+    session: Session, brought: Brought, scale: float, host: Host, spared: Collection[str] = frozenset()
+) -> Chosen:
+    """An adapter of the store in the form that the model's runtime takes; raises as ``choose``.
+
+    Where room is made for that form, what is ``spared`` stays, and the adapter itself.
+    """
     adapter = require_fits(session, brought, host)
-    return Chosen(brought.label, brought.cid, Applied(_for_runtime(session, adapter, brought.cid, host), scale))
+    path = _for_runtime(session, adapter, brought.cid, host, {brought.cid, *spared})
+    return Chosen(brought.label, brought.cid, Applied(path, scale))
 
 
 def _record(session: Session, ref: str) -> LoraRecord:
@@ -209,7 +215,7 @@ def _of_folder(session: Session, path: Path) -> str:
         return sink.commit().cid
 
 
-def _for_runtime(session: Session, adapter: Adapter, cid: str, host: Host) -> Path:
+def _for_runtime(session: Session, adapter: Adapter, cid: str, host: Host, spared: Collection[str]) -> Path:
     """The adapter's files as the runtime of ``host`` takes them."""
     wanted, store = FORMS[host.format], session.store
     if wanted == SAFETENSORS:
@@ -223,7 +229,7 @@ def _for_runtime(session: Session, adapter: Adapter, cid: str, host: Host) -> Pa
             return store.get(made)
         except IntegrityError:
             store.set_aside(made)  # it is made again, below
-    store.make_room(sum(file.stat().st_size for file in adapter.root.iterdir()), spared={cid})
+    store.make_room(sum(file.stat().st_size for file in adapter.root.iterdir()), spared)
     with store.writer(bare=is_bare(wanted)) as sink:
         convert_adapter(updates, wanted, sink, base=base)
         artifact = sink.commit()

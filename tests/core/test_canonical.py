@@ -22,3 +22,12 @@ def test_floats_and_wide_integers_are_refused(document: dict[str, object]) -> No
 def test_only_canonical_objects_are_read(data: bytes) -> None:
     with pytest.raises(FormatError):
         canonical.loads(data)
+
+
+def test_however_deep_a_document_is_it_is_read_or_refused() -> None:
+    """Reading and writing end at depths of their own, and between them lies one."""
+    for depth in range(860, 980):
+        try:
+            canonical.loads(b'{"a":' * depth + b"1" + b"}" * depth)
+        except FormatError as error:
+            assert "\n" not in error.message

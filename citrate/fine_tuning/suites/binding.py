@@ -99,16 +99,14 @@ class Binding:
         """An adapter of a record: the same bytes, and by the chain the same LoRA."""
         if adapter.ref is not None:
             brought = self.adapter(adapter.ref, host)
-            found = brought.record.lora_id if brought.record else ""
-            if (brought.cid, found) != (adapter.cid, adapter.lora_id):
-                raise _changed(adapter, brought.cid)
-            return brought
-        self.registry.folder(adapter.cid, PINNED, self.gateways, self.progress)
-        found = self.registry.store.artifact(adapter.cid).sha256
-        if found != adapter.sha256:
+        else:
+            self.registry.folder(adapter.cid, PINNED, self.gateways, self.progress)
+            brought = Brought(adapter.name, adapter.cid)
+            applied.require_fits(self.registry, brought, host)
+        lora_id = brought.record.lora_id if brought.record else None
+        found = self.registry.store.artifact(brought.cid).sha256
+        if (brought.cid, found, lora_id) != (adapter.cid, adapter.sha256, adapter.lora_id):
             raise _changed(adapter, found)
-        brought = Brought(adapter.name, adapter.cid)
-        applied.require_fits(self.registry, brought, host)
         return brought
 
     def _registered(self, base: Base) -> Host:
@@ -131,8 +129,9 @@ class Binding:
         if base.ref is None:
             return ()
         record = self.registry.resolve(base.ref)
-        if (record.version_id, record.variants[0].sha256) != (base.version_id, base.sha256):
-            raise _another(base.ref, base, record.variants[0].sha256)
+        first = record.variants[0]
+        if (record.version_id, first.sha256, first.cid) != (base.version_id, base.sha256, base.cid):
+            raise _another(base.ref, base, first.sha256)
         return tuple(variant.sha256 for variant in record.variants)
 
 
@@ -256,7 +255,7 @@ def _changed(adapter: SuiteAdapter, found: str) -> IntegrityError:
     return IntegrityError(
         f"{adapter.ref or adapter.name} is not the adapter that the suite means",
         path=adapter.name,
-        expected=adapter.cid,
+        expected=adapter.sha256,
         actual=found,
         hint="the suite was made on another chain, or by somebody who lies",
     )

@@ -156,8 +156,9 @@ class _Asking:
         return {prompt: _sound(each.text) for prompt, each in zip(prompts, found, strict=True)}
 
     def _applied(self, adapter: SuiteAdapter) -> Applied:
-        brought = self.bound.adapters[adapter.name]
-        return applied.ready(self.registry, brought, float(adapter.scale), self.bound.host).applied
+        brought, among = self.bound.adapters[adapter.name], self.bound.adapters.values()
+        spared = {each.cid for each in among}
+        return applied.ready(self.registry, brought, float(adapter.scale), self.bound.host, spared).applied
 
 
 def _prompts(adapter: SuiteAdapter) -> list[str]:
