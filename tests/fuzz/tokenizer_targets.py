@@ -54,7 +54,7 @@ class _Read:
 
 def _cut(data: bytes) -> None:
     texts: list[Json] = list(_TEXTS)
-    tokenizing_process.answer({"parts": ["plain", "special", "decoded"], "texts": texts}, [data])
+    tokenizing_process.answer({"texts": texts}, [data])
 
 
 def _folder(root: Path, kind: str) -> Path:

@@ -41,31 +41,24 @@ def prepare() -> None:
 
 
 def answer(request: Request, documents: Sequence[bytes]) -> bytes:
-    """A JSON list: of each tokenizer.json in ``documents`` the asked ``parts``, each with an entry a text.
+    """A JSON list: of each tokenizer.json in ``documents`` three lists with an entry a text.
 
-    ``plain`` are the ids of a text alone, ``special`` with what the tokenizer puts around it, ``decoded`` is the text
-    that ``plain`` reads as again, special tokens spelled out.
+    The ids of the text alone; those with what the tokenizer puts around it; and the text that the former read as again,
+    special tokens spelled out.
 
     Raises:
         FormatError: a tokenizer cannot be loaded, or cannot cut a text.
     """
-    parts, texts = request["parts"], request["texts"]
-    assert isinstance(parts, list) and isinstance(texts, list)  # our own parent's
-    wanted, lines = list(map(str, parts)), list(map(str, texts))
-    return json.dumps([_parts(_loaded(document), wanted, lines) for document in documents]).encode()
+    texts = request["texts"]
+    assert isinstance(texts, list)  # our own parent's
+    return json.dumps([_cut(_loaded(document), list(map(str, texts))) for document in documents]).encode()
 
 
-def _parts(tokenizer: _Tokenizer, parts: Sequence[str], texts: Sequence[str]) -> list[list[list[int]] | list[str]]:
-    made: dict[str, list[list[int]] | list[str]] = {}
+def _cut(tokenizer: _Tokenizer, texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]], list[str]]:
     with _blamed("cannot cut text"):
-        if "plain" in parts or "decoded" in parts:
-            plain = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
-            made["plain"] = plain
-            if "decoded" in parts:
-                made["decoded"] = [tokenizer.decode(ids, skip_special_tokens=False) for ids in plain]
-        if "special" in parts:
-            made["special"] = [tokenizer.encode(text, add_special_tokens=True).ids for text in texts]
-    return [made[part] for part in parts]
+        plain = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+        special = [tokenizer.encode(text, add_special_tokens=True).ids for text in texts]
+        return plain, special, [tokenizer.decode(ids, skip_special_tokens=False) for ids in plain]
 
 
 def _loaded(document: bytes) -> _Tokenizer:

@@ -32,7 +32,9 @@ _MEMORY_SHARE = 48
 _ANSWER_BYTES = 64 << 20
 _ANSWER_SHARE = 32
 """Bytes of JSON for a character of text: its ids, twice, and what they read as again."""
-_REMEMBERED_MAX = 6
+_REMEMBERED_MAX = 12
+_REMEMBERED_CHARS = 1 << 20
+"""What is evaluated and compared is tokenised again and again; texts of a user's may be long."""
 _HINT = "do not use this tokenizer"
 
 _Key: TypeAlias = tuple[str, tuple[str, ...]]
@@ -67,8 +69,8 @@ def tokenize(root: Path, texts: Sequence[str], *, special: bool = False) -> list
         BackendMissingError: the package tokenizers is not installed.
         UnavailableError: this platform has no sandbox.
     """
-    ((ids,),) = _asked([_document(root)], texts, ["special" if special else "plain"])
-    return _ids(ids, len(texts))
+    found = tokenized(root, texts)
+    return found.special if special else found.plain
 
 
 def tokenized(root: Path, texts: Sequence[str]) -> Tokenized:
@@ -90,11 +92,12 @@ def tokenized_by(documents: Sequence[bytes], texts: Sequence[str]) -> list[Token
     found = {key: _remembered[key] for key in keys if key in _remembered}
     new = {key: document for key, document in zip(keys, documents, strict=True) if key not in found}
     if new:
-        said = _asked(list(new.values()), texts, ["plain", "special", "decoded"])
+        said = _asked(list(new.values()), texts)
         found |= {key: _read(parts, len(texts)) for key, parts in zip(new, said, strict=True)}
-    _remembered.update(found)
-    while len(_remembered) > _REMEMBERED_MAX:
-        _remembered.popitem(last=False)
+    if sum(map(len, lines)) <= _REMEMBERED_CHARS:
+        _remembered.update(found)
+        while len(_remembered) > _REMEMBERED_MAX:
+            _remembered.popitem(last=False)
     return [found[key] for key in keys]
 
 
@@ -102,15 +105,15 @@ def _document(root: Path) -> bytes:
     return read_bounded(inside(root, _NAME), TOKENIZER_MAX_BYTES)
 
 
-def _asked(documents: Sequence[bytes], texts: Sequence[str], parts: Sequence[str]) -> list[list[Json]]:
-    """Of each document the parts, from the child; all that is known of them is how many they are."""
+def _asked(documents: Sequence[bytes], texts: Sequence[str]) -> list[Json]:
+    """What the child says of each document; all that is known of it is that it is one entry a document."""
     limits = Limits(
         memory_bytes=_MEMORY_BYTES + _MEMORY_SHARE * sum(map(len, documents)),
         seconds=_WALL_S,
         answer_bytes=len(documents) * (_ANSWER_BYTES + _ANSWER_SHARE * sum(map(len, texts))),
         processor_seconds=SECONDS,
     )
-    request: dict[str, Json] = {"parts": list(parts), "texts": list(texts)}
+    request: dict[str, Json] = {"texts": list(texts)}
     try:
         said = json.loads(ask(_CHILD, request, [], limits, what=_NAME, memory_hint=_HINT, documents=documents))
     except UnavailableError as error:
@@ -121,12 +124,12 @@ def _asked(documents: Sequence[bytes], texts: Sequence[str], parts: Sequence[str
         raise _nonsense() from error
     if not isinstance(said, list) or len(said) != len(documents):
         raise _nonsense()
-    if not all(isinstance(found, list) and len(found) == len(parts) for found in said):
-        raise _nonsense()
     return said
 
 
-def _read(parts: Sequence[Json], count: int) -> Tokenized:
+def _read(parts: Json, count: int) -> Tokenized:
+    if not isinstance(parts, list) or len(parts) != 3:
+        raise _nonsense()
     plain, special, decoded = parts
     texts = [text for text in decoded if isinstance(text, str)] if isinstance(decoded, list) else []
     if len(texts) != count:
