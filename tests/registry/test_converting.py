@@ -85,3 +85,9 @@ def test_a_model_whose_tokenizer_breaks_its_library_is_one_line_and_leaves_nothi
     with pytest.raises(FormatError, match=r"^tokenizer\.json cannot cut text: [^\n]+$"):
         converted(source, "safetensors", tmp_path / "out")
     assert list(tmp_path.iterdir()) == [source]
+
+
+def test_a_gguf_file_comes_with_what_encoded_its_weights(tmp_path: Path) -> None:
+    made = converted(SAMPLE, "gguf:Q8_0", tmp_path / "out.gguf")
+    assert {name: encoder.name for name, encoder in made.encoders.items()} == {"Q8_0": "numba"}
+    assert converted(SAMPLE, "safetensors", tmp_path / "out").encoders == {}
