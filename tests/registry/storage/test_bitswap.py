@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,11 +23,11 @@ LEAVES = 8
 
 
 class LeafByLeaf(KuboSource):
-    """Asks its node for single blocks, and lets another node die after some of them."""
+    """Asks its node for single blocks, and when some have come, has somebody die before the next."""
 
-    def __init__(self, node: KuboNode, dies: KuboNode, after: int) -> None:
+    def __init__(self, node: KuboNode, die: Callable[[], None], after: int) -> None:
         super().__init__(node.api)
-        self._dies, self._left = dies, after
+        self._die, self._left = die, after
 
     def another(self) -> LeafByLeaf:
         return self
@@ -36,9 +37,10 @@ class LeafByLeaf(KuboSource):
 
     def block(self, cid: str) -> bytes:
         if self._left == 0:
-            self._dies.kill()
+            self._die()
+        block = super().block(cid)
         self._left -= 1
-        return super().block(cid)
+        return block
 
 
 def test_when_the_only_provider_dies_the_fetch_ends_in_time_and_goes_on_when_it_is_back(
@@ -50,11 +52,15 @@ def test_when_the_only_provider_dies_the_fetch_ends_in_time_and_goes_on_when_it_
     with running_kubo(tmp_path / "a", online=True) as a, running_kubo(tmp_path / "b", online=True) as b:
         Kubo(a.api).push(publisher, cid)
         with monkeypatch.context() as patched:
-            patched.setattr(wire, "READ_TIMEOUT_S", 1.0)
             b.connect(a)
+
+            def die() -> None:
+                a.kill()
+                patched.setattr(wire, "READ_TIMEOUT_S", 1.0)  # from now on nothing can come
+
             started = time.monotonic()
             with pytest.raises(StoreError, match="no source has"):
-                fetch_dag(store, [LeafByLeaf(b, a, after=4)], cid, "me")
+                fetch_dag(store, [LeafByLeaf(b, die, after=4)], cid, "me")
             assert time.monotonic() - started < 30
         assert store.ls() == []
         received = b.received_bytes()
@@ -67,10 +73,7 @@ def test_when_the_only_provider_dies_the_fetch_ends_in_time_and_goes_on_when_it_
     assert store.get(cid).read_bytes() == pattern(LEAVES * CHUNK, seed=5)
 
 
-def test_a_node_without_peers_that_lacks_it_is_given_up(
-    store: Store, kubo: KuboNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wire, "READ_TIMEOUT_S", 1.0)
+def test_a_node_without_peers_that_lacks_it_is_given_up(store: Store, kubo: KuboNode) -> None:
     absent = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi"
     with pytest.raises(StoreError, match="no source has"):
         fetch_dag(store, [KuboSource(kubo.api)], absent, "me")
