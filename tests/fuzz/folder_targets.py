@@ -1,4 +1,7 @@
-"""Targets in folders that are more than config.json and weights: pipelines, embedding models, MLX, TensorRT-LLM."""
+"""Targets in folders that are more than config.json and weights, and bases of adapters.
+
+Pipelines, embedding models, MLX, TensorRT-LLM, merged models, adapters of mlx-lm.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mutations import mutated_json
-from target import Target, in_place
+from target import Target, in_place, on_file
 
 from citrate.core.records import Format
-from citrate.formats import mlx_source, safetensors_file, source, tensorrt_llm
-from citrate.formats.families import pooling
+from citrate.formats import generation, gguf_file, merging_record, mlx_source, safetensors_file, source, tensorrt_llm
+from citrate.formats.adapter_conversion import open_updates
+from citrate.formats.adapter_host import gguf_host
+from citrate.formats.configuration import read_config
+from citrate.formats.families import llama, pooling
+from citrate.formats.gguf_file import GgufValue, Kind
 from citrate.formats.inspection import inspect
 from citrate.formats.layout import why_not
 from citrate.formats.safetensors_file import Planned
@@ -31,6 +38,9 @@ def folder_targets(folder: Path) -> Mapping[str, Target]:
         **_encoder(folder / "encoder"),
         **_mlx(folder / "mlx"),
         **_tensorrt(folder / "tensorrt"),
+        **_beside(folder / "beside"),
+        **_mlx_adapter(folder / "mlx-adapter"),
+        "gguf-host": _host(folder / "host.gguf", folder / "mlx"),
     }
 
 
@@ -127,3 +137,59 @@ def _tensorrt(root: Path) -> Mapping[str, Target]:
         ),
         "modelopt-config": Target(in_place(root, "config.json", read), (config,), mutate=mutated_json, inputs=100),
     }
+
+
+def _beside(root: Path) -> Mapping[str, Target]:
+    """What stands beside a model's weights, and is read for what it says."""
+    _written(root / "config.json", {**_DECODER, "model_type": "other", "architectures": ["OtherModel"]})
+    _weights(root / "model.safetensors", [Planned("model.norm.weight", "BF16", (64,))])
+    (root / "README.md").write_text(_CARD)
+    sampling = {"do_sample": True, "temperature": 0.7, "top_k": 40, "top_p": 1e-3, "eos_token_id": [1, 2]}
+    stated = _written(root / "generation_config.json", sampling)
+    parents = [{"kind": "base", "sha256": "ab" * 32}, {"kind": "adapter", "sha256": "cd" * 32, "weight": "0.5"}]
+    schema = {"schema": "citrate.merge/1", "method": "ties", "settings": {"density": "0.5"}}
+    merged = json.dumps({**schema, "parents": parents}).encode()
+    return {
+        "generation": Target(
+            in_place(root, "generation_config.json", _sampling),
+            (stated,), mutate=mutated_json, inputs=150,
+        ),
+        "merge-record": Target(in_place(root, "merge.json", _merge), (merged,), mutate=mutated_json, inputs=200),
+    }  # fmt: skip
+
+
+def _sampling(root: Path) -> None:
+    generation.generation_defaults(source.open_model(root))
+
+
+def _merge(root: Path) -> None:
+    record = merging_record.read(root)
+    if record:
+        merging_record.card("Apache-2.0", record)
+        merging_record.lineage(record)
+
+
+def _mlx_adapter(root: Path) -> Mapping[str, Target]:
+    planned = [Planned("model.layers.0.self_attn.q_proj.lora_a", "F32", (4, 2))]
+    planned += [Planned("model.layers.0.self_attn.q_proj.lora_b", "F32", (2, 4))]
+    _weights(root / "adapters.safetensors", planned)
+    parameters = {"rank": 2, "scale": 20.0, "dropout": 0.0, "keys": ["self_attn.q_proj"]}
+    config = {"fine_tune_type": "lora", "num_layers": 1, "lora_parameters": parameters, "model": "x/y"}
+    seed = _written(root / "adapter_config.json", config)
+    run = in_place(root, "adapter_config.json", open_updates)
+    return {"mlx-adapter": Target(run, (seed,), mutate=mutated_json, inputs=200)}
+
+
+def _host(path: Path, decoder: Path) -> Target:
+    """The header of a whole GGUF file of one layer: what an adapter's names and shapes follow from."""
+    config = read_config(decoder)
+    layout = llama.FAMILY.layout
+    assert layout is not None
+    slots = layout.slots(config).values()
+    tensors = gguf_file.plan([(slot.gguf_name, slot.shape[::-1], "F16") for slot in slots])
+    numbers = {"block_count": 1, "embedding_length": 64, "feed_forward_length": 64, "attention.head_count": 2}
+    numbers |= {"attention.head_count_kv": 2, "context_length": 64, "vocab_size": 32}
+    metadata = {"general.architecture": GgufValue(Kind.STRING, "llama")}
+    metadata |= {f"llama.{name}": GgufValue(Kind.UINT32, value) for name, value in numbers.items()}
+    end = tensors[-1].offset + tensors[-1].size_bytes
+    return Target(on_file(path, gguf_host), (gguf_file.header_bytes(metadata, tensors) + bytes(end),), inputs=300)

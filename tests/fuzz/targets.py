@@ -24,7 +24,17 @@ from tokenizer_targets import tokenizer_targets
 from citrate.core import canonical
 from citrate.core.errors import CitrateError
 from citrate.core.records import Architecture, Artifact, Check, FileEntry, Format, Variant, VariantRecord
-from citrate.formats import chat, gguf_file, gguf_weights, inspection, licence, safetensors_file, source, torch_file
+from citrate.formats import (
+    chat,
+    chat_process,
+    gguf_file,
+    gguf_weights,
+    inspection,
+    licence,
+    safetensors_file,
+    source,
+    torch_file,
+)
 from citrate.formats.adapter import open_adapter
 from citrate.formats.configuration import canonical_config, read_config
 from citrate.formats.documents import read_object
@@ -84,7 +94,9 @@ def _deep_seeds() -> tuple[bytes, ...]:
 
 
 def _render(data: bytes) -> None:
-    chat.render(data.decode(errors="replace"), "hi", {"bos_token": "<s>"})
+    template, tokens = data.decode(errors="replace"), {"bos_token": "<s>"}
+    chat_process.answer({"template": template, "special_tokens": {**tokens}})
+    chat.render(template, "hi", tokens)
 
 
 _TEMPLATES = (
