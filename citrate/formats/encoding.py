@@ -1,4 +1,4 @@
-"""Encode a piece of a tensor in a ggml type, and decode it again with ggml to see what it lost.
+"""Encode a piece of a tensor in a ggml type, and decode it again to see what it lost.
 
 Our encoders are compiled for the CPU that they run on, so each is tried before it is first used; where it does not
 write ggml's bytes, ggml itself encodes.
@@ -88,7 +88,19 @@ def encode(values: Raw, tensor: Tensor, type_name: str) -> Encoded:
             raise FormatError(
                 f"tensor {tensor.name!r} holds a weight too large for F16", hint="use gguf:BF16 or a quantized variant"
             )
-    return Encoded(data, compare(source, ggml.decode(type_name, data, source.size)), values.nbytes)
+    return Encoded(data, compare(source, _decoded(type_name, data, source.size)), values.nbytes)
+
+
+def _decoded(type_name: str, data: NDArray[np.uint8], count: int) -> NDArray[np.float32]:
+    """What a reader makes of the bytes: ggml's own code says it, but of halves, whose meaning is fixed by IEEE 754 and
+    which ggml widens one by one where it is built for any CPU."""
+    if type_name == "BF16":
+        return to_float32(data.view(np.uint16), "BF16")
+    if type_name != "F16":
+        return ggml.decode(type_name, data, count)
+    weights = np.empty(count, np.float32)
+    _kernels().decode_f16(data.view(np.uint16), weights)
+    return weights
 
 
 def written(type_name: str, source: Raw) -> NDArray[np.uint8]:
@@ -127,6 +139,10 @@ class _Kernels:
         except ModuleNotFoundError as error:
             raise BackendMissingError(f"GGUF needs {error.name}", hint="pip install 'citrate[gguf]'") from error
         self._min, self._sym, self._simple = k_min, k_sym, simple
+
+    def decode_f16(self, halves: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
+        """Widen finite halves."""
+        self._simple.decode_f16(halves, out)
 
     def run(self, type_name: str, source: Raw) -> NDArray[np.uint8]:
         """Encode ``source``: flat float32, or bfloat16 as uint16."""

@@ -19,6 +19,7 @@ from citrate.formats.dtypes import to_bfloat16, to_float32
 from citrate.formats.encoding import encode
 from citrate.formats.gguf_file import NUMBERS, TYPES
 from citrate.formats.mlx_affine import Affine
+from citrate.formats.quantize import simple
 from citrate.formats.quantize.jit import _cache_folder
 from citrate.formats.safetensors_file import Tensor
 
@@ -183,6 +184,14 @@ def test_affine_groups_of_every_width_are_decoded_as_mlx_decodes_them(bits: int,
         raw = [end.ravel().view(np.float32) if dtype == "F32" else end.ravel() for end in ends]
         found = mlx_affine.decode(codes.ravel(), *raw, dtype, Affine(bits, group))
         assert np.array_equal(found.view(np.array(wanted).dtype), np.array(wanted).ravel())
+
+
+def test_halves_are_widened_as_ieee_754_says() -> None:
+    every = np.arange(1 << 16, dtype=np.uint32).astype(np.uint16)
+    finite = every[np.isfinite(every.view(np.float16))]
+    ours = np.empty(finite.size, np.float32)
+    simple.decode_f16(finite, ours)
+    assert np.array_equal(ours.view(np.uint32), ggml.decode("F16", finite.view(np.uint8), finite.size).view(np.uint32))
 
 
 def test_a_weight_too_large_for_half_precision_is_refused() -> None:

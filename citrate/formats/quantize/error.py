@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from citrate.formats.quantize.jit import kernel
 from citrate.formats.quantize.primitives import F, widened
 
-_LANES = 16  # partial sums: a single one cannot be vectorised without reassociation
+_LANES = 64  # partial sums, several vectors of them: one alone would wait for each addition before the next
 
 
 @kernel

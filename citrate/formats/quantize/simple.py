@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from citrate.formats.quantize.jit import kernel
 from citrate.formats.quantize.primitives import F, I, bits, from_bits, widened
-from citrate.formats.quantize.rounding import ONE, ZERO, half_bits, put_half
+from citrate.formats.quantize.rounding import ONE, ZERO, from_half_bits, half_bits, put_half
 
 
 @kernel
@@ -16,6 +16,13 @@ def encode_f16(source: NDArray[np.generic], out: NDArray[np.uint16], first: int,
     part, halves = source[first:last], out[first:last]  # slices: an index of unknown sign stops the vectoriser
     for i in range(halves.size):
         halves[i] = np.uint16(half_bits(widened(part[i])))
+
+
+@kernel
+def decode_f16(halves: NDArray[np.uint16], out: NDArray[np.float32]) -> None:
+    """Finite half-precision weights in float32."""
+    for i in range(out.size):
+        out[i] = from_half_bits(I(halves[i]))
 
 
 @kernel
