@@ -9,7 +9,11 @@ from hypothesis import HealthCheck, settings
 
 # A busy machine is no fault, and every run tries the same examples; others: --hypothesis-profile=default.
 settings.register_profile(
-    "repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "repeatable",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    print_blob=True,
 )
 settings.load_profile("repeatable")
 

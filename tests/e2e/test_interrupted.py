@@ -53,7 +53,7 @@ def test_two_publishers_at_once_with_one_key_both_succeed(release: Release) -> N
         for name in ("at-once-a", "at-once-b")
     ]  # fmt: skip
     for process in commands:
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=600)
         assert process.returncode == 0, out + err
 
 

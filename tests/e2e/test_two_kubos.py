@@ -11,7 +11,7 @@ from tests.e2e.conftest import Release
 from tests.e2e.machine import Machine
 from tests.fixtures_kubo import Pair, running_kubo
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("e2e")]  # where the release is published already
 
 
 def test_a_node_that_waits_for_its_peers_holds_up_no_pull(release: Release, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from citrate.core.errors import FormatError
@@ -53,7 +53,7 @@ def test_a_hostile_file_is_refused_at_once(name: str, tmp_path: Path) -> None:
     assert time.process_time() - started < 5
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_mutated_header_is_read_or_refused(data: st.DataObject, tmp_path: Path) -> None:
     tensors = plan([("a", (32, 4), "F16"), ("b", (256,), "Q4_K")])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from edit_model import edited
 from family_models import llama2, sentencepiece_bpe
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from citrate.core.errors import FormatError
@@ -35,7 +35,7 @@ def test_no_file_has_no_scores(tmp_path: Path) -> None:
     assert read_scores(tmp_path) == ()
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(data=st.data())
 def test_a_mutated_file_is_read_or_refused(data: st.DataObject, folder: Path, tmp_path: Path) -> None:
     raw = bytearray((folder / NAME).read_bytes())

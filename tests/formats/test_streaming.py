@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from citrate.core.errors import FormatError
@@ -95,7 +95,7 @@ def test_bfloat16_is_rounded_to_nearest_even() -> None:
     assert np.array_equal(to_bfloat16(to_float32(wanted, "BF16")), wanted)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(data=st.data())
 def test_a_mutated_safetensors_header_is_read_or_refused(data: st.DataObject, tmp_path: Path) -> None:
     start = header_bytes([Planned("a", "BF16", (4, 8)), Planned("b", "F32", (3,))], {"format": "pt"})
@@ -112,7 +112,7 @@ def test_a_mutated_safetensors_header_is_read_or_refused(data: st.DataObject, tm
         assert tensors[0].offset + sum(tensor.size_bytes for tensor in tensors) == path.stat().st_size
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 @given(
     entries=st.dictionaries(
         st.text(max_size=8),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from citrate.core.errors import CitrateError, ConfigError, FormatError
@@ -32,7 +32,7 @@ from citrate.registry.signer import Signer
 from tests.fixtures_anvil import release_of, sha256_of, signer_of, variant_record
 
 PUBLISHER = signer_of("publisher").address
-OWN_PROCESS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+OWN_PROCESS = settings(max_examples=60)
 
 digests = st.binary(min_size=32, max_size=32).filter(any)
 labels = st.from_regex(r"([A-Za-z0-9][A-Za-z0-9._+-]{0,14})?", fullmatch=True)

@@ -195,13 +195,12 @@ def test_an_interrupt_ends_a_fetch_at_once_and_keeps_what_came(
         time.sleep(0.01)
 
 
-@pytest.mark.timeout(300)
 def test_a_pull_killed_at_any_of_60_steps_is_resumed_and_nothing_right_is_fetched_again() -> None:
     in_memory = Path("/dev/shm")  # nothing is cut off from power here, so nothing needs a disk
     with tempfile.TemporaryDirectory(dir=in_memory if in_memory.exists() else None) as folder:
         done = subprocess.run(
             [sys.executable, "-m", "tests.registry.storage.pull_moments", folder],
-            cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=280, check=False,
+            cwd=Path(__file__).parents[3], capture_output=True, text=True, timeout=800, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
