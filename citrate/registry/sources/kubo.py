@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import urllib.parse
 
-from citrate.core.errors import ConfigError
+from citrate.core.errors import CitrateError
 from citrate.registry.kubo import Kubo, is_absence
 from citrate.registry.sources.protocol import (
     ByteStream,
@@ -75,7 +75,7 @@ class KuboSource:
         if self._opened is None:
             try:
                 url, socket_path = self._kubo.endpoint()
-            except ConfigError as error:
+            except CitrateError as error:
                 raise MissingError(error.message) from error
             parts = urllib.parse.urlsplit(url)
             called = "localhost" if socket_path else ""

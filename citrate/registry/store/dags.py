@@ -210,13 +210,13 @@ class DagShelf:
                     )  # fmt: skip
                 place.write(block)
 
-    def delete(self, cid: str) -> None:
-        """Forget a DAG and its pins in one step, and delete the packs that nobody needs any more.
+    def delete(self, cid: str, *, pulled: bool) -> None:
+        """Forget a DAG and its pins in one step, and delete the packs that nobody needs any more; see ``Pins.ending``.
 
         On a full disk a pack that no other DAG lies in goes first: to forget takes room, too.
         """
         try:
-            self._forget(cid)
+            self._forget(cid, pulled=pulled)
         except sqlite3.Error as error:
             dag = self.get(cid)
             if (
@@ -226,11 +226,11 @@ class DagShelf:
             ):
                 raise
             dag.path.unlink(missing_ok=True)
-            self._forget(cid)
+            self._forget(cid, pulled=pulled)
         self.sweep()
 
-    def _forget(self, cid: str) -> None:
-        with self._pins.ending(cid) as connection:
+    def _forget(self, cid: str, *, pulled: bool) -> None:
+        with self._pins.ending(cid, pulled=pulled) as connection:
             connection.execute("DELETE FROM dags WHERE cid = ?", (cid,))
             connection.execute(_FORGET_PACKS)
 

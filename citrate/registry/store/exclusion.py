@@ -67,6 +67,7 @@ def _holding(root: Path, how: int) -> Iterator[None]:
             _HELD.depths[root] = depth
     finally:
         if descriptor is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)  # a process that was forked meanwhile has the file open, too
             os.close(descriptor)
 
 
@@ -75,7 +76,8 @@ def _open(root: Path, *, must: bool) -> int | None:
     to be written then says why it cannot."""
     try:
         make_folder(root)
-        return os.open(root / "store.lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        mode = os.O_RDWR if must else os.O_RDONLY  # which is what network file systems want for either lock
+        return os.open(root / "store.lock", mode | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if must or error.errno not in _CANNOT_BE_MADE:
             raise

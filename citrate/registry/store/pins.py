@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from citrate.core.errors import ConfigError
+from citrate.core.errors import ConfigError, NotPermittedError
 from citrate.registry.atomic import make_folder, replacing, sync_directory
 from citrate.registry.store.index import Index
 from citrate.registry.store.layout import Layout
@@ -102,16 +102,29 @@ class Pins:
             connection.execute("DELETE FROM pins WHERE cid = ? AND reason = ?", (cid, reason))
             self._note(cid, left)
 
+    def removable(self, cid: str, *, pulled: bool) -> None:
+        """Refuse to let go of an object that somebody needs; ``pulled``: pulls need nothing.
+
+        Raises:
+            NotPermittedError: somebody does.
+        """
+        if reasons := [pin.reason for pin in self.of(cid) if not (pulled and pin.is_of_a_pull)]:
+            raise NotPermittedError(f"{cid} is pinned: {', '.join(reasons)}", hint=f"first: citrate store unpin {cid}")
+
     @contextlib.contextmanager
-    def ending(self, cid: str) -> Iterator[sqlite3.Connection]:
+    def ending(self, cid: str, *, pulled: bool) -> Iterator[sqlite3.Connection]:
         """A transaction in which the object itself is forgotten, and all its pins with it.
 
         Their file goes before the commit. Killed in between, the object is there with the pins that the index has, and
         ``verify`` writes the file anew; the other way round an object would be needed that is not there any more.
+
+        Raises:
+            NotPermittedError: somebody needs it; as of ``removable``.
         """
         noted = self._noted(cid)
         try:
             with self._index.writing() as connection:
+                self.removable(cid, pulled=pulled)  # an import may have pinned it since it was looked at
                 yield connection
                 connection.execute("DELETE FROM pins WHERE cid = ?", (cid,))
                 self._note(cid, ())

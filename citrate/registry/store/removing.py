@@ -37,30 +37,27 @@ class Remover:
         """Delete an object; ``pulled``: although pulls pinned it. See ``Store.remove``."""
         kept_as_blocks = bool(self._inventory.one(cid).blocks)
         with self._layout.lock(cid):
-            if reasons := [pin.reason for pin in self._pins.of(cid) if not (pulled and pin.is_of_a_pull)]:
-                raise NotPermittedError(
-                    f"{cid} is pinned: {', '.join(reasons)}", hint=f"first: citrate store unpin {cid}"
-                )
+            self._pins.removable(cid, pulled=pulled)
             if kept_as_blocks:
-                self._shelf.delete(cid)
+                self._shelf.delete(cid, pulled=pulled)
             else:
-                self._delete_files(cid)
+                self._delete_files(cid, pulled=pulled)
 
-    def _delete_files(self, cid: str) -> None:
+    def _delete_files(self, cid: str, *, pulled: bool) -> None:
         """Forget an object and its pins in one step, then delete its files, which are nobody's from then on. On a full
         disk the files go first: to forget takes room, too."""
         try:
-            self._forget(cid)
+            self._forget(cid, pulled=pulled)
         except sqlite3.Error as error:
             gives = _size_of(self._layout.object(cid))
             if not is_no_room(error, self._layout.root) or gives < ROOM_TO_FORGET_BYTES:
                 raise
             remove_tree(self._layout.object(cid))
-            self._forget(cid)
+            self._forget(cid, pulled=pulled)
         remove_tree(self._layout.object(cid))
 
-    def _forget(self, cid: str) -> None:
-        with self._pins.ending(cid) as connection:
+    def _forget(self, cid: str, *, pulled: bool) -> None:
+        with self._pins.ending(cid, pulled=pulled) as connection:
             self._index.forget(connection, cid)
 
     def set_aside(self, cid: str) -> None:

@@ -13,7 +13,7 @@ from citrate.core.errors import ConfigError, NotPermittedError, StoreError
 from citrate.registry.cid import Cid
 from citrate.registry.store import Store, removing
 from citrate.registry.store.collecting import UNPINNED_SPARED_S
-from citrate.registry.store.pins import check_reason
+from citrate.registry.store.pins import Pins, check_reason
 from tests.e2e.machine import Machine
 from tests.registry.storage.cars import Dag, take
 
@@ -167,6 +167,27 @@ def test_what_cannot_be_forgotten_keeps_its_pins(store: Store, monkeypatch: pyte
     monkeypatch.undo()
     assert (store.root / "pins" / cid).read_bytes() == noted
     assert store.pins(cid) == ["pulled me/x@1"]
+    assert store.verify() == []
+
+
+def test_what_is_pinned_at_the_last_moment_stays(store: Store, dag: Dag, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = dag.folder(link=dag.symlink(b"x"))
+    take(store, dag.car(folder))
+    both = [block(store, "a"), str(folder)]
+    store.unpin(str(folder), "test")
+    removable = Pins.removable
+
+    def pinned_right_afterwards(self: Pins, cid: str, *, pulled: bool) -> None:
+        removable(self, cid, pulled=pulled)
+        if not store.pins(cid):
+            self.add(cid, "imported")  # as an import does, which asks for no object's lock
+
+    monkeypatch.setattr(Pins, "removable", pinned_right_afterwards)
+    for cid in both:
+        with pytest.raises(NotPermittedError, match="pinned: imported"):
+            store.remove(cid)
+    monkeypatch.undo()
+    assert [stored.cid for stored in store.ls()] == both
     assert store.verify() == []
 
 
