@@ -281,8 +281,8 @@ def test_a_parent_that_is_killed_leaves_no_process(gguf: Path, how: signal.Signa
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
         parent.send_signal(how)
-        parent.wait(10)
-    deadline = time.monotonic() + 10
+        parent.wait(60)
+    deadline = time.monotonic() + 60
     while child.is_running() and child.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE

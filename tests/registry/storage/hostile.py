@@ -61,7 +61,7 @@ def _gateway(upstream: str, hook: Hook, elsewhere_url: str) -> Iterator[Hostile]
             seen.connections.add(self.client_address[1])
             request = urllib.request.Request(upstream + self.path, headers={"Range": asked} if asked else {})
             try:
-                with urllib.request.urlopen(request, timeout=10) as response:
+                with urllib.request.urlopen(request, timeout=60) as response:
                     answer = Answer(
                         self.path,
                         response.status,
