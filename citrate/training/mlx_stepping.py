@@ -185,7 +185,9 @@ def _random_state() -> dict[str, torch.Tensor]:
 
 
 def _set_random_state(states: dict[str, torch.Tensor]) -> None:
-    high, low = states["mlx"].tolist()
+    high, low = map(int, states["mlx"].tolist())
+    if not (0 <= high < 1 << 32 and 0 <= low < 1 << 32):
+        raise TrainingError("the checkpoint's random key is none of MLX's", hint="citrate train did not write it")
     mx.random.seed(high << 32 | low)  # a seed's halves are the key
     if _random_state()["mlx"].tolist() != [high, low]:
         raise TrainingError(

@@ -229,6 +229,21 @@ def test_a_forged_checkpoint_is_found_by_the_segments_beside_it(
     assert not replayed(copy, 1, base, rows, tmp_path / "second").ok
 
 
+def test_a_random_key_that_mlx_cannot_have_is_refused(
+    trained: tuple[Path, list[Step]], base: Path, rows: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(trained[0], copy)
+
+    def negate(tensors: dict[str, object]) -> None:
+        tensors["mlx"] = -1 - tensors["mlx"]  # type: ignore[operator]  # a tensor
+
+    forged = edit_tensors(copy / "checkpoints" / "step-00000002" / "rng.safetensors", negate)
+    forge(copy, leaves=with_leaf(Record(copy), 2, rng=forged))
+    with pytest.raises(TrainingError, match="random key is none of MLX's"):
+        replayed(copy, 1, base, rows, tmp_path / "work")
+
+
 RECIPES: dict[str, Callable[[dict[str, object]], object]] = {
     "the seed": lambda document: document.update(seed=8),
     "the dropout": lambda document: document["lora"].update(dropout="0"),  # type: ignore[attr-defined]  # a dict
