@@ -21,6 +21,7 @@ from citrate.formats.adapter import open_adapter
 from citrate.formats.adapter_config import CONFIG
 from citrate.formats.documents import read_bounded
 from citrate.training import health, process, proof
+from citrate.training.dataset import Card
 from citrate.training.health import Health
 from citrate.training.process import Files
 from citrate.training.proof import Proof, Record, require_equal
@@ -45,6 +46,8 @@ class Claim:
     """From which the segments are drawn."""
     seed_by: str
     """Who drew it: ``ledger``, ``you``, or ``random``."""
+    not_of_the_run: tuple[str, ...] = ()
+    """Files and folders that lie where the run's are, and that nothing says anything of."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def claim(
         _require_as_recorded(record, chain)
         recorded = registry.chain.version(chain.lora.base)
         require_base(record.proof, recorded)
-        base = base or _variant_of(recorded, record.proof)
+        base = base or variant_of(recorded, record.proof)
         if not seed:
             chosen = _drawn(registry, chain) or chosen
     named, backend = base or told.base or _missing("base"), record.bound.recipe.backend
@@ -113,12 +116,14 @@ def claim(
         dataset or told.dataset_cid or _missing("dataset"), gateways=gateways, progress=progress
     )
     require_equal("the dataset is not the one that was trained on", "dataset", record.proof.dataset_root, card.root)
+    _require_rows(went, record, card)
     judge: Path | None = None
     if record.bound.recipe.reinforcement is not None:
         scoring = _reward_model(registry, reward or told.reward_cid, gateways, allow, progress)
         require_equal("the reward model is not the run's", "reward model", record.bound.reward_sha256, scoring.sha256)
         judge = scoring.path
-    return Claim(record, adapter, Files(found.path, rows_folder, judge), went, *chosen)
+    files = Files(found.path, rows_folder, judge)
+    return Claim(record, adapter, files, went, *chosen, not_of_the_run=_not_of_the_run(record, adapter))
 
 
 def require_scaled_as_trained(adapter: Path, record: Record) -> None:
@@ -137,6 +142,26 @@ def _scale(rank: int, alpha: float, settings: Mapping[str, object]) -> str:
     """What decides how far weights go, as text; other settings of a module's own are none that training writes."""
     others = "".join(f", {key}" for key in _SCALING if settings.get(key))
     return f"rank {rank}, alpha {alpha:g}{others}"
+
+
+def _require_rows(went: Health, record: Record, card: Card) -> None:
+    """What health tells of rows beside what is cut of them, which the replay counts again."""
+    if went.rows is not None:
+        told, limit = f"{went.rows.rows} rows", record.bound.recipe.max_length
+        require_equal("the run's health tells of other rows", health.HEALTH, f"{card.rows} rows", told)
+        require_equal(
+            "the run's health tells of another max_length", health.HEALTH, str(limit), str(went.rows.max_length)
+        )
+
+
+def _not_of_the_run(record: Record, adapter: Path) -> tuple[str, ...]:
+    folder, segments = record.folder / proof.CHECKPOINTS, range(1, record.bound.recipe.segments)
+    kept = {record.checkpoint(record.segment(number)[0]).name for number in segments}
+    others = sorted(path.name for path in folder.iterdir() if path.name not in kept) if folder.is_dir() else []
+    return tuple(
+        [f"adapter/{name}" for name in open_adapter(adapter).left_out]
+        + [f"{proof.CHECKPOINTS}/{name}" for name in others]
+    )
 
 
 def checked_health(record: Record) -> Health:
@@ -244,7 +269,7 @@ def _require_as_recorded(record: Record, chain: LoraRecord) -> None:
         require_equal(f"{what} is not what the chain records of {chain.ref}", proof.PROOF, wanted, found)
 
 
-def _variant_of(base: VersionRecord, trained: Proof) -> str:
+def variant_of(base: VersionRecord, trained: Proof) -> str:
     """The reference of a version's variant that a run was trained on, which ``require_base`` has found in it."""
     variants = {each.sha256: each.variant for each in base.variants}
     return f"{base.ref}#{variants[trained.base_sha256]}"

@@ -7,15 +7,16 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from citrate.core.adapters import Grade
 from citrate.core.errors import ConfigError, TrainingError
-from citrate.core.records import Format, Variant
+from citrate.core.records import Format, Variant, VariantRecord
 from citrate.facade import Registry
 from citrate.fine_tuning.inputs import model_named
-from citrate.fine_tuning.verifying import Claim, checked_health, verify
+from citrate.fine_tuning.verifying import Claim, checked_health, variant_of, verify
 from citrate.formats.adapter import open_adapter
 from citrate.formats.source import open_model
 from citrate.training import committing, dataset, process, recipe, run, trainers
@@ -352,6 +353,16 @@ def test_a_variant_that_a_backend_does_not_train_is_refused(
     with pytest.raises(ConfigError, match=f"{backend} does not train on {variant}") as error:
         model_named(registry, named, tmp_path, (), frozenset(), None, backend)
     assert hint in error.value.hint
+
+
+def test_which_variant_of_a_base_was_trained_on_follows_from_its_content(trained: tuple[Path, list[Step]]) -> None:
+    proof = Record(trained[0]).proof
+    variants = (
+        VariantRecord(Variant(Format.SAFETENSORS), "bafy", "1" * 64, 1),
+        VariantRecord(Variant(Format.MLX, "4bit"), "bafy", proof.base_sha256, 1),
+    )
+    base = SimpleNamespace(ref="me/tiny@1.0.0", variants=variants)
+    assert variant_of(base, proof) == "me/tiny@1.0.0#mlx:4bit"  # type: ignore[arg-type]  # what it looks at of a version
 
 
 def test_a_loss_that_is_no_number_ends_the_run(base: Path, rows: Path, tmp_path: Path) -> None:
