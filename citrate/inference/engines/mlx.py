@@ -28,6 +28,9 @@ def load(path: Path, context: int, threads: int, adapter: Applied | None = None)
         FormatError: mlx-lm does not take it, or it asks for its own code.
     """
     del threads
+    if mx.default_device().type == mx.DeviceType.cpu:
+        # There MLX compiles by the machine's C++ compiler, into a folder whose name anybody can foretell.
+        mx.disable_compile()
     try:
         loaded = load_mlx(
             str(path),
