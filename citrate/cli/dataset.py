@@ -66,7 +66,7 @@ def show(
 
 def _said(card: Card) -> str:
     kind = "conversations" if card.conversational else "text"
-    return f"{card.rows} rows for {card.method}: {' + '.join(card.columns)} ({kind})"
+    return f"{card.rows} {'row' if card.rows == 1 else 'rows'} for {card.method}: {' + '.join(card.columns)} ({kind})"
 
 
 def _document(card: Card) -> dict[str, object]:

@@ -56,12 +56,13 @@ def verify_training(
             progress=on_progress,
         )
         verified = fine_tuning.verify(claimed, segments=None if all_ else segments, threads=threads)
+    beside = [f"{name} is not of the run, and was not looked at" for name in claimed.not_of_the_run]
     document = {
         **_document(verified),
-        "notes": health.notes(claimed.health),
+        "notes": [*health.notes(claimed.health), *beside],
         "health": health.health_document(claimed.health),
     }
-    context.emit(document, lambda: _human(verified, claimed.health))
+    context.emit(document, lambda: _human(verified, claimed.health, beside))
     if verified.grade is None:
         raise typer.Exit(3)
 
@@ -84,10 +85,12 @@ def _document(verified: Verified) -> dict[str, object]:
     }
 
 
-def _human(verified: Verified, went: Health) -> None:
+def _human(verified: Verified, went: Health, beside: list[str]) -> None:
     context.table([_row(each) for each in verified.segments], ("STEPS", "", ""))
     context.talk(f"{len(verified.segments)} of {verified.of} segments, seed {verified.seed} ({verified.seed_by})")
     health.talk(went)
+    for each in beside:
+        context.talk(f"note: {each}")
     if verified.grade is None:
         context.say("DISAGREES: this is not how the adapter was made")
     else:

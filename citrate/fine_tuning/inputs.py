@@ -136,6 +136,18 @@ def _wanted(backend: Backend) -> str:
     return "backend: mlx takes safetensors and mlx" if backend is Backend.MLX else "citrate pull REF#safetensors"
 
 
+def _cid(wanted: Recipe) -> str:
+    from citrate.registry.cid import Cid
+
+    try:
+        return str(Cid.parse(wanted.dataset))
+    except FormatError as error:
+        raise NotFoundError(
+            f"no dataset {wanted.dataset!r:.200}: it is no CID, and no folder beside the recipe",
+            hint=f"a file of rows becomes one by: citrate dataset add FILE --method {wanted.method} --license SPDX",
+        ) from error
+
+
 def _dataset(
     registry: Registry, wanted: Recipe, beside: Path, gateways: Iterable[str], progress: Progress | None
 ) -> tuple[Path, Card]:
@@ -145,7 +157,7 @@ def _dataset(
             f"{wanted.dataset} is a file of rows, not a dataset",
             hint=f"citrate dataset add {wanted.dataset} --method {wanted.method} --license SPDX prints its CID",
         )
-    where = path if path.is_dir() else wanted.dataset
+    where = path if path.is_dir() else _cid(wanted)
     card, folder = registry.dataset(where, gateways=gateways, progress=progress)
     if not rows.takes(wanted.method, card.columns):
         raise ConfigError(

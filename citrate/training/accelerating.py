@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from citrate.core import canonical
 from citrate.core.canonical import Json
 from citrate.core.errors import ConfigError, FormatError, NotFoundError
@@ -40,13 +38,13 @@ def read(path: Path, recipe: Recipe) -> str:
     if path.stat().st_size > _MAX_BYTES:
         raise ConfigError(f"{path.name} is larger than a configuration can be", hint=_HINT)
     try:
-        document = yaml_once.load(path.read_text(encoding="utf-8"))
+        document = yaml_once.load(path.read_bytes())
         if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
             raise ConfigError(f"{path.name} is no accelerate configuration: a mapping of fields is wanted", hint=_HINT)
         _check(document, recipe, path.name)
         return canonical.dumps(_plain(document)).decode()
-    except (yaml.YAMLError, ValueError, RecursionError, FormatError) as error:
-        raise ConfigError(f"{path.name} is not taken: {' '.join(str(error).split())[:200]}", hint=_HINT) from error
+    except (yaml_once.NotYamlError, FormatError) as error:
+        raise ConfigError(f"{path.name} is not taken: it {error}", hint=_HINT) from error
 
 
 def _check(document: dict[str, Json], recipe: Recipe, name: str) -> None:

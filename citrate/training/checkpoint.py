@@ -34,6 +34,7 @@ WEIGHTS, OPTIMIZER, RNG, STATE = (
     "trainer_state.json",
 )
 _STATE_MAX_BYTES = 4096
+DAMAGED = "the run is not as it was written: get its folder again"
 _COUNTED = ("global_step", "max_steps", "epoch", "num_input_tokens_seen", "train_batch_size")
 _COUNT_MAX = 1 << 53
 
@@ -99,7 +100,7 @@ def load(folder: Path, name: str) -> dict[str, torch.Tensor]:
     try:
         return load_file(folder / name)
     except (OSError, SafetensorError) as error:
-        raise FormatError(f"the checkpoint {folder.name} has no readable {name}") from error
+        raise FormatError(f"{folder.name} has no readable {name}", hint=DAMAGED) from error
 
 
 def counts(folder: Path) -> TrainerCounts:
@@ -119,8 +120,8 @@ def counts(folder: Path) -> TrainerCounts:
         if sound and type(found.epoch) is float and math.isfinite(found.epoch) and _encoded(found) == data:
             return found
     except (FormatError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise FormatError(f"the checkpoint {folder.name} has no readable {STATE}") from error
-    raise FormatError(f"the checkpoint {folder.name} has a {STATE} that no run writes")
+        raise FormatError(f"the checkpoint {folder.name} has no readable {STATE}", hint=DAMAGED) from error
+    raise FormatError(f"the checkpoint {folder.name} has a {STATE} that no run writes", hint=DAMAGED)
 
 
 def check(folder: Path, leaf: Leaf) -> None:

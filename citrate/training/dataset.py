@@ -30,6 +30,7 @@ ROW_MAX_BYTES = 4 << 20
 CARD_MAX_BYTES = 64 << 10
 _REPORT_ROWS = 1000
 _LICENCE_MAX = 64
+_A_ROW_A_LINE = "a row a line (JSON Lines), not one JSON document"
 _HINT = "what each method wants of a row: citrate dataset add --help"
 
 
@@ -182,11 +183,13 @@ def _parsed(data: bytes, name: str, line: int) -> Row:
         raise FormatError(f"{name}, line {line}: is not UTF-8", hint=_HINT) from error
     except RecursionError as error:
         raise FormatError(f"{name}, line {line}: nested too deeply", hint=_HINT) from error
-    except ValueError as error:
-        hint = "a row a line (JSON Lines), not one JSON document" if line == 1 else _HINT
+    except json.JSONDecodeError as error:
+        hint = _A_ROW_A_LINE if line == 1 else _HINT
         raise FormatError(f"{name}, line {line}: is no JSON ({error})", hint=hint) from error
+    except ValueError as error:
+        raise FormatError(f"{name}, line {line}: {error}", hint=_HINT) from error
     if not isinstance(row, dict):
-        raise FormatError(f"{name}, line {line}: is no JSON object", hint=_HINT)
+        raise FormatError(f"{name}, line {line}: is no JSON object", hint=_A_ROW_A_LINE if line == 1 else _HINT)
     return row
 
 

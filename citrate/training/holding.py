@@ -62,13 +62,13 @@ def _opened(out: Path) -> int | None:
     """The lock's file; None: another command has just ended, and took the folder away with it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return os.open(out / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except FileNotFoundError:
-        return None
+        with suppress(FileNotFoundError):
+            return os.open(out / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except (FileExistsError, NotADirectoryError) as error:
         raise AlreadyExistsError(f"{out} is no folder", hint="choose another --out") from error
     except OSError as error:
         raise not_written(out, error) from error
+    return None
 
 
 def _take(descriptor: int, path: Path) -> bool:

@@ -162,11 +162,16 @@ def _leaves(path: Path, steps: int) -> Iterator[Leaf]:
         with path.open("rb") as file:
             for step in range(1, steps + 1):
                 line = file.readline(_LEAF_MAX_BYTES)
-                leaf = Leaf.parse(line.removesuffix(b"\n"))
+                try:
+                    leaf = Leaf.parse(line.removesuffix(b"\n"))
+                except FormatError as error:
+                    raise FormatError(f"{LEAVES} has no whole line for step {step}", hint=checkpoint.DAMAGED) from error
                 if leaf.step != step:
-                    raise FormatError(f"{LEAVES}: step {leaf.step} stands where step {step} should")
+                    raise FormatError(
+                        f"{LEAVES}: step {leaf.step} stands where step {step} should", hint=checkpoint.DAMAGED
+                    )
                 yield leaf
             if file.read(1):
-                raise FormatError(f"{LEAVES} has more than {steps} steps")
+                raise FormatError(f"{LEAVES} has more than {steps} steps", hint=checkpoint.DAMAGED)
     except OSError as error:
-        raise FormatError(f"the proof's {LEAVES} cannot be read: {error.strerror}") from error
+        raise FormatError(f"the proof's {LEAVES} cannot be read: {error.strerror}", hint=checkpoint.DAMAGED) from error

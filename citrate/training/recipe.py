@@ -14,7 +14,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -22,6 +21,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     SerializerFunctionWrapHandler,
+    StrictBool,
     StringConstraints,
     ValidationError,
     model_serializer,
@@ -66,6 +66,8 @@ def _spelled(value: Decimal) -> str:
 Number = Annotated[Decimal, BeforeValidator(_number), PlainSerializer(_spelled)]
 Fraction = Annotated[Number, Field(ge=0, lt=1)]
 Positive = Annotated[Number, Field(gt=0)]
+Whole = Annotated[int, Field(strict=True)]
+"""YAML's ``yes`` and ``on`` are no numbers."""
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -78,6 +80,19 @@ class Backend(StrEnum):
     """Apple's MLX with mlx-lm's layers: ``sft``, on Apple silicon and (slowly) on any CPU."""
 
 
+def _targets(value: object) -> object:
+    """One name is as good as a list of one; a list says something, and nothing twice."""
+    names = [value] if isinstance(value, str) and value != "all-linear" else value
+    if isinstance(names, list | tuple):
+        named = [name for name in names if isinstance(name, str) and name]
+        if not names or len(set(named)) < len(names):
+            raise ValueError("names of layers, each once, or all-linear")
+    return names
+
+
+Targets = Annotated[Literal["all-linear"] | tuple[str, ...], BeforeValidator(_targets)]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -85,17 +100,17 @@ class _Part(BaseModel):
 class Lora(_Part):
     """The adapter that is trained."""
 
-    rank: Annotated[int, Field(gt=0, le=4096)] = 16
+    rank: Annotated[Whole, Field(gt=0, le=4096)] = 16
     """Rank of the update."""
-    alpha: Annotated[int, Field(gt=0, le=4_294_967)] = 32
+    alpha: Annotated[Whole, Field(gt=0, le=4_294_967)] = 32
     """The update is added at ``alpha / rank`` (``alpha / sqrt(rank)`` with ``rslora``)."""
-    targets: tuple[str, ...] | Literal["all-linear"] = "all-linear"
+    targets: Targets = "all-linear"
     """Names of the linear layers that get an update, such as ``q_proj``."""
     dropout: Fraction = Decimal(0)
     """The part of the adapter's input that is dropped in training."""
-    dora: bool = False
+    dora: StrictBool = False
     """Learn magnitudes apart from directions (DoRA)."""
-    rslora: bool = False
+    rslora: StrictBool = False
     """Scale by the square root of the rank."""
 
 
@@ -116,7 +131,7 @@ class Schedule(_Part):
 
     kind: Literal["linear", "cosine", "constant"] = "linear"
     """What it does after the warm-up: falls to 0 on a line or a cosine, or stays."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_steps: Annotated[Whole, Field(ge=0)] = 0
 
 
 class Preference(_Part):
@@ -133,9 +148,9 @@ class Reinforcement(_Part):
 
     reward_model: Annotated[str, StringConstraints(min_length=1)]
     """A reward model that was merged into its base: a reference or a folder."""
-    generations: Annotated[int, Field(ge=2, le=1 << 16)] = 4
+    generations: Annotated[Whole, Field(ge=2, le=1 << 16)] = 4
     """Answers to each prompt."""
-    max_completion_length: Annotated[int, Field(gt=0, le=1 << 24)] = 256
+    max_completion_length: Annotated[Whole, Field(gt=0, le=1 << 24)] = 256
     """Tokens of an answer."""
     temperature: Positive = Decimal(1)
     beta: Annotated[Number, Field(ge=0)] = Decimal("0.04")
@@ -173,28 +188,28 @@ class Recipe(_Part):
     lora: Lora = Lora()
     quantization: Literal["none", "nf4"] = "none"
     """``nf4``: the base in 4 bits while it is trained on (QLoRA)."""
-    steps: Annotated[int, Field(gt=0, le=10_000_000)]
+    steps: Annotated[Whole, Field(gt=0, le=10_000_000)]
     """Optimizer steps."""
-    batch_size: Annotated[int, Field(gt=0, le=1 << 20)] = 8
+    batch_size: Annotated[Whole, Field(gt=0, le=1 << 20)] = 8
     """Rows a step and process, before accumulation; for ``grpo`` and ``rloo``: answers."""
-    accumulation: Annotated[int, Field(gt=0, le=1 << 20)] = 1
+    accumulation: Annotated[Whole, Field(gt=0, le=1 << 20)] = 1
     """Batches a step."""
-    max_length: Annotated[int, Field(gt=0, le=1 << 24)] = _LENGTH
+    max_length: Annotated[Whole, Field(gt=0, le=1 << 24)] = _LENGTH
     """Tokens of a row; what is longer is cut. ``grpo`` and ``rloo`` cut nothing, and take no other than the default."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     preference: Preference | None = None
     reinforcement: Reinforcement | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
     """Decides the adapter's first weights, the order of the rows, dropout and sampling."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    world_size: Annotated[int, Field(gt=0, le=4096)] = 1
+    world_size: Annotated[Whole, Field(gt=0, le=4096)] = 1
     """Processes that train together, each on its own rows: their number changes the result."""
     accelerate: Annotated[str, StringConstraints(min_length=1)] | None = None
     """An accelerate configuration (YAML), for FSDP, DeepSpeed and what else it starts; such a run is not replayed."""
     determinism: str = "citrate/cpu-avx2-fp32"
     """The profile under which a replay is bit for bit; with ``mlx`` it is ``citrate/mlx-cpu``. See docs/training.md."""
-    checkpoint_every: Annotated[int, Field(gt=0, le=10_000_000)] = 50
+    checkpoint_every: Annotated[Whole, Field(gt=0, le=10_000_000)] = 50
     """Steps of a segment: what a verifier replays, and what a killed run loses at most."""
     functional: Functional | None = None
     """Whether and how a replay on another kind of machine may be judged by behaviour."""
@@ -341,9 +356,9 @@ def load(path: Path) -> Recipe:
     if path.stat().st_size > RECIPE_MAX_BYTES:
         raise ConfigError(f"{path.name} is larger than a recipe can be", hint=_HINT)
     try:
-        document = yaml_once.load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # such as a date that is none
-        raise ConfigError(f"{path.name} is not YAML: {' '.join(str(error).split())[:200]}", hint=_HINT) from error
+        document = yaml_once.load(path.read_bytes())
+    except yaml_once.NotYamlError as error:
+        raise ConfigError(f"{path.name} {error}", hint=_HINT) from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path.name} is not a recipe: a mapping of fields is wanted", hint=_HINT)
     try:

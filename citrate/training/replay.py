@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from citrate.formats.adapter import WEIGHTS
+from citrate.formats.documents import read_bounded
 from citrate.training import checkpoint, functional, stepping
 from citrate.training.commitment import Leaf
 from citrate.training.determinism import profile
 from citrate.training.functional import Ends
+from citrate.training.health import HEALTH, HEALTH_MAX_BYTES, Health
+from citrate.training.lengths import RowCount
 from citrate.training.proof import Record
 from citrate.training.run import LOG, Step, environment, steps_told
 from citrate.training.stepping import Inputs, Told
@@ -80,8 +83,9 @@ def replay(record: Record, number: int, inputs: Inputs, adapter: Path, work: Pat
         stepper.go(record.checkpoint(before) if before else None, after, stop_after=last)
     began = checkpoint.load(record.checkpoint(before), checkpoint.WEIGHTS) if before else first
     ends = Ends(began, _claimed(record, last, adapter), stepper.weights())
-    differs = _difference(record.leaves[before:last], found) or _other_line(record, lines)
-    same_data = all(
+    other_rows = _other_rows(record, stepper.row_count)
+    differs = _difference(record.leaves[before:last], found) or _other_line(record, lines) or other_rows
+    same_data = not other_rows and all(
         step in found and found[step].batch == record.leaves[step - 1].batch for step in range(before + 1, last + 1)
     )
     error, wanted = _distance(ends), record.bound.recipe.functional
@@ -132,6 +136,16 @@ def _other_line(record: Record, found: Mapping[int, bytes]) -> str:
     claimed = (record.folder / LOG).read_bytes().splitlines(keepends=True)
     wrong = (step for step in sorted(found) if claimed[step - 1 : step] != [found[step]])
     return next((f"step {step}: log" for step in wrong), "")
+
+
+def _other_rows(record: Record, found: RowCount | None) -> str:
+    """What is told of the rows that were cut is told by nobody else; it is the same on every machine."""
+    claimed = Health.parse(read_bounded(record.folder / HEALTH, HEALTH_MAX_BYTES)).row_count
+    return "" if claimed == found else f"rows: {_told(claimed)}, not {_told(found)}"
+
+
+def _told(rows: RowCount | None) -> str:
+    return f"{rows.cut} of {rows.rows} cut, {rows.dropped} left out" if rows else "not told"
 
 
 def _distance(ends: Ends) -> float:

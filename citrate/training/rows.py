@@ -97,6 +97,8 @@ def shape_of(row: Row, method: Method) -> Shape:
     for name in columns:
         if name != "label" and _is_empty(row[name]) and (name != "prompt" or len(columns) == 1):
             raise FormatError(f"{name} is empty")
+    if "rejected" in row and row["chosen"] == row["rejected"]:
+        raise FormatError("chosen and rejected are the same")
     return Shape(columns, kinds.pop())
 
 
@@ -128,8 +130,8 @@ def _is_conversation(name: str, value: Json) -> bool:
 def _is_empty(value: Json) -> bool:
     """Whether there is nothing in a text, or in any message of a conversation. Both were checked to be that."""
     if isinstance(value, list):
-        return not any(isinstance(message, dict) and message["content"] for message in value)
-    return not value
+        return all(_is_empty(message["content"]) for message in value if isinstance(message, dict))
+    return not str(value).strip()
 
 
 def _check_message(where: str, message: Json) -> None:

@@ -6,6 +6,17 @@ from collections.abc import Hashable
 
 import yaml
 
+_MERGE = "tag:yaml.org,2002:merge"
+_TOLD_MAX = 200
+
+
+class NotYamlError(ValueError):
+    """What is wrong with a document, as the end of a sentence that begins with its name: ``is not YAML: ...``."""
+
+
+class _TwiceError(Exception):
+    pass
+
 
 class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
@@ -14,20 +25,22 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
                 continue
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r:.60} stands twice", key.start_mark)
+                raise _TwiceError(f"says {key.value!r:.80} twice: again in line {key.start_mark.line + 1}")
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-_MERGE = "tag:yaml.org,2002:merge"
-
-
-def load(text: str) -> object:
+def load(data: bytes) -> object:
     """Parse a document of plain values.
 
     Raises:
-        yaml.YAMLError: malformed, or a key stands twice.
-        RecursionError: nested too deeply.
+        NotYamlError: malformed, or a key stands twice.
     """
-    found: object = yaml.load(text, Loader=_Loader)  # noqa: S506  # a SafeLoader
+    try:
+        found: object = yaml.load(data.decode(), Loader=_Loader)  # noqa: S506  # a SafeLoader
+    except _TwiceError as error:
+        raise NotYamlError(str(error)) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueErrors, such as dates that are none
+        words = " ".join(str(error).split()).replace('in "<unicode string>", ', "in ")
+        raise NotYamlError(f"is not YAML: {words[:_TOLD_MAX]}") from error
     return found

@@ -132,7 +132,9 @@ def test_a_step_that_was_forged_is_exit_3(release: Release, ended: Run, tmp_path
     """With all hashes around it made right again."""
     shutil.copytree(ended.folder, tmp_path / "forged")
     forge(tmp_path / "forged", leaves=with_leaf(Record(ended.folder), 3, rng="f" * 64))
+    (tmp_path / "forged" / "adapter" / "evil.pkl").write_bytes(b"\x80")
     found = release.machine.types("verify-training", str(tmp_path / "forged"), "--all", "--json")
+    assert found.json["notes"] == ["adapter/evil.pkl is not of the run, and was not looked at"]
     assert found.code == 3 and found.json["grade"] is None, found.out
     assert [(each["ok"], each["differs"]) for each in found.json["segments"]] == [  # type: ignore[attr-defined]  # JSON
         (True, ""),

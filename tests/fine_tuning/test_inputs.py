@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from citrate.core.errors import NotPermittedError
+from citrate.core.errors import NotFoundError, NotPermittedError
 from citrate.facade import Registry
 from citrate.fine_tuning import prepare
 from citrate.training import recipe
@@ -31,6 +31,14 @@ def test_a_folder_whose_card_forbids_derivatives_is_not_trained_on(tmp_path: Pat
     (tmp_path / "frozen" / "README.md").write_text("---\nlicense: cc-by-nc-nd-4.0\n---\n")
     with pytest.raises(NotPermittedError, match=r"of \./frozen, CC-BY-NC-ND-4\.0, forbids derivatives"):
         prepare(Registry.open(home=tmp_path / "home"), wanted(tmp_path, "./frozen"), tmp_path)
+
+
+def test_a_dataset_that_is_none_is_told_how_to_make_one(tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLES / "tiny-llama", tmp_path / "tiny")
+    named = wanted(tmp_path, "./tiny").model_copy(update={"dataset": "polite.jsonl"})
+    with pytest.raises(NotFoundError, match=r"no dataset 'polite\.jsonl': it is no CID") as error:
+        prepare(Registry.open(home=tmp_path / "home"), named, tmp_path)
+    assert "citrate dataset add FILE --method sft" in error.value.hint
 
 
 def test_a_folder_is_not_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

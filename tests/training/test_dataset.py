@@ -22,7 +22,7 @@ GOOD: dict[str, list[dict[str, object]]] = {
         {"prompt": TALK[:1], "completion": TALK[1:]},
         {"messages": TALK},
     ],
-    "dpo": [PAIR, {"prompt": "p", **PAIR}, {"chosen": TALK, "rejected": TALK}],
+    "dpo": [PAIR, {"prompt": "p", **PAIR}, {"chosen": TALK, "rejected": TALK[:1]}],
     "reward": [PAIR, {"prompt": "p", **PAIR}],
     "grpo": [{"prompt": "p"}, {"prompt": TALK[:1]}],
     "rloo": [{"prompt": "p"}],
@@ -92,6 +92,8 @@ BAD_ROWS = {
 
 NOTHING = {
     "an empty prompt": ("grpo", {"prompt": ""}, "prompt is empty"),
+    "spaces": ("sft", {"text": " \n"}, "text is empty"),
+    "no preference": ("dpo", {"chosen": "a", "rejected": "a"}, "chosen and rejected are the same"),
     "an empty question": ("rloo", {"prompt": [{"role": "user", "content": ""}]}, "prompt is empty"),
     "a silent conversation": ("sft", {"messages": [{**each, "content": ""} for each in TALK]}, "messages is empty"),
     "a silent answer": ("sft", {"prompt": TALK[:1], "completion": [{**TALK[1], "content": ""}]}, "completion is empty"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from citrate.core.errors import AlreadyExistsError, TrainingError
+from citrate.core.errors import AlreadyExistsError, CitrateError, TrainingError
 from citrate.training import holding, process, recipe
 from citrate.training.process import Files
 from tests.training.test_recipe import GOOD
@@ -57,3 +57,5 @@ def test_what_is_no_folder_is_not_held(tmp_path: Path) -> None:
         with pytest.raises(AlreadyExistsError, match="is no folder"), holding.held(path):
             pass
     assert (tmp_path / "file").read_text() == "mine"
+    with pytest.raises(CitrateError, match="cannot be written"), holding.held(Path("/proc/none/out")):
+        pass

@@ -40,6 +40,11 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     "a rate past all": ({"optimizer": {"learning_rate": "1e999999999"}}, "optimizer.learning_rate: has more than"),
     "a rate below all": ({"optimizer": {"learning_rate": "1e-999999999"}}, "optimizer.learning_rate: has more than"),
     "digits": ({"optimizer": {"learning_rate": "0." + "1" * 29}}, "optimizer.learning_rate: has more than 28 digits"),
+    "no layers": ({"lora": {"targets": []}}, "names of layers, each once, or all-linear"),
+    "a layer twice": ({"lora": {"targets": ["q_proj", "q_proj"]}}, "names of layers, each once"),
+    "a nameless layer": ({"lora": {"targets": [""]}}, "names of layers, each once"),
+    "yes": ({"steps": True}, "steps: Input should be a valid integer"),
+    "a number for yes": ({"lora": {"dora": 1}}, "lora.dora: Input should be a valid boolean"),
     "alpha": ({"lora": {"alpha": 5_000_000}}, "lora.alpha: Input should be less than or equal to 4294967"),
     "a batch": ({"batch_size": 1 << 60}, "batch_size: Input should be less than or equal to 1048576"),
 }
@@ -68,8 +73,8 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=said):
             recipe.load(path)
     for text, said in (
-        (b"steps: 4\nsteps: 5", "'steps' stands twice"),
-        (b"lora: {rank: 4, rank: 8}", "'rank' stands twice"),
+        (b"steps: 4\nsteps: 5", r"^bad\.yaml says 'steps' twice: again in line 2$"),
+        (b"lora: {rank: 4, rank: 8}", r"^bad\.yaml says 'rank' twice: again in line 1$"),
         (b"steps: 2026-13-45", "is not YAML"),
         (b"steps: " + b"9" * 5000, "is not YAML"),
     ):

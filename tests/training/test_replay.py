@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from citrate.core.errors import IntegrityError
+from citrate.core import canonical
+from citrate.core.errors import FormatError, IntegrityError
 from citrate.formats.adapter import WEIGHTS
 from citrate.training import dataset, proof
 from citrate.training.proof import Record, choose
@@ -128,6 +130,27 @@ def test_which_segments_are_replayed_follows_from_the_seed_alone() -> None:
     assert choose("00", 3, 9) == (0, 1, 2)
     drawn = [choose(f"{seed:04x}", 10, 1)[0] for seed in range(500)]
     assert {drawn.count(number) > 25 for number in range(10)} == {True}
+
+
+def test_forged_counts_of_rows_are_found(copy: Path, base: Path, rows: Path, tmp_path: Path) -> None:
+    """Nothing commits to them either; they are counted again, and are the same on every machine."""
+    went = json.loads((copy / "health.json").read_bytes())
+    went["rows"]["cut"] += 1
+    (copy / "health.json").write_bytes(canonical.dumps(went))
+    record = Record(copy)
+    elsewhere = record.proof.environment.model_copy(update={"instructions": "VSX"})
+    changed = record.proof.model_copy(update={"environment": elsewhere})
+    (copy / proof.PROOF).write_bytes(changed.to_bytes())
+    found = replayed(copy, 1, base, rows, tmp_path)
+    assert not found.ok and re.match(r"rows: 1 of \d+ cut, 0 left out, not 0 of", found.differs)
+
+
+def test_a_line_that_is_torn_is_told_by_its_step(copy: Path) -> None:
+    lines = (copy / "leaves.jsonl").read_bytes()
+    (copy / "leaves.jsonl").write_bytes(lines[:-100])
+    with pytest.raises(FormatError, match=r"^leaves\.jsonl has no whole line for step 6$") as error:
+        Record(copy)
+    assert "get its folder again" in error.value.hint
 
 
 def test_a_forged_log_is_found(copy: Path, base: Path, rows: Path, tmp_path: Path) -> None:

@@ -216,6 +216,8 @@ def test_every_method_trains_and_goes_on_to_the_same_bytes(method: Method, base:
     run.train(bound, inputs, tmp_path / "b", told.append)
     assert [step.step for step in told] == [3, 4]
     assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
+    health = json.loads((tmp_path / "a" / "health.json").read_bytes())
+    assert health["rows"]["rows"] == dataset.read(rows).rows
 
 
 def test_a_leaf_is_what_it_says() -> None:

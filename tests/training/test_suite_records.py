@@ -177,6 +177,13 @@ def test_records_are_found_by_their_cid_and_nothing_else_passes_for_one(registry
         show(registry, registry.store.put_block(canonical.dumps(forged)))
 
 
+@pytest.mark.parametrize("data", [b"\x0a\x04\xff\xfe", b"no JSON", b"[]"])
+def test_another_block_is_called_no_suite(registry: Registry, data: bytes) -> None:
+    with pytest.raises(FormatError, match="this is no adapter suite") as error:
+        show(registry, registry.store.put_block(data))
+    assert "citrate suite add" in error.value.hint
+
+
 def test_a_base_that_is_not_here_is_said_to_be(registry: Registry) -> None:
     with pytest.raises(NotFoundError, match="the suite's base tiny") as caught:
         locate(registry, suite())

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from citrate.facade import Registry
 
 PINNED = "adapter suite"
+_WHENCE = "citrate suite add prints a suite's CID"
 Record = TypeVar("Record", bound=SignedRecord)
 
 
@@ -64,8 +65,11 @@ def show(registry: Registry, cid: str, gateways: Iterable[str] = ()) -> Suite | 
     """A suite or a check by its CID; raises as ``read_suite``."""
     data = block(registry, cid, gateways)
     if len(data) > Suite.MAX_BYTES:
-        raise FormatError("this is no adapter suite", hint="citrate suite add prints a suite's CID")
-    schema = canonical.loads(data).get("schema")
+        raise FormatError("this is no adapter suite", hint=_WHENCE)
+    try:
+        schema = canonical.loads(data).get("schema")
+    except FormatError as error:
+        raise FormatError("this is no adapter suite", hint=_WHENCE) from error
     found = SuiteCheck.parse(data) if schema == "citrate.suite-check/v1" else Suite.parse(data)
     if found.signature is not None:
         found.require_signature()

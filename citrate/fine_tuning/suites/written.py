@@ -6,7 +6,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, StringConstraints, ValidationError
 
 from citrate.core.errors import ConfigError, NotFoundError
@@ -20,6 +19,7 @@ from citrate.fine_tuning.suites.parts import (
     Prompts,
     Scale,
 )
+from citrate.training import yaml_once
 
 FILE_MAX_BYTES = 1 << 20
 _HINT = "every field is described in docs/training.md; an example is in examples/suites"
@@ -70,27 +70,12 @@ def load(path: Path) -> Written:
     if len(data) > FILE_MAX_BYTES:
         raise ConfigError(f"{path.name} has more than {FILE_MAX_BYTES >> 20} MiB", hint="make two suites of it")
     try:
-        document = yaml.load(data.decode(), Loader=_Loader)  # noqa: S506  # a SafeLoader
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{path.name} is not YAML: {' '.join(str(error).split())[:200]}", hint=_HINT) from error
+        document = yaml_once.load(data)
+    except yaml_once.NotYamlError as error:
+        raise ConfigError(f"{path.name} {error}", hint=_HINT) from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path.name} is not a suite: a mapping of fields is wanted", hint=_HINT)
     try:
         return Written.model_validate(document)
     except ValidationError as error:
         raise ConfigError(f"{path.name}: {first_of(error)}", hint=_HINT) from error
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which no name stands twice: of two adapters of one name, the first would vanish."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else ""
-            if name in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{name!r:.80} stands twice", key.start_mark)
-            if name:
-                seen.add(name)
-        found: dict[object, object] = super().construct_mapping(node, deep)
-        return found
