@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from citrate.core.adapters import Grade, LoraRecord
-from citrate.core.errors import ConfigError, FormatError, NotFoundError, TrainingError
+from citrate.core.errors import ConfigError, FormatError, IntegrityError, NotFoundError, TrainingError
 from citrate.core.records import VersionRecord
 from citrate.core.sink import Progress
 from citrate.fine_tuning.inputs import Model, model_named
@@ -25,12 +25,18 @@ from citrate.training.dataset import Card
 from citrate.training.health import Health
 from citrate.training.process import Files
 from citrate.training.proof import Proof, Record, require_equal
+from citrate.training.rows import Method
 
 if TYPE_CHECKING:
     from citrate.facade import Registry
 
 _SEGMENTS = 3
-_SCALING = ("use_dora", "use_rslora", "alpha_pattern", "rank_pattern")
+_WITHOUT_EFFECT = frozenset({
+    "peft_version", "inference_mode", "revision", "init_lora_weights", "qalora_group_size",
+    "fan_in_fan_out",  # PEFT sees for itself how a base lies, and says so here
+    "target_modules", "modules_to_save",  # held against the weights by whoever opens an adapter
+})  # fmt: skip
+"""Settings that change nothing of an adapter whose weights are there. All others are the recipe's, or empty."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ def claim(
     record.check()
     went = checked_health(record)
     require_equal("the adapter is not the run's outcome", "adapter", record.proof.weights_sha256, weights_of(adapter))
-    require_scaled_as_trained(adapter, record)
+    require_configured_as_trained(adapter, record)
     if chain is not None:
         _require_as_recorded(record, chain)
         recorded = registry.chain.version(chain.lora.base)
@@ -126,22 +132,28 @@ def claim(
     return Claim(record, adapter, files, went, *chosen, not_of_the_run=_not_of_the_run(record, adapter))
 
 
-def require_scaled_as_trained(adapter: Path, record: Record) -> None:
-    """Weights are the run's outcome only together with the scale that they were trained at.
+def require_configured_as_trained(adapter: Path, record: Record) -> None:
+    """Weights are the run's outcome only together with what says how, and where, they are put on a model.
 
     Raises:
-        IntegrityError: the adapter's configuration says another one.
+        IntegrityError: the adapter's configuration says anything that its recipe does not.
     """
-    lora, found = record.bound.recipe.lora, open_adapter(adapter)
-    trained = _scale(lora.rank, lora.alpha, {"use_dora": lora.dora, "use_rslora": lora.rslora})
-    claimed = _scale(found.rank, found.alpha_thousandths / 1000, found.config)
-    require_equal("the adapter is not scaled as it was trained", f"adapter/{CONFIG}", trained, claimed)
-
-
-def _scale(rank: int, alpha: float, settings: Mapping[str, object]) -> str:
-    """What decides how far weights go, as text; other settings of a module's own are none that training writes."""
-    others = "".join(f", {key}" for key in _SCALING if settings.get(key))
-    return f"rank {rank}, alpha {alpha:g}{others}"
+    recipe, found = record.bound.recipe, open_adapter(adapter).config
+    trained: dict[str, object] = {
+        "peft_type": "LORA",
+        "task_type": "SEQ_CLS" if recipe.method is Method.REWARD else "CAUSAL_LM",
+        "r": recipe.lora.rank,
+        "lora_alpha": recipe.lora.alpha,
+        "lora_dropout": float(recipe.lora.dropout),
+        "bias": "none",
+        "use_dora": recipe.lora.dora,
+        "use_rslora": recipe.lora.rslora,
+    }
+    for key in sorted((found.keys() | trained.keys()) - _WITHOUT_EFFECT):
+        wanted, value = trained.get(key), found.get(key)
+        if value != wanted and (value or wanted):
+            said = "the adapter is not configured as its recipe trains one"
+            raise IntegrityError(said, path=f"adapter/{CONFIG}: {key}", expected=str(wanted), actual=str(value)[:200])
 
 
 def _require_rows(went: Health, record: Record, card: Card) -> None:

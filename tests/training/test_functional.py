@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from citrate.core.errors import IntegrityError
-from citrate.fine_tuning.verifying import require_scaled_as_trained
+from citrate.fine_tuning.verifying import require_configured_as_trained
 from citrate.formats.adapter import WEIGHTS
 from citrate.training import proof
 from citrate.training.proof import Record
@@ -119,13 +119,25 @@ def test_what_cannot_be_judged_by_behaviour_is_refused(changes: dict[str, object
 
 @pytest.mark.parametrize(
     "changes",
-    [{"lora_alpha": 16}, {"use_rslora": True}, {"alpha_pattern": {"q_proj": 4}}],
+    [
+        {"lora_alpha": 16},
+        {"use_rslora": True},
+        {"alpha_pattern": {"q_proj": 4}},
+        {"layers_to_transform": [0]},
+        {"exclude_modules": ["q_proj"]},
+        {"use_qalora": True},
+        {"task_type": "SEQ_CLS"},
+        {"bias": "all"},
+        {"base_model_name_or_path": "somebody/else"},
+        {"what_peft_may_have_tomorrow": 1},
+        {"lora_dropout": 0.5},
+    ],
     ids=lambda each: next(iter(each)),
 )
-def test_an_adapter_that_is_scaled_otherwise_is_found(copy: Path, changes: dict[str, object]) -> None:
-    """The leaves hash weights; how far they go stands beside them."""
-    require_scaled_as_trained(copy / "adapter", Record(copy))
+def test_an_adapter_that_is_configured_otherwise_is_found(copy: Path, changes: dict[str, object]) -> None:
+    """The leaves hash weights; what they are put on, and how far they go, stands beside them."""
+    require_configured_as_trained(copy / "adapter", Record(copy))
     path = copy / "adapter" / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    with pytest.raises(IntegrityError, match="not scaled as it was trained"):
-        require_scaled_as_trained(copy / "adapter", Record(copy))
+    with pytest.raises(IntegrityError, match="not configured as its recipe trains one"):
+        require_configured_as_trained(copy / "adapter", Record(copy))
