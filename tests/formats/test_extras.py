@@ -39,7 +39,12 @@ def run(source: Path, variant: str, missing: str, out: Path) -> str:
     ("variant", "missing", "said"),
     [
         ("gguf:Q4_K_M", "numba", "GGUF needs numba | pip install 'citrate[gguf]'"),
-        ("gguf:F16", "llama_cpp", "GGUF needs llama-cpp-python | pip install 'citrate[gguf]'"),
+        ("gguf:Q8_0", "llama_cpp", "GGUF needs llama-cpp-python | pip install 'citrate[gguf]'"),
+        (
+            "gguf:F16",
+            "llama_cpp",
+            "gguf:F16 cannot be checked without llama-cpp-python | pip install 'citrate[gguf]'",
+        ),
         ("mlx:4bit", "numba", "MLX needs numba | pip install 'citrate[mlx]'"),
         ("safetensors", "tokenizers", "safetensors cannot be checked without tokenizers | pip install 'citrate[gguf]'"),
         (
