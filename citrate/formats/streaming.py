@@ -5,10 +5,13 @@ At any moment at most ``threads + 1`` pieces are in memory, so the size of a mod
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -19,6 +22,8 @@ from citrate.formats.dtypes import STORAGE, Raw, all_finite, width
 from citrate.formats.safetensors_file import Tensor
 
 T = TypeVar("T")
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 
 PIECE_BYTES = 1 << 20  # with its decoding it stays in the L2 cache of many cores
 
@@ -34,6 +39,7 @@ def in_order(jobs: Iterable[Callable[[], T]], threads: int | None) -> Generator[
     The first exception of a job is raised in its turn; jobs that have not started by then never do.
     """
     workers = threads or default_threads()
+    _keep_freed_pieces()
     waiting: deque[Future[T]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="convert") as pool:
         try:
@@ -46,6 +52,16 @@ def in_order(jobs: Iterable[Callable[[], T]], threads: int | None) -> Generator[
         finally:
             for future in waiting:
                 future.cancel()
+
+
+@cache
+def _keep_freed_pieces() -> None:
+    """Have glibc reuse the memory of pieces. By its own rule it gives a piece back to the system when it is freed, and
+    the next one costs a page fault every 4 KiB: a third of what a merge costs. Elsewhere nothing is changed."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 16 * PIECE_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, 64 * PIECE_BYTES)
 
 
 def row_ranges(tensor: Tensor, multiple: int = 1, start: int = 0) -> Iterator[tuple[int, int]]:
