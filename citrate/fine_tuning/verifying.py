@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _SEGMENTS = 3
 _WITHOUT_EFFECT = frozenset({
-    "peft_version", "inference_mode", "revision", "init_lora_weights", "qalora_group_size",
+    "peft_version", "inference_mode", "qalora_group_size",
     "fan_in_fan_out",  # PEFT sees for itself how a base lies, and says so here
     "target_modules", "modules_to_save",  # held against the weights by whoever opens an adapter
 })  # fmt: skip
@@ -138,7 +138,7 @@ def require_configured_as_trained(adapter: Path, record: Record) -> None:
     Raises:
         IntegrityError: the adapter's configuration says anything that its recipe does not.
     """
-    recipe, found = record.bound.recipe, open_adapter(adapter).config
+    recipe, found = record.bound.recipe, {"init_lora_weights": True, **open_adapter(adapter).config}
     trained: dict[str, object] = {
         "peft_type": "LORA",
         "task_type": "SEQ_CLS" if recipe.method is Method.REWARD else "CAUSAL_LM",
@@ -148,6 +148,7 @@ def require_configured_as_trained(adapter: Path, record: Record) -> None:
         "bias": "none",
         "use_dora": recipe.lora.dora,
         "use_rslora": recipe.lora.rslora,
+        "init_lora_weights": True,  # others (pissa, olora) have PEFT change the base itself when it loads the adapter
     }
     for key in sorted((found.keys() | trained.keys()) - _WITHOUT_EFFECT):
         wanted, value = trained.get(key), found.get(key)

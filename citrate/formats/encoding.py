@@ -14,9 +14,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from citrate.core.errors import BackendMissingError, FormatError
+from citrate.core.errors import FormatError
 from citrate.formats import encoder_identity, ggml
 from citrate.formats.dtypes import Raw, all_finite, to_bfloat16, to_float32
+from citrate.formats.extras import importing
 from citrate.formats.gguf_file import NUMBERS, TYPES
 from citrate.formats.measure import BlockErrors, compare
 from citrate.formats.safetensors_file import Tensor
@@ -134,10 +135,8 @@ class _Kernels:
     """The compiled encoders; importing them loads numba."""
 
     def __init__(self) -> None:
-        try:
+        with importing("GGUF", extra="gguf"):
             from citrate.formats.quantize import k_min, k_sym, simple
-        except ModuleNotFoundError as error:
-            raise BackendMissingError(f"GGUF needs {error.name}", hint="pip install 'citrate[gguf]'") from error
         self._min, self._sym, self._simple = k_min, k_sym, simple
 
     def decode_f16(self, halves: NDArray[np.uint16], out: NDArray[np.float32]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from citrate.core.errors import FormatError
 from citrate.core.records import Check
+from citrate.formats.extras import importing
 
 _BLOCK = 256
 _QUIET = 0.1
@@ -54,7 +55,8 @@ class BlockErrors:
 
 def compare(source: NDArray[np.generic], decoded: NDArray[np.float32]) -> BlockErrors:
     """Compare a piece with its decoding. ``source`` is flat float32, or bfloat16 as uint16."""
-    from citrate.formats.quantize.error import squared_errors
+    with importing("comparing weights", extra="gguf"):
+        from citrate.formats.quantize.error import squared_errors
 
     blocks = -(-source.size // _BLOCK)
     errors, norms = np.empty(blocks, np.float32), np.empty(blocks, np.float32)

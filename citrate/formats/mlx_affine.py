@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from citrate.core.errors import BackendMissingError
 from citrate.formats.dtypes import Raw, to_bfloat16, to_float32
+from citrate.formats.extras import importing
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,8 @@ def encode(source: Raw, dtype: str, affine: Affine) -> Encoded:
     Raises:
         BackendMissingError: numba is not installed.
     """
-    try:
+    with importing("MLX", extra="mlx"):
         from citrate.formats.quantize.affine import decode_affine, encode_affine
-    except ModuleNotFoundError as error:
-        raise BackendMissingError(f"MLX needs {error.name}", hint="pip install 'citrate[mlx]'") from error
     groups = source.size // affine.group
     codes = np.empty(affine.words(source.size), np.uint32)
     steps, edges = np.empty(groups, np.float32), np.empty(groups, np.float32)

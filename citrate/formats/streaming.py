@@ -61,7 +61,7 @@ def _keep_freed_pieces() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 16 * PIECE_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, 64 * PIECE_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, 8 * PIECE_BYTES)
 
 
 def row_ranges(tensor: Tensor, multiple: int = 1, start: int = 0) -> Iterator[tuple[int, int]]:

@@ -58,6 +58,29 @@ def test_a_missing_extra_is_named(variant: str, missing: str, said: str, llama: 
     assert run(llama, variant, missing, tmp_path / "out") == said
 
 
+_IN_THREADS = """
+import sys
+sys.modules["numba"] = None
+sys.setswitchinterval(1e-6)
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+from citrate.core.errors import BackendMissingError
+from citrate.formats.mlx_affine import WRITTEN, encode
+def miss(_):
+    try:
+        encode(np.zeros(64, np.float32), "F32", WRITTEN["4bit"])
+    except BackendMissingError as error:
+        return error.message
+with ThreadPoolExecutor(8) as pool:
+    print(*sorted(set(pool.map(miss, range(400)))))
+"""
+
+
+def test_threads_that_miss_the_same_package_all_say_so() -> None:
+    done = subprocess.run([sys.executable, "-c", _IN_THREADS], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "MLX needs numba", done.stderr
+
+
 def test_safetensors_are_written_with_no_extra_installed(llama: Path, tmp_path: Path) -> None:
     missing = "numba,llvmlite,llama_cpp,torch,transformers,mlx,gguf,safetensors,tokenizers"
     assert "without tokenizers" in run(llama, "safetensors", missing, tmp_path / "out")

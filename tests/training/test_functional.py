@@ -131,6 +131,8 @@ def test_what_cannot_be_judged_by_behaviour_is_refused(changes: dict[str, object
         {"base_model_name_or_path": "somebody/else"},
         {"what_peft_may_have_tomorrow": 1},
         {"lora_dropout": 0.5},
+        {"init_lora_weights": "pissa"},
+        {"revision": "main"},
     ],
     ids=lambda each: next(iter(each)),
 )
