@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import big_llama
 from add import ipfs_repository
 from harness import Contestant, Timing, race, ratio, report, version_of
+from plain_folder import PlainFolder
 
-from citrate.core.records import FileEntry, Variant
-from citrate.core.sink import Buffer
+from citrate.core.records import Variant
 from citrate.formats import check, convert_all, is_bare, open_model
 
 VARIANTS = ("safetensors", "gguf:F16", "gguf:Q8_0", "gguf:Q5_K_M", "gguf:Q4_K_M", "mlx:4bit", "mlx:8bit")
@@ -55,33 +55,6 @@ _MLX = (
 )
 
 
-class PlainFile:
-    def __init__(self, path: Path) -> None:
-        self._file, self._path, self._size = path.open("wb", buffering=0), path, 0
-
-    def write(self, data: Buffer) -> None:
-        view = memoryview(data).cast("B")
-        self._size += view.nbytes
-        while view:
-            view = view[self._file.write(view) :]
-
-    def close(self) -> FileEntry:
-        os.fsync(self._file.fileno())
-        self._file.close()
-        return FileEntry(self._path.name, self._size, "", "")
-
-
-class PlainFolder:
-    """Writes files and syncs them; no hashes, so that the stage is what is timed."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        root.mkdir(parents=True)
-
-    def open(self, path: str, size_bytes: int | None = None) -> PlainFile:  # noqa: ARG002 - a sink's
-        return PlainFile(self._root / path)
-
-
 def one(source: Path, target: Path, variants: str, checks: bool) -> None:
     """The body of a contestant; several variants are separated by commas."""
     model, wanted = open_model(source), [Variant.parse(text) for text in variants.split(",")]
@@ -91,6 +64,7 @@ def one(source: Path, target: Path, variants: str, checks: bool) -> None:
         return
     folder = PlainFolder(target)
     convert_all(model, dict.fromkeys(wanted, folder))  # several GGUF files have names of their own
+    os.sync()
 
 
 def five(source: Path, root: Path) -> None:

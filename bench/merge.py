@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import big_llama
 import numpy as np
-from convert import PlainFolder
 from harness import Contestant, race, report
+from plain_folder import PlainFolder
 
 from citrate.formats import open_model
 from citrate.formats.dtypes import to_bfloat16
@@ -79,6 +79,7 @@ def one(method: str, parents: list[Path], target: Path) -> None:
         base = models.pop(0) if how.method is Method.TIES else None
         first, work = of_models(models, [model.root.name for model in models], [0.5, 0.5], how, base)
     write_merged(first, work, Output(PlainFolder(target), {}))
+    os.sync()
 
 
 def contestants(folders: dict[str, Path], work: Path) -> list[Contestant]:

@@ -22,11 +22,19 @@ from citrate.formats.adapter_updates import Update, update_of
 from citrate.formats.documents import inside
 from citrate.formats.dtypes import CONVERTIBLE, Raw, to_float32
 from citrate.formats.merging import How, Method
-from citrate.formats.merging_factors import Factors, Floats, Weighted, combined, product
+from citrate.formats.merging_factors import Factors, Floats, Weighted, combined, product, updated
 from citrate.formats.merging_writing import Piece, for_kernel, narrowed, of_kernel
 from citrate.formats.safetensors_file import Tensor, read_header
 from citrate.formats.source import SourceModel
-from citrate.formats.streaming import PIECE_BYTES, read_bytes, read_rows, row_ranges
+from citrate.formats.streaming import (
+    PIECE_BYTES,
+    read_bytes,
+    read_rows,
+    read_unseen,
+    require_finite,
+    row_ranges,
+    rows_of,
+)
 
 _OTHERWISE = (
     # settings of PEFT under which there is more to an adapter than matrices that are added
@@ -218,6 +226,8 @@ class _Rows:
 
     def added(self, first: int, last: int) -> Raw:
         """Rows ``first`` to ``last``, rounded once; of an embedding the update is rounded before, as PEFT does."""
+        if self.replacing is None and self.lengths is None and not self.embedding:
+            return self._updated(first, last)
         update = product(self.factors.b[first:last], self.factors.a, self.factors.scale)
         if self.embedding:
             update = to_float32(narrowed(update, self.tensor), self.tensor.dtype).reshape(update.shape)
@@ -226,6 +236,17 @@ class _Rows:
             return self._directed(update, old, self.lengths[first:last])
         out = np.empty_like(old)
         kernels.added(update.reshape(-1), old, out)
+        return of_kernel(out, self.tensor)
+
+    def _updated(self, first: int, last: int) -> Raw:
+        """The same in one go. A weight that is not finite makes a sum that is not, so only sums are looked through."""
+        row_bytes = rows_of(self.tensor)[1]
+        old = read_unseen(self.tensor, first * row_bytes, (last - first) * row_bytes)
+        factors = self.factors.b[first:last], self.factors.a, self.factors.scale
+        out, finite = updated(*factors, for_kernel(old, self.tensor))
+        if finite and self.tensor.dtype != "F16":
+            return out
+        require_finite(old, self.tensor)
         return of_kernel(out, self.tensor)
 
     def _directed(self, update: Floats, old: Raw, lengths: Floats) -> Raw:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from citrate.core.errors import ConfigError
 from citrate.formats import merging_kernels as kernels
 from citrate.formats.adapter_updates import Update
+from citrate.formats.dtypes import Raw
 from citrate.formats.merging import How, Method
 
 Floats = NDArray[np.float32]
@@ -72,11 +73,22 @@ def combined(parts: Sequence[Weighted], how: How, adapters: int) -> Factors:
 def product(left: Floats, right: Floats, scale: float) -> Floats:
     """``scale * left @ right``, rounded as torch does on x86-64: bit for bit up to a rank of 192, and wherever its
     library cuts longer sums as it did when this was measured (torch 2.15, MKL)."""
-    rank = left.shape[1]
-    at_once = _SUMMED_AT_ONCE if rank <= _SUMMED_AT_ONCE or rank >= 2 * _SUMMED_AT_ONCE else rank // 2
     total = np.empty((left.shape[0], right.shape[1]), np.float32)
+    at_once = _summed_at_once(left.shape[1])
     kernels.product(np.ascontiguousarray(left), np.ascontiguousarray(right), np.float32(scale), at_once, total)
     return total
+
+
+def updated(left: Floats, right: Floats, scale: float, base: Raw) -> tuple[Raw, bool]:
+    """``base``, flat bits of bfloat16 or float32, with that product added, rounded once; and whether all is finite."""
+    out = np.empty((left.shape[0], right.shape[1]), base.dtype)
+    factors, at_once = (np.ascontiguousarray(left), np.ascontiguousarray(right)), _summed_at_once(left.shape[1])
+    finite = kernels.updated(*factors, np.float32(scale), at_once, base.reshape(out.shape), out)
+    return out.reshape(-1), finite
+
+
+def _summed_at_once(rank: int) -> int:
+    return _SUMMED_AT_ONCE if rank <= _SUMMED_AT_ONCE or rank >= 2 * _SUMMED_AT_ONCE else rank // 2
 
 
 def _side_by_side(parts: Sequence[Weighted]) -> Factors:

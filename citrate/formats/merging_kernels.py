@@ -11,18 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from citrate.formats.quantize.jit import kernel
-from citrate.formats.quantize.primitives import F, I, multiply_add, stored, widened
+from citrate.formats.quantize.primitives import F, I, bits, multiply_add, stored, widened
 
 _LANES = 64
 _RUN = 1 << 13
 """Products that are summed in float32 before they go to float64; a multiple of the lanes."""
 _BLOCK = 1 << 12
 """Values that are worked on at once: what is kept of them stays in the nearest cache."""
-_COLUMNS = 2048
-"""Columns of a product that are summed at once: with some rows of the right factor they fit the second cache."""
+_ROWS, _COLUMNS = 4, 512
+"""Of a product, summed at once: with its part of the right factor, up to some rank, it stays in the nearest caches."""
 _NO_WEIGHT = F(1e-8)
 """Weights that cancel out to less than this divide nothing; mergekit's."""
 _ZERO, _ONE = F(0), F(1)
+_SIZE, _INFINITE = I(0x7FFFFFFF), I(0x7F800000)
+"""The bits of a float32 but its sign; from what on they are no finite number."""
 
 
 @kernel
@@ -167,31 +169,110 @@ def product(
         at_once: so many products are summed from zero; then the sums are.
         out: [rows, columns].
     """
-    rank = right.shape[0]
-    summed = np.empty(_COLUMNS, np.float32)
+    panel = np.zeros(right.shape[0] * _COLUMNS, np.float32)
+    parts, sums = np.empty(_ROWS * _COLUMNS, np.float32), np.empty(_ROWS * _COLUMNS, np.float32)
     for start in range(0, right.shape[1], _COLUMNS):
-        for row in range(left.shape[0]):
-            target = out[row, start : start + _COLUMNS]
-            part = summed[: target.size]
-            target[:] = _ZERO
-            for first in range(0, rank, at_once):
-                part[:] = _ZERO
-                last = min(first + at_once, rank)
-                for k in range(first, last - 3, 4):  # four of the steps between two looks at what is summed
-                    f0, f1, f2, f3 = left[row, k], left[row, k + 1], left[row, k + 2], left[row, k + 3]
-                    v0, v1 = right[k, start : start + _COLUMNS], right[k + 1, start : start + _COLUMNS]
-                    v2, v3 = right[k + 2, start : start + _COLUMNS], right[k + 3, start : start + _COLUMNS]
-                    for i in range(part.size):
-                        so_far = multiply_add(f1, v1[i], multiply_add(f0, v0[i], part[i]))
-                        part[i] = multiply_add(f3, v3[i], multiply_add(f2, v2[i], so_far))
-                for k in range(last - (last - first) % 4, last):
-                    factor, values = left[row, k], right[k, start : start + _COLUMNS]
-                    for i in range(part.size):
-                        part[i] = multiply_add(factor, values[i], part[i])
-                for i in range(part.size):
-                    target[i] += part[i]
-            for i in range(target.size):
-                target[i] = F(target[i] * scale)
+        _fill(panel, right, start)
+        for row in range(0, left.shape[0], _ROWS):
+            _sum(left, row, panel, at_once, parts, sums)
+            for beside in range(min(_ROWS, left.shape[0] - row)):
+                total, target = sums[beside * _COLUMNS :], out[row + beside, start : start + _COLUMNS]
+                for i in range(target.size):
+                    target[i] = F(total[i] * scale)
+
+
+@kernel
+def updated(
+    left: NDArray[np.float32],
+    right: NDArray[np.float32],
+    scale: np.float32,
+    at_once: int,
+    base: NDArray[np.generic],
+    out: NDArray[np.generic],
+) -> bool:
+    """``added`` of the ``product`` and ``base`` [rows, columns], without the product in memory.
+
+    Returns:
+        Whether all are finite numbers, before and after the rounding.
+    """
+    largest = I(0)
+    panel = np.zeros(right.shape[0] * _COLUMNS, np.float32)
+    parts, sums = np.empty(_ROWS * _COLUMNS, np.float32), np.empty(_ROWS * _COLUMNS, np.float32)
+    for start in range(0, right.shape[1], _COLUMNS):
+        _fill(panel, right, start)
+        for row in range(0, left.shape[0], _ROWS):
+            _sum(left, row, panel, at_once, parts, sums)
+            for beside in range(min(_ROWS, left.shape[0] - row)):
+                total = sums[beside * _COLUMNS :]
+                old = base[row + beside, start : start + _COLUMNS]
+                target = out[row + beside, start : start + _COLUMNS]
+                for i in range(target.size):
+                    value = F(F(total[i] * scale) + widened(old[i]))
+                    target[i] = stored(value, target[i])
+                    largest = max(largest, I(bits(value) & _SIZE), I(bits(widened(target[i])) & _SIZE))
+    return bool(largest < _INFINITE)
+
+
+@kernel
+def _fill(panel: NDArray[np.float32], right: NDArray[np.float32], start: int) -> None:
+    """Put columns of ``right`` side by side; what stands beyond its last column does not matter."""
+    for k in range(right.shape[0]):
+        values = right[k, start : start + _COLUMNS]
+        panel[k * _COLUMNS : k * _COLUMNS + values.size] = values
+
+
+@kernel
+def _sum(
+    left: NDArray[np.float32],
+    row: int,
+    panel: NDArray[np.float32],
+    at_once: int,
+    parts: NDArray[np.float32],
+    sums: NDArray[np.float32],
+) -> None:
+    """The products of four rows, from ``row`` on, with a panel. Four rows and four steps at a time load and store a
+    quarter of what one would, and all distances are constants: else the compiler fears that arrays overlap."""
+    rank, end = left.shape[1], left.shape[0] - 1
+    a, b, c, d = left[row], left[min(row + 1, end)], left[min(row + 2, end)], left[min(row + 3, end)]
+    sums[:] = _ZERO
+    for first in range(0, rank, at_once):
+        last = min(first + at_once, rank)
+        parts[:] = _ZERO
+        for k in range(first, last - 3, 4):
+            a0, a1, a2, a3 = a[k], a[k + 1], a[k + 2], a[k + 3]
+            b0, b1, b2, b3 = b[k], b[k + 1], b[k + 2], b[k + 3]
+            c0, c1, c2, c3 = c[k], c[k + 1], c[k + 2], c[k + 3]
+            d0, d1, d2, d3 = d[k], d[k + 1], d[k + 2], d[k + 3]
+            values = panel[k * _COLUMNS : (k + 4) * _COLUMNS]
+            for i in range(_COLUMNS):
+                w, x, y, z = values[i], values[_COLUMNS + i], values[2 * _COLUMNS + i], values[3 * _COLUMNS + i]
+                parts[i] = _four(a0, a1, a2, a3, w, x, y, z, parts[i])
+                parts[_COLUMNS + i] = _four(b0, b1, b2, b3, w, x, y, z, parts[_COLUMNS + i])
+                parts[2 * _COLUMNS + i] = _four(c0, c1, c2, c3, w, x, y, z, parts[2 * _COLUMNS + i])
+                parts[3 * _COLUMNS + i] = _four(d0, d1, d2, d3, w, x, y, z, parts[3 * _COLUMNS + i])
+        for k in range(last - (last - first) % 4, last):
+            values = panel[k * _COLUMNS : (k + 1) * _COLUMNS]
+            for beside, factor in enumerate((a[k], b[k], c[k], d[k])):
+                part = parts[beside * _COLUMNS : (beside + 1) * _COLUMNS]
+                for i in range(_COLUMNS):
+                    part[i] = multiply_add(factor, values[i], part[i])
+        for i in range(_ROWS * _COLUMNS):
+            sums[i] += parts[i]
+
+
+@kernel
+def _four(
+    f0: np.float32,
+    f1: np.float32,
+    f2: np.float32,
+    f3: np.float32,
+    w: np.float32,
+    x: np.float32,
+    y: np.float32,
+    z: np.float32,
+    so_far: np.float32,
+) -> np.float32:
+    return multiply_add(f3, z, multiply_add(f2, y, multiply_add(f1, x, multiply_add(f0, w, so_far))))
 
 
 @kernel

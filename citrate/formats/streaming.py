@@ -1,6 +1,6 @@
 """Read tensors piece by piece, work on the pieces in threads, and hand the results on in order.
 
-At any moment at most ``threads + 1`` pieces are in memory, so the size of a model does not matter.
+At any moment at most ``threads + 3`` pieces are in memory, so the size of a model does not matter.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 
+_AHEAD = 3
+"""Pieces beyond one a thread: while a file is written the threads go on."""
 PIECE_BYTES = 1 << 20  # with its decoding it stays in the L2 cache of many cores
 
 
@@ -45,7 +47,7 @@ def in_order(jobs: Iterable[Callable[[], T]], threads: int | None) -> Generator[
         try:
             for job in jobs:
                 waiting.append(pool.submit(job))
-                if len(waiting) > workers:
+                if len(waiting) >= workers + _AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -93,6 +95,13 @@ def read_rows(tensor: Tensor, first: int, last: int) -> Raw:
 
 def read_bytes(tensor: Tensor, start: int, size: int) -> Raw:
     """Read ``size`` bytes at ``start`` of the tensor's data; raises as ``read_rows`` does."""
+    values = read_unseen(tensor, start, size)
+    require_finite(values, tensor)
+    return values
+
+
+def read_unseen(tensor: Tensor, start: int, size: int) -> Raw:
+    """As ``read_bytes``, for whoever finds NaN in what comes of it."""
     values = np.empty(size // width(tensor.dtype), STORAGE[tensor.dtype])
     view = values.view(np.uint8).data
     try:
@@ -106,12 +115,20 @@ def read_bytes(tensor: Tensor, start: int, size: int) -> Raw:
                 at += got
     except OSError as error:
         raise FormatError(f"{tensor.path.name} cannot be read: {error.strerror}") from error
+    return values
+
+
+def require_finite(values: Raw, tensor: Tensor) -> None:
+    """Look through weights of ``tensor`` as they were read.
+
+    Raises:
+        FormatError: one is NaN or infinite.
+    """
     if not all_finite(values, tensor.dtype):
         raise FormatError(
             f"tensor {tensor.name!r} holds NaN or infinite weights",
             hint="it is damaged: download it again, or save it again",
         )
-    return values
 
 
 def buffer(values: Raw) -> Buffer:

@@ -56,12 +56,12 @@ def test_the_values_are_those_of_plain_arithmetic(dtype: str, size: int) -> None
     assert np.array_equal(out, rounded((a + mean).astype(np.float32), dtype))
 
 
-@pytest.mark.parametrize(("rank", "columns"), [(1, 1), (8, 255), (16, 257), (200, 512)])
-def test_products_are_summed_in_order_and_rounded_at_each_step(rank: int, columns: int) -> None:
+@pytest.mark.parametrize(("rows", "rank", "columns"), [(1, 1, 1), (3, 8, 511), (4, 16, 513), (6, 201, 1024), (9, 6, 7)])
+def test_products_are_summed_in_order_and_rounded_at_each_step(rows: int, rank: int, columns: int) -> None:
     random = np.random.default_rng(5)
-    left = random.standard_normal((3, rank), np.float32)
+    left = random.standard_normal((rows, rank), np.float32)
     right = random.standard_normal((rank, columns), np.float32)
-    out = np.empty((3, columns), np.float32)
+    out = np.empty((rows, columns), np.float32)
     kernels.product(left, right, np.float32(0.5), 192, out)
     wanted = np.zeros(out.shape, np.float32)
     for first in range(0, rank, 192):
@@ -72,12 +72,26 @@ def test_products_are_summed_in_order_and_rounded_at_each_step(rank: int, column
     assert np.count_nonzero(out != wanted * np.float32(0.5)) <= out.size // 1000
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_an_updated_matrix_is_its_product_added(dtype: type[np.generic]) -> None:
+    random = np.random.default_rng(6)
+    left, right = random.standard_normal((7, 5), np.float32), random.standard_normal((5, 700), np.float32)
+    base = random.standard_normal((7, 700), np.float32).view(dtype)[:, -700:].copy()
+    update, wanted, out = np.empty((7, 700), np.float32), np.empty_like(base), np.empty_like(base)
+    kernels.product(left, right, np.float32(2), 192, update)
+    kernels.added(update.reshape(-1), base.reshape(-1), wanted.reshape(-1))
+    kernels.updated(left, right, np.float32(2), 192, base, out)
+    assert np.array_equal(out.view(np.uint8), wanted.view(np.uint8))
+
+
 CASES: list[tuple[Callable[..., object], tuple[object, ...]]] = [
     (kernels.products, (np.ones(256, np.uint16), np.ones(256, np.uint16), np.zeros(3))),
     (kernels.mixed, (*[np.ones(256, np.uint16)] * 2, np.float32(1), np.float32(1), np.ones(256, np.uint16))),
     (kernels.sizes_within, (*[np.ones(256, np.uint16)] * 2, np.float32(1), np.float32(2), np.ones(256, np.float32))),
     (kernels.product, (np.ones((2, 8), np.float32), np.ones((8, 256), np.float32), np.float32(1), 192,
                        np.ones((2, 256), np.float32))),
+    (kernels.updated, (np.ones((2, 8), np.float32), np.ones((8, 256), np.float32), np.float32(1), 192,
+                       *[np.ones((2, 256), np.uint16)] * 2)),
     (kernels.added, (np.ones(256, np.float32), *[np.ones(256, np.uint16)] * 2)),
 ]  # fmt: skip
 

@@ -8,7 +8,10 @@ wheels are installed with equal times.
 from __future__ import annotations
 
 import hashlib
+import importlib
+import importlib.util
 import os
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -21,6 +24,26 @@ import platformdirs
 
 F = TypeVar("F", bound=Callable[..., object])
 
+
+def _look_for_blas_later() -> None:
+    """Have numba's first compilation not import SciPy, only to see whether there is a BLAS: a third of a second, for
+    functions that no kernel of ours calls. Whoever calls one has numba look again."""
+    linalg: Any = importlib.import_module("numba.np.linalg")
+    if "numba.np.arraymath" in sys.modules or not hasattr(linalg, "ensure_blas"):
+        return
+    look, linalg.ensure_blas = linalg.ensure_blas, _no_blas
+    try:
+        arraymath: Any = importlib.import_module("numba.np.arraymath")
+    finally:
+        linalg.ensure_blas = look
+    arraymath.ensure_blas, arraymath._HAVE_BLAS = look, importlib.util.find_spec("scipy") is not None
+
+
+def _no_blas() -> None:
+    raise ImportError
+
+
+_look_for_blas_later()
 
 # numba's settings are module attributes that it makes at run time, and its decorators return what they make of types.
 _settings: Any = numba.core.config
