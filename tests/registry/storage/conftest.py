@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from citrate.core.records import Artifact
 from citrate.registry import asking, attempts, gateway
 from citrate.registry.fetching import spans
 from citrate.registry.store import Store
@@ -37,6 +38,30 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that failed is asked again at once."""
+    monkeypatch.setattr(attempts, "BACKOFF_S", 0.01)
+
+
+@pytest.fixture
+def publisher(tmp_path: Path) -> Store:
+    """Whose bytes are fetched."""
+    return Store(tmp_path / "publisher")
+
+
+@pytest.fixture
+def artifact(publisher: Store, model: Path) -> Artifact:
+    """The model, in the publisher's store."""
+    return publisher.add(model)
+
+
+@pytest.fixture
+def url(serve: Serve, publisher: Store) -> str:
+    """The publisher's gateway."""
+    return serve(publisher)
 
 
 @pytest.fixture

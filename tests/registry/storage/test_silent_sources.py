@@ -15,7 +15,7 @@ from citrate.registry import asking, attempts, by_cid, sources
 from citrate.registry.fetching import fetch_artifact, fetch_block
 from citrate.registry.sources import GatewaySource, Source, StoreSource
 from citrate.registry.store import Store
-from tests.registry.storage.conftest import CHUNK, Serve, pattern
+from tests.registry.storage.conftest import CHUNK, pattern
 from tests.registry.storage.wild import wild_gateway
 
 BOUND_S = 20.0
@@ -31,11 +31,6 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests in which nobody but the silent is waited for: what is asked at once, a store, is never silent."""
     monkeypatch.setattr(attempts, "HEDGE_S", 0.1)
-
-
-@pytest.fixture
-def publisher(tmp_path: Path) -> Store:
-    return Store(tmp_path / "publisher")
 
 
 @pytest.fixture
@@ -175,8 +170,3 @@ class LateBlocks(Late):
 
     def stream(self, *_: object) -> sources.ByteStream:
         raise sources.NoStreamError("blocks only")
-
-
-@pytest.fixture
-def url(serve: Serve, publisher: Store) -> str:
-    return serve(publisher)
