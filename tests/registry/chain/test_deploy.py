@@ -24,6 +24,7 @@ from citrate.registry.keys import Keys
 from citrate.registry.loras import Loras
 from citrate.registry.rpc import JsonRpc, quantity, unhex
 from citrate.registry.stack import ANVIL_ACCOUNT, PROXY
+from tests.e2e.machine import Machine
 from tests.fixtures_anvil import AnvilNode, release_of, signer_of, start_anvil, stop_anvil
 from tests.registry.chain.actors import sends
 
@@ -369,11 +370,11 @@ def test_the_script_deploys_and_prints_the_addresses(bare: AnvilNode, tmp_path: 
 
 @pytest.mark.servers
 def test_the_command_tells_all_in_one_document_and_doctor_what_stands(bare: AnvilNode, tmp_path: Path) -> None:
+    machine = Machine(tmp_path, CITRATE_RPC_URL=bare.url, CITRATE_AUTHORITY=SAFE)
+
     def citrate(*arguments: str) -> tuple[int, dict]:
-        command = [sys.executable, "-m", "citrate.cli.main", *arguments, "--json", "--home", str(tmp_path)]
-        environment = {**os.environ, "CITRATE_RPC_URL": bare.url, "CITRATE_AUTHORITY": SAFE}
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-        return done.returncode, json.loads(done.stdout)
+        done = machine.types(*arguments, "--json")
+        return done.code, done.json
 
     code, plan = citrate("deploy-contracts", "--dry-run")
     assert code == 0 and plan["dry_run"] and all(step["tx_hash"] is None for step in plan["transactions"])
@@ -396,11 +397,11 @@ def test_the_command_tells_all_in_one_document_and_doctor_what_stands(bare: Anvi
 @pytest.mark.servers
 @pytest.mark.parametrize("bare", [ELSEWHERE], indirect=True)
 def test_who_names_no_authority_is_told_what_is_not_looked_at(bare: AnvilNode, tmp_path: Path) -> None:
+    machine = Machine(tmp_path, CITRATE_RPC_URL=bare.url, CITRATE_PRIVATE_KEY=SECRET)
+
     def citrate(*arguments: str, **settings: str) -> tuple[int, dict, str]:
-        command = [sys.executable, "-m", "citrate.cli.main", *arguments, "--json", "--home", str(tmp_path)]
-        environment = {**os.environ, "CITRATE_RPC_URL": bare.url, "CITRATE_PRIVATE_KEY": SECRET, **settings}
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-        return done.returncode, json.loads(done.stdout), done.stderr
+        done = machine.types(*arguments, "--json", **settings)
+        return done.code, done.json, done.err
 
     signer = signer_of("publisher", 8453)
     code, _, told = citrate("deploy-contracts", "--authority", signer.address, CITRATE_CONFIRMATIONS="0")
@@ -433,18 +434,13 @@ def test_who_names_no_authority_is_told_what_is_not_looked_at(bare: AnvilNode, t
 
 @pytest.mark.servers
 def test_play_money_comes_also_over_rpc_url(bare: AnvilNode, tmp_path: Path) -> None:
-    def citrate(*arguments: str, rpc_url: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "citrate.cli.main", *arguments, "--json", "--home", str(tmp_path)]
-        environment = {**os.environ, "CITRATE_RPC_URL": rpc_url}
-        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-
-    done = citrate("devnet", "fund", SAFE, rpc_url=bare.url)
-    assert json.loads(done.stdout) == {"address": SAFE, "balance_wei": 1000 * 10**18}
+    machine = Machine(tmp_path, CITRATE_RPC_URL=bare.url)
+    assert machine.gets("devnet", "fund", SAFE) == {"address": SAFE, "balance_wei": 1000 * 10**18}
     assert quantity(bare.rpc.call("eth_getBalance", SAFE, "latest")) == 1000 * 10**18
     other = start_anvil(*ELSEWHERE)
     try:
-        refused = citrate("devnet", "fund", SAFE, rpc_url=other.url)
-        assert refused.returncode == 5 and quantity(other.rpc.call("eth_getBalance", SAFE, "latest")) == 0
+        refused = machine.types("devnet", "fund", SAFE, "--json", CITRATE_RPC_URL=other.url)
+        assert refused.code == 5 and quantity(other.rpc.call("eth_getBalance", SAFE, "latest")) == 0
     finally:
         stop_anvil(other)
 
