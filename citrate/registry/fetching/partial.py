@@ -23,12 +23,15 @@ def take_back(store: Store, cid: str) -> None:
 
 
 def tidy(folder: Path, wanted: Collection[str]) -> None:
-    """Remove what stands in a partial folder and is no file of the artifact: links, and files of another listing."""
+    """Remove what stands in a partial folder and is no file of the artifact, or of others, too: links, files of another
+    listing, and what a call that was killed had handed out already, which is the user's."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in list(folder.rglob("*")):
-        stray = path.is_symlink() or (not path.is_dir() and str(path.relative_to(folder)) not in wanted)
-        if stray or (path.is_dir() and str(path.relative_to(folder)) in wanted):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        listed, is_folder = str(path.relative_to(folder)) in wanted, path.is_dir() and not path.is_symlink()
+        if is_folder and listed:
+            shutil.rmtree(path)
+        elif not is_folder and (path.is_symlink() or not listed or path.lstat().st_nlink > 1):
+            path.unlink(missing_ok=True)  # it went with its folder
 
 
 def require_room(folder: Path, root: Path, files: Iterable[FileEntry], cid: str) -> None:

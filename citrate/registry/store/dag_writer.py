@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import uuid
 from collections.abc import Callable, Iterable
@@ -23,6 +24,9 @@ from citrate.registry.store.dags import DagShelf, NewDag
 from citrate.registry.store.layout import Layout, disk_errors, remove_tree
 from citrate.registry.store.writer import FILE_MODE
 
+_PLACED = "placed"
+"""Beside what has arrived: the name under which the pack was put in place, before it is recorded there."""
+_PACK_NAME = re.compile("[0-9a-f]{32}")
 _SCRATCH = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
@@ -85,10 +89,12 @@ class DagWriter:
             self._folder = self._layout.partial(self._resumes)
             self._folder.mkdir(parents=True, exist_ok=True)
             self._staging.callback(self._leave)
+            self._take_back()
         else:
             self._folder = self._staging.enter_context(self._layout.staging())
         path = self._folder / "pack"
         path.touch()
+        path.chmod(0o644)  # a writer that was killed may have sealed it
         self._pack = self._staging.enter_context(path.open("r+b", buffering=WRITE_BYTES))
         (self._folder / "scratch.sqlite").unlink(missing_ok=True)
         # files of one object are imported side by side: whoever puts blocks takes turns (``profiles``)
@@ -102,8 +108,17 @@ class DagWriter:
                 self._insert(cid, block)
             self._arrivals = arrivals
 
+    def _take_back(self) -> None:
+        """Go on with a pack that was put in place and not recorded."""
+        note = self._folder / _PLACED
+        name = note.read_text(errors="replace") if note.exists() else ""
+        if _PACK_NAME.fullmatch(name):  # a power cut may have left anything
+            self._shelf.take_back(name, self._folder / "pack")
+        note.unlink(missing_ok=True)
+
     def _leave(self) -> None:
         """Keep what has arrived for the next writer of this name, if anything has."""
+        self._take_back()
         (self._folder / "scratch.sqlite").unlink(missing_ok=True)
         if is_empty(self._folder) or not (self._folder / "pack").exists():
             remove_tree(self._folder)
@@ -248,6 +263,9 @@ class DagWriter:
             self._pack.flush()
             os.fchmod(self._pack.fileno(), FILE_MODE)
             os.fsync(self._pack.fileno())
+            if self._arrivals is not None:
+                self._arrivals.flush()
+                (self._folder / _PLACED).write_text(name)
             target = self._layout.pack(name)
             with self._layout.lock("packs"):
                 make_folder(target.parent)

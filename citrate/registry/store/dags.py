@@ -26,13 +26,19 @@ from citrate.registry.store.pins import Pins
 
 @dataclass(frozen=True)
 class StoredDag:
-    """A DAG of the store. ``size_bytes``: of its blocks. ``whole``: every block that it links to is here."""
+    """A DAG of the store. ``size_bytes``: of its blocks. ``whole``: every block that it links to is here.
+
+    ``path``: its pack. The rest as of ``inventory.StoredObject``.
+    """
 
     cid: str
     size_bytes: int
     blocks: int
     whole: bool
     path: Path
+    added_s: int
+    used_s: int
+    damaged: bool
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,10 @@ class _Place:
         """Whether these bytes are the block."""
         return len(data) == self.length and self.block.matches(data)
 
+    def read(self) -> bytes:
+        """What stands there."""
+        return read_piece(self.pack, self.offset, self.length)
+
     def write(self, data: bytes) -> None:
         """Put the block there, durably."""
         make_folder(self.pack.parent)
@@ -66,7 +76,9 @@ class _Place:
             self.pack.chmod(0o644)
         descriptor = os.open(self.pack, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
-            os.pwrite(descriptor, data, self.offset)
+            written = 0
+            while written < len(data):  # a disk that is filling up takes a part
+                written += os.pwrite(descriptor, memoryview(data)[written:], self.offset + written)
             os.fchmod(descriptor, 0o444)
             os.fsync(descriptor)
         finally:
@@ -92,12 +104,14 @@ class DagShelf:
 
     def _dags(self, where: str, *values: str) -> list[StoredDag]:
         rows = self._index.read(
-            f"SELECT cid, size_bytes, blocks, whole, name FROM dags JOIN packs ON packs.id = pack_id WHERE {where}",  # noqa: S608
+            "SELECT cid, size_bytes, blocks, whole, name, added_s, coalesce(used_s, added_s), damaged_s IS NOT NULL "  # noqa: S608
+            f"FROM dags JOIN packs ON packs.id = pack_id WHERE {where}",
             *values,
-            kinds="siiis",
+            kinds="siiisiii",
         )
         return [
-            StoredDag(cid, size, count, bool(whole), self._layout.pack(name)) for cid, size, count, whole, name in rows
+            StoredDag(cid, size, count, bool(whole), self._layout.pack(name), added, used, bool(damaged))
+            for cid, size, count, whole, name, added, used, damaged in rows
         ]
 
     def owners(self, cid: Cid) -> list[str]:
@@ -121,20 +135,22 @@ class DagShelf:
     def damages(self, cid: str) -> Iterator[CitrateError]:
         """Read and hash every block of a DAG; yields what is wrong."""
         for place in self._places(cid):
-            data = read_piece(place.pack, place.offset, place.length)
+            data, block = place.read(), place.block
             if not place.holds(data):
-                block = place.block
                 yield IntegrityError(
                     f"a block of {cid} is damaged in {place.pack}",
                     path=str(block), expected=block.digest.hex(), actual=block.hash(data)[: len(block.digest)].hex(),
                     hint="citrate store verify --repair, or import its CAR again: citrate store import CAR",
                 )  # fmt: skip
 
-    def _places(self, cid: str) -> list[_Place]:
+    def _places(self, cid: str, block: Cid | None = None) -> list[_Place]:
+        """Where the blocks of a DAG should lie, or one of them."""
+        one, which = ("", ()) if block is None else ("AND hash = ?", (block.multihash,))
         rows = self._index.read(
-            "SELECT hash, name, offset, blocks.length FROM blocks JOIN dags ON dags.id = dag_id "
-            "JOIN packs ON packs.id = pack_id WHERE dags.cid = ? ORDER BY offset",
+            "SELECT hash, name, offset, blocks.length FROM blocks JOIN dags ON dags.id = dag_id "  # noqa: S608
+            f"JOIN packs ON packs.id = pack_id WHERE dags.cid = ? {one} ORDER BY offset",
             cid,
+            *which,
             kinds="bsii",
         )
         # the codec plays no part in hashing; the raw one names any multihash
@@ -167,7 +183,7 @@ class DagShelf:
                 )
                 if reason:
                     self._pins.insert(connection, dag.cid, reason)
-            connection.execute(_FORGET_PACKS)
+            connection.execute(FORGET_PACKS)
             self._write_list(pack, connection)
         for dag in dags if reason else ():
             self._pins.note(dag.cid)
@@ -197,18 +213,22 @@ class DagShelf:
         return True
 
     def mend(self, cid: str, fetch: Callable[[str], bytes]) -> None:
-        """Write what ``fetch`` gives over the damaged blocks of a DAG; a pack that is gone begins anew."""
-        with self._layout.lock("packs"):
-            for place in self._places(cid):
-                if place.holds(read_piece(place.pack, place.offset, place.length)):
-                    continue
-                block = fetch(str(place.block))
-                if not place.holds(block):
-                    raise IntegrityError(
-                        f"another block came for {place.block}",
-                        path=str(place.block), expected=place.block.digest.hex(), actual="another",
-                    )  # fmt: skip
-                place.write(block)
+        """Write what ``fetch`` gives over the damaged blocks of a DAG; a pack that is gone begins anew.
+
+        Nobody waits for the store while a block is fetched. One that has moved, or that others mended, is left alone.
+        """
+        for place in self._places(cid):
+            if place.holds(place.read()):
+                continue
+            block = fetch(str(place.block))
+            if not place.holds(block):
+                raise IntegrityError(
+                    f"another block came for {place.block}",
+                    path=str(place.block), expected=place.block.digest.hex(), actual="another",
+                )  # fmt: skip
+            with self._layout.lock("packs"):
+                if place in self._places(cid, place.block) and not place.holds(place.read()):
+                    place.write(block)
 
     def delete(self, cid: str, *, pulled: bool) -> None:
         """Forget a DAG and its pins in one step, and delete the packs that nobody needs any more; see ``Pins.ending``.
@@ -219,11 +239,9 @@ class DagShelf:
             self._forget(cid, pulled=pulled)
         except sqlite3.Error as error:
             dag = self.get(cid)
-            if (
-                dag is None
-                or not is_no_room(error, self._layout.root)
-                or self._dags("name = ?", dag.path.name) != [dag]
-            ):
+            if dag is None or not is_no_room(error, self._layout.root):
+                raise
+            if [other.cid for other in self._dags("name = ?", dag.path.name)] != [cid]:
                 raise
             dag.path.unlink(missing_ok=True)
             self._forget(cid, pulled=pulled)
@@ -232,22 +250,30 @@ class DagShelf:
     def _forget(self, cid: str, *, pulled: bool) -> None:
         with self._pins.ending(cid, pulled=pulled) as connection:
             connection.execute("DELETE FROM dags WHERE cid = ?", (cid,))
-            connection.execute(_FORGET_PACKS)
+            connection.execute(FORGET_PACKS)
 
     def known_packs(self) -> frozenset[str]:
         """The names of the packs that blocks lie in."""
         return frozenset(name for (name,) in self._index.read("SELECT name FROM packs", kinds="s"))
 
     def _unknown(self) -> set[str]:
-        return set(self._layout.packs()) - self.known_packs()
+        return {*self._layout.packs(), *self._layout.lists()} - self.known_packs()
 
     def forgotten(self, unknown: Iterable[str]) -> set[str]:
         """Those packs that the index does not know although somebody needs a DAG that only they have."""
         needed = {cid for cid in self._pins.all() if self.get(cid) is None}
         return {name for name in unknown if needed.intersection(self._layout.roots_of(name))}
 
+    def take_back(self, name: str, path: Path) -> None:
+        """Move a pack to ``path``, if it is in place and was not recorded: who put it there failed, or was killed."""
+        with self._layout.lock("packs"):
+            pack = self._layout.pack(name)
+            if pack.is_file() and name not in self.known_packs():
+                self._layout.list_of(name).unlink(missing_ok=True)
+                pack.rename(path)
+
     def sweep(self) -> None:
-        """Delete every pack that the index does not know, but not what is being put in place."""
+        """Delete every pack, and list of one, that the index does not know, but not what is being put in place."""
         if not self._unknown():
             return
         with self._layout.lock("packs"):
@@ -258,7 +284,8 @@ class DagShelf:
 
 
 _ROOTS_OF_A_PACK = "SELECT cid FROM dags JOIN packs ON packs.id = pack_id WHERE name = ?"
-_FORGET_PACKS = "DELETE FROM packs WHERE id NOT IN (SELECT pack_id FROM dags)"
+FORGET_PACKS = "DELETE FROM packs WHERE id NOT IN (SELECT pack_id FROM dags)"
+"""Packs that no DAG lies in are nobody's: the next ``sweep`` deletes them."""
 
 
 def read_piece(path: Path, offset: int, length: int) -> bytes:

@@ -15,7 +15,6 @@ from citrate.registry.store.layout import Layout
 from citrate.registry.store.pins import Pin, Pins
 
 _USE_NOTED_EVERY_S = 3600
-_COLUMNS = "added_s, coalesce(used_s, added_s), damaged_s IS NOT NULL"
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ class Inventory:
         rows = self._index.read(
             "SELECT cid, sha256, size_bytes, CASE WHEN bare THEN "  # noqa: S608
             "(SELECT path FROM files WHERE object_id = objects.id) ELSE '' END, "
-            f"{_COLUMNS} FROM objects WHERE {where} ORDER BY id",
+            f"added_s, coalesce(used_s, added_s), damaged_s IS NOT NULL FROM objects WHERE {where} ORDER BY id",
             *values,
             kinds="ssisiii",
         )
@@ -103,15 +102,11 @@ class Inventory:
             for cid, sha256, size, path, added, used, damaged in rows
         ]
 
-    def _dag(self, found: StoredDag, pins: dict[str, tuple[Pin, ...]]) -> StoredObject:
-        query = f"SELECT {_COLUMNS} FROM dags WHERE cid = ?"  # noqa: S608
-        rows = self._index.read(query, found.cid, kinds="iii")
-        if not rows:
-            raise sqlite3.DatabaseError(f"{found.cid} is in its table, and not in the table's own index")
-        ((added, used, damaged),) = rows
+    @staticmethod
+    def _dag(found: StoredDag, pins: dict[str, tuple[Pin, ...]]) -> StoredObject:
         return StoredObject(
-            found.cid, "", found.size_bytes, found.path, pins.get(found.cid, ()), added, used, bool(damaged),
-            found.blocks, found.whole,
+            found.cid, "", found.size_bytes, found.path, pins.get(found.cid, ()), found.added_s, found.used_s,
+            found.damaged, found.blocks, found.whole,
         )  # fmt: skip
 
     def is_suspect(self, cid: str) -> bool:

@@ -87,7 +87,14 @@ class Layout:
 
     def packs(self) -> list[str]:
         """The names of all packs, and of such as a killed process left."""
-        folder = self.root / "packs"
+        return self._names("packs")
+
+    def lists(self) -> list[str]:
+        """The names of the lists of all packs, and of such as a killed process left."""
+        return self._names("lists")
+
+    def _names(self, name: str) -> list[str]:
+        folder = self.root / name
         return [path.name for path in folder.iterdir()] if folder.exists() else []
 
     def damaged(self, cid: str) -> Path:
@@ -188,10 +195,13 @@ def sweep(staging: Path) -> None:
                 (staging / f"{entry.name}.lock").unlink(missing_ok=True)
 
 
-def remove_tree(folder: Path) -> None:
-    """Remove a folder of ours and all below it; one that is not there is fine."""
+def remove_tree(path: Path) -> None:
+    """Remove a folder of ours and all below it, or a file; what is not there is fine."""
     with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def prune(folder: Path) -> None:

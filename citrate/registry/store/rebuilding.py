@@ -25,7 +25,7 @@ from citrate.registry.cid import Cid
 from citrate.registry.cutting import PLAIN_PROFILES
 from citrate.registry.dag import directory
 from citrate.registry.store import exclusion, pack_lists
-from citrate.registry.store.dags import DagShelf, read_piece
+from citrate.registry.store.dags import FORGET_PACKS, DagShelf, read_piece
 from citrate.registry.store.index import Index, Receipt, StagedFile
 from citrate.registry.store.layout import Layout, disk_errors
 from citrate.registry.store.pack_lists import PackList, Row
@@ -147,6 +147,8 @@ def _bytes_of(folder: Path) -> int:
 def _take_pack(layout: Layout, index: Index, name: str, known: PackList) -> list[str]:
     """Record the DAGs of a pack as far as its blocks are what they should be; returns what is lost of it.
 
+    A process that was killed may have left a DAG in two packs, one of which has less of it.
+
     Args:
         layout: the store's.
         index: the new one.
@@ -172,6 +174,9 @@ def _take_pack(layout: Layout, index: Index, name: str, known: PackList) -> list
     with index.writing() as connection:
         pack_id = connection.execute("INSERT INTO packs(name) VALUES(?)", (name,)).lastrowid
         for cid, reached, whole in found:
+            (standing,) = connection.execute("SELECT max(blocks) FROM dags WHERE cid = ?", (cid,)).fetchone()
+            if standing is not None and standing >= len(reached):
+                continue
             size = sum(length for _, length in reached.values())
             dag_id = connection.execute(
                 "INSERT OR REPLACE INTO dags(cid, size_bytes, blocks, whole, pack_id, added_s) "
@@ -180,6 +185,7 @@ def _take_pack(layout: Layout, index: Index, name: str, known: PackList) -> list
             ).lastrowid
             rows = ((block, dag_id, offset, length) for block, (offset, length) in reached.items())
             connection.executemany("INSERT INTO blocks(hash, dag_id, offset, length) VALUES(?, ?, ?, ?)", rows)
+        connection.execute(FORGET_PACKS)
     return lost
 
 

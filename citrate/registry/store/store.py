@@ -255,12 +255,13 @@ class Store:
             fetch: gives a block by its CID.
 
         Raises:
-            IntegrityError: another block came.
+            IntegrityError: another block came, or one is damaged again already.
         """
         with disk_errors(self.root, cid):
             self._shelf.mend(cid, fetch)
-            if not any(self._shelf.damages(cid)):
-                self._inventory.note_soundness(cid)
+            for damage in self._shelf.damages(cid):
+                raise damage
+            self._inventory.note_soundness(cid)
 
     def pin(self, cid: str, reason: str) -> None:
         """Keep the object, for ``reason`` (who needs it).

@@ -13,7 +13,9 @@ from citrate.core.errors import ConfigError, NotPermittedError, StoreError
 from citrate.registry.cid import Cid
 from citrate.registry.store import Store, removing
 from citrate.registry.store.collecting import UNPINNED_SPARED_S
+from citrate.registry.store.dags import StoredDag
 from citrate.registry.store.pins import Pins, check_reason
+from citrate.registry.store.rebuilding import rebuild
 from tests.e2e.machine import Machine
 from tests.registry.storage.cars import Dag, take
 
@@ -150,6 +152,45 @@ def test_a_kill_before_its_pack_is_deleted_leaves_nothing_of_a_dag_that_was_pull
     assert (store.ls(), store.pins(root), store.verify()) == ([], [], [])
     store.gc()
     assert not list((store.root / "packs").iterdir())
+
+
+def test_a_list_is_of_one_moment(store: Store, dag: Dag, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(dag.folder(link=dag.symlink(b"x")))
+    take(store, dag.car(Cid.parse(root)))
+    store.unpin(root, "test")
+    listed = store._shelf.ls
+
+    def removed_meanwhile() -> list[StoredDag]:
+        found = listed()
+        store.remove(root)
+        return found
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(store._shelf, "ls", removed_meanwhile)
+        assert [stored.cid for stored in store.ls()] == [root]
+    assert store.ls() == []
+
+
+def test_what_a_rebuild_set_aside_and_what_others_put_there_goes_after_its_time(
+    store: Store, dag: Dag, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = str(dag.folder(link=dag.symlink(b"x")))
+    take(store, dag.car(Cid.parse(root)))
+    store.unpin(root, "test")
+    (pack,) = (store.root / "packs").iterdir()
+    pack.unlink()
+    pack.write_bytes(b"nothing of it")
+    assert rebuild(store.layout).lost == (root,)
+    kept = len(list((store.root / "damaged").iterdir()))
+    assert {path.name.partition(".")[0] for path in (store.root / "damaged").iterdir()} == {pack.name, "index"}
+    (store.root / "objects").mkdir(exist_ok=True)
+    (store.root / "objects" / ".DS_Store").write_bytes(b"macOS was here")
+    store.gc()
+    assert len(list((store.root / "damaged").iterdir())) == kept, "somebody may want to know why"
+    monkeypatch.setattr(removing, "DAMAGED_KEPT_S", -60)
+    store.gc()
+    for folder in ("damaged", "objects", "packs", "lists"):
+        assert list((store.root / folder).iterdir()) == []
 
 
 def test_what_cannot_be_forgotten_keeps_its_pins(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
