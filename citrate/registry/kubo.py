@@ -1,8 +1,8 @@
 """A Kubo node through ``ipfshttpclient``, the only module that imports it.
 
 ``ipfshttpclient.connect`` refuses every Kubo since 0.8 by its version; its ``Client`` works. What that lacks
-(``dag/import``) goes over the client's own session. Blocks and files are read past it (``sources.kubo``): it takes an
-answer up whole, however long it is, and waits for each piece of it however long that takes.
+(``dag/import``) goes over the client's own session. Its answers are bounded (``kubo_answers``); blocks and files are
+read past it (``sources.kubo``).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from citrate.core.errors import ConfigError, IntegrityError, NotFoundError, StoreError
 from citrate.core.sink import Progress
 from citrate.registry.dag import CHUNK_BYTES, WIDTH
+from citrate.registry.kubo_answers import Bounded
 from citrate.registry.store import Store
 
 if TYPE_CHECKING:
@@ -29,9 +30,11 @@ IMPORT_TIMEOUT_S = 600.0
 
 _HINT = "start it (ipfs daemon), or set kubo_api to its address, for example /ip4/127.0.0.1/tcp/5001"
 _ADDRESS_HINT = "for example /ip4/127.0.0.1/tcp/5001 or http://127.0.0.1:5001"
-_NOT_ITS_SHAPE = (AssertionError, AttributeError, KeyError, TypeError, ValueError)
+_NOT_ITS_SHAPE = (AssertionError, AttributeError, KeyError, RecursionError, TypeError, ValueError)
 """What the client library, and reading what it returns, end with where an answer is JSON of another kind."""
 _LOG_HINT = "see the node's log"
+_WORDS_MAX_CHARS = 500
+"""What is repeated of a node's own words."""
 _IMPORT_OPTIONS = {"pin-roots": "true", "stats": "true"}
 _ABSENT = ("could not find", "not found", "no link named")
 
@@ -91,8 +94,8 @@ class Kubo:
         answers = self.call("dag/import", about=cid, body=sent, timeout_s=IMPORT_TIMEOUT_S, options=_IMPORT_OPTIONS)
         with self._errors(cid):
             roots = [answer["Root"] for answer in answers if "Root" in answer]
-            reported = ", ".join(str(root["Cid"]["/"]) for root in roots)
-            failure = "".join(str(root.get("PinErrorMsg", "")) for root in roots)
+            reported = ", ".join(str(root["Cid"]["/"]) for root in roots)[:_WORDS_MAX_CHARS]
+            failure = "".join(str(root.get("PinErrorMsg", "")) for root in roots)[:_WORDS_MAX_CHARS]
             taken = sum(int(answer["Stats"]["BlockCount"]) for answer in answers if "Stats" in answer)
         if reported != cid:
             raise IntegrityError(
@@ -105,15 +108,6 @@ class Kubo:
         if not self.is_pinned(cid):
             raise StoreError(f"{self.name} took {cid} but does not list its pin", cid=cid)
         return sent.size_bytes
-
-    def pin(self, cid: str) -> None:
-        """Pin a DAG; the node fetches what it lacks.
-
-        Raises:
-            StoreError: it does not answer, or could not.
-        """
-        with self._errors(cid):
-            self._client().pin.add(cid, timeout=IMPORT_TIMEOUT_S)
 
     def unpin(self, cid: str) -> bool:
         """Take the node's pin away, so that its ``repo gc`` may delete the DAG; False if there was none.
@@ -219,7 +213,10 @@ class Kubo:
                 warnings.simplefilter("ignore", FutureWarning)  # of a parameter that urllib3 no longer needs
                 import ipfshttpclient
 
-                self._opened = ipfshttpclient.Client(self._address, timeout=TIMEOUT_S, session=True)
+                opened = ipfshttpclient.Client(self._address, timeout=TIMEOUT_S, session=True)
+            adapters = opened._client._session.adapters
+            adapters.update({prefix: Bounded(adapter, self.name, _HINT) for prefix, adapter in adapters.items()})
+            self._opened = opened
         return self._opened
 
     @contextlib.contextmanager
@@ -234,7 +231,7 @@ class Kubo:
         except exceptions.AddressError as error:
             raise ConfigError(f"{self.name!r} is not the address of a Kubo RPC", hint=_ADDRESS_HINT) from error
         except exceptions.ErrorResponse as error:
-            text = str(error)
+            text = str(error)[:_WORDS_MAX_CHARS]
             if is_absence(text):
                 raise NotFoundError(f"{self.name} does not have {cid}") from error
             raise StoreError(f"{self.name} refused: {text}", hint=_hint_for(text), cid=cid) from error

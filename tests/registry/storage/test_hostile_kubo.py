@@ -1,4 +1,4 @@
-"""Kubo as a source, when what answers at its address is no friend: bounded memory, bounded time, one error."""
+"""Kubo, when what answers at its address is no friend: bounded memory, bounded time, one error."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from citrate.core.errors import IntegrityError, StoreError
-from citrate.registry import attempts
+from citrate.core.settings import Settings
+from citrate.registry import attempts, kubo, kubo_answers
 from citrate.registry import cid as cids
 from citrate.registry.dagpb import BLOCK_MAX_BYTES
 from citrate.registry.fetching import fetch_artifact, fetch_block
+from citrate.registry.kubo import Kubo
+from citrate.registry.pushing import KUBO, Destination, Item, standing
 from citrate.registry.sources import KuboSource, MissingError, NoStreamError, SourceError, UnansweredError, pace, wire
 from citrate.registry.store import Store
 from tests.registry.storage.conftest import CHUNK, pattern
@@ -232,3 +235,49 @@ def test_what_is_no_address_and_what_is_no_whole_dag_is_said_at_once() -> None:
         KuboSource("/ip4/999/tcp/1").block(CID)
     with pytest.raises(NoStreamError):
         KuboSource("/ip4/127.0.0.1/tcp/1").car(f"{CID}/path?dag-scope=entity")
+
+
+# ------------------------------------------------------------------ as a destination
+
+DEEP = b"[" * kubo_answers.ANSWER_MAX_BYTES
+FALSE: dict[str, tuple[Answer, str]] = {
+    **{how: (answer, "no Kubo RPC") for how, answer in ENDLESS.items()},
+    **{how: (answer, ".") for how, (answer, _) in REFUSALS.items()},
+    "an answer nested too deep": (lambda to, node: node.send(to, plain(DEEP)), "no Kubo RPC"),
+    "a redirect": (
+        lambda to, node: node.send(to, plain(b"", "307 Temporary Redirect", f"Location: {node.url}/elsewhere")),
+        "it redirects",
+    ),
+    "an answer that breaks off": (lambda to, node: node.send(to, plain(b'{"Keys"', length=100)), "broke off"),
+    "many words": (
+        lambda to, node: node.send(to, plain(b'{"Message": "%s"}' % (b"no room " * 5000), "500 Oops")),
+        "refused: no room no room",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", FALSE)
+def test_what_a_destination_answers_is_bounded(how: str) -> None:
+    answer, reason = FALSE[how]
+    with answering(answer) as node, pytest.raises(StoreError, match=reason) as caught:
+        Kubo(node.url).is_pinned(CID)
+    assert len(caught.value.message) < 700 and caught.value.hint
+    assert len(node.asked) == 1, "nothing is asked twice, or elsewhere"
+    assert node.sent_bytes < AHEAD_MAX_BYTES
+
+
+@pytest.mark.parametrize("how", [how for how in SLOW if how != "a drip into the head"])
+def test_a_destination_that_drips_or_keeps_silent_is_given_up(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubo, "TIMEOUT_S", 2.0)
+    monkeypatch.setattr(kubo_answers, "ANSWER_TIMEOUT_S", 0.3)
+    began_s = time.monotonic()
+    with answering(SLOW[how]) as node, pytest.raises(StoreError, match=r"did not end its answer|timed out|broke off"):
+        Kubo(node.url).is_pinned(CID)
+    assert time.monotonic() - began_s < BOUND_S
+
+
+@pytest.mark.parametrize("to", [KUBO, f"{KUBO}:service"])
+def test_no_way_to_a_destination_is_around_it(to: str) -> None:
+    endless = ENDLESS["chunks"]
+    with answering(endless) as node, pytest.raises(StoreError, match="no Kubo RPC"):
+        standing((Item("object", CID),), Destination.parse(to, Settings(home=Path("unused"), kubo_api=node.url)))

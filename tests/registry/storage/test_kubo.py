@@ -23,6 +23,7 @@ from citrate.registry.store import Store
 from tests.fixtures_kubo import KuboNode
 from tests.registry.storage.cars import Dag, take
 from tests.registry.storage.conftest import CHUNK, pattern
+from tests.registry.storage.elsewhere import elsewhere
 
 ABSENT = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
 
@@ -31,8 +32,9 @@ NOT_PINNED = b'{"Message":"path \'x\' is not pinned","Code":0,"Type":"error"}\n'
 
 
 @contextmanager
-def answering(status: int, body: bytes, *, pins: bytes = NOT_PINNED) -> Iterator[str]:
-    """A server that answers every request the same, but for the question what is pinned."""
+def answering(status: int, body: bytes, *, pins: bytes = NOT_PINNED, location: str = "") -> Iterator[str]:
+    """A server that answers every request the same, but for the question what is pinned; ``location``: where the answer
+    sends whoever asks."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -44,6 +46,8 @@ def answering(status: int, body: bytes, *, pins: bytes = NOT_PINNED) -> Iterator
             self.send_response((500 if pins == NOT_PINNED else 200) if asked else status)
             self.send_header("Content-Length", str(len(answer)))
             self.send_header("Content-Type", "application/json")
+            if location and not asked:
+                self.send_header("Location", location)
             self.end_headers()
             self.wfile.write(answer)
 
@@ -190,6 +194,14 @@ def test_a_node_that_took_fewer_blocks_than_were_sent_fails(store: Store, model:
     cid = store.add(model).cid
     body = b'{"Root":{"Cid":{"/":"%s"},"PinErrorMsg":""}}\n{"Stats":{"BlockCount":2}}\n' % cid.encode()
     with answering(200, body) as api, pytest.raises(StoreError, match="took 2 of 9 blocks"):
+        Kubo(api).push(store, cid)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_push_goes_nowhere_else(store: Store, model: Path, status: int) -> None:
+    cid = store.add(model).cid
+    refused = pytest.raises(StoreError, match=rf"it redirects \(HTTP {status}\)")
+    with elsewhere() as where, answering(status, b"", location=where) as api, refused:
         Kubo(api).push(store, cid)
 
 
