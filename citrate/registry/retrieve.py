@@ -19,7 +19,7 @@ from citrate.core.sink import Progress
 from citrate.registry import manifest as manifests
 from citrate.registry import signatures
 from citrate.registry.chain import Chain
-from citrate.registry.fetching import fetch_artifact, fetch_block, fetch_files
+from citrate.registry.fetching import fetch_artifact, fetch_files, find_block
 from citrate.registry.fetching.outside import hand_out, lacking
 from citrate.registry.manifest import Manifest, VariantEntry
 from citrate.registry.sources import Source
@@ -79,7 +79,7 @@ class FileVerdict:
 def read_manifest(
     record: VersionRecord, chain: Chain, store: Store, sources: Sequence[Source], warn: Callable[[str], None]
 ) -> Manifest:
-    """The newest manifest of a version: fetched where it is not stored, and held against the chain.
+    """The newest manifest of a version: fetched where it is not stored, or damaged, and held against the chain.
 
     ``warn`` is told of a contract wallet that no longer confirms its signature: then the chain's record decides.
 
@@ -88,10 +88,7 @@ def read_manifest(
         StoreError: no source has it.
     """
     block_cid = manifests.cid_of(record.manifest_sha256)
-    if store.has(block_cid):
-        data = store.block(block_cid)
-    else:
-        data, _ = fetch_block(block_cid, sources)
+    data = find_block(block_cid, store, sources)
     manifest = manifests.parse(data, record.manifest_sha256)
     manifests.check_against(manifest, record)
     warning = require_signature(manifest, record, chain)

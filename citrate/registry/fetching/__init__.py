@@ -12,8 +12,8 @@ sources (``lanes``). Bytes go to ``partial/CID`` in the store. What stands there
 """
 
 from citrate.registry.fetching.artifact import Fetched, fetch_artifact
-from citrate.registry.fetching.blocks import fetch_block, read_folder
+from citrate.registry.fetching.blocks import fetch_block, find_block, read_folder
 from citrate.registry.fetching.consistency import check_consistent
 from citrate.registry.fetching.outside import fetch_files
 
-__all__ = ["Fetched", "check_consistent", "fetch_artifact", "fetch_block", "fetch_files", "read_folder"]
+__all__ = ["Fetched", "check_consistent", "fetch_artifact", "fetch_block", "fetch_files", "find_block", "read_folder"]

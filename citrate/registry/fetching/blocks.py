@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
-from citrate.core.errors import FormatError
+from citrate.core.errors import FormatError, IntegrityError, StoreError
 from citrate.core.records import Artifact, FileEntry
 from citrate.registry import cid as cids
 from citrate.registry import cut_dag, dag, dagpb, reader
@@ -32,6 +32,31 @@ def fetch_block(cid: str, sources: Sequence[Source]) -> tuple[bytes, str]:
     """
     with closing(Attempts.of(sources)) as attempts:
         return attempts.block(cid, CHUNK_BYTES)
+
+
+def find_block(cid: str, store: Store, sources: Sequence[Source]) -> bytes:
+    """One block of at most 1 MiB: the store's, or that of the first source that has it. Where it is an object of the
+    store and damaged there, what comes takes its place.
+
+    Raises:
+        FormatError: no CID.
+        IntegrityError: it is damaged here, and no source has it; or as ``fetch_block``.
+        StoreError: it is neither here nor with a source.
+    """
+    damage = None
+    if store.has(cid):
+        try:
+            return store.block(cid)
+        except IntegrityError as error:
+            damage = error
+    try:
+        data, _ = fetch_block(cid, sources)
+    except StoreError as error:
+        raise damage or error from error
+    if damage is not None:
+        store.set_aside(cid)
+        store.put_block(data)
+    return data
 
 
 def read_folder(cid: str, sha256: str, size_bytes: int, store: Store, sources: Sequence[Source]) -> Artifact:

@@ -10,7 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from citrate.core.errors import IntegrityError
+from citrate.core.errors import IntegrityError, StoreError
+from citrate.registry.fetching import find_block
+from citrate.registry.sources import StoreSource
 from citrate.registry.store import Store
 from citrate.registry.store.index import Receipt
 from tests.e2e.machine import Machine
@@ -37,6 +39,22 @@ def rot(store: Store, cid: str, path: str, offset: int) -> None:
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
     return Machine(tmp_path / "home")
+
+
+def test_a_manifest_that_is_damaged_here_is_taken_from_elsewhere(store: Store, tmp_path: Path) -> None:
+    data, publisher = b'{"a": "manifest"}', Store(tmp_path / "publisher")
+    cid = publisher.put_block(data)
+    assert store.put_block(data) == cid
+    store.pin(cid, "pulled me/x@1")
+    rot(store, cid, cid, 3)
+    with pytest.raises(IntegrityError, match="is damaged in the store"):
+        find_block(cid, store, [])
+    assert find_block(cid, store, [StoreSource(publisher)]) == data
+    assert find_block(cid, store, []) == data
+    assert store.pins(cid) == ["pulled me/x@1"]
+    assert store.verify() == []
+    with pytest.raises(StoreError, match="no source to ask"):
+        find_block(cid, Store(tmp_path / "empty"), [])
 
 
 def test_rot_that_no_receipt_tells_of_is_found_by_serving_and_refused_from_then_on(
