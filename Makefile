@@ -57,7 +57,7 @@ package: setup-demo ## build the wheel and run it outside the checkout
 	@$(PY) tools/check_wheel.py
 
 bench: setup     ## every benchmark against its reference tool (long)
-	@for b in bench/cli.py bench/gas.py bench/gas_others.py bench/add.py bench/store_add.py bench/small_files.py bench/pull.py bench/convert.py bench/register.py bench/car.py bench/push.py bench/reuse.py bench/train.py bench/merge.py bench/memory.py; do $(PY) $$b || exit 1; done
+	@for b in bench/cli.py bench/gas.py bench/gas_others.py bench/add.py bench/store_add.py bench/small_files.py bench/pull.py bench/convert.py bench/register.py bench/car.py bench/push.py bench/reuse.py bench/train.py bench/verify_training.py bench/merge.py bench/memory.py; do $(PY) $$b || exit 1; done
 
 # ---- setup: each stamp is older than nothing it depends on; a second run does nothing
 setup-demo: .setup/tools .setup/venv .setup/npm

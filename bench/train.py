@@ -5,7 +5,7 @@
 ``TRL`` is the same trainer, built from the same recipe, without commitments, checkpoints and journals; both save the
 adapter. ``TRL with the proof`` is what `citrate train` does in its process, a checkpoint every quarter of the steps.
 All in one process and one thread, so that imports do not count. A replay is to cost its share of the steps, and what
-any run costs before its first.
+any run costs before its first; what the whole command costs around it is measured by ``verify_training.py``.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ def add(
     """Check a file of rows and keep it as a dataset; prints its CID.
 
     sft: text, or prompt + completion, or messages. dpo, reward: chosen + rejected, with prompt or without.
-    grpo, rloo: prompt. kto: prompt + completion + label.
+    grpo, rloo: prompt. kto: prompt + completion + label, rows of both labels.
+    In a conversation that is learnt from, the assistant says something.
 
     Example: citrate dataset add pairs.jsonl --method dpo --license apache-2.0
     """

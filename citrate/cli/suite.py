@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from citrate.cli import arguments, context, progress, suites
-from citrate.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from citrate.core.sink import Progress
@@ -75,7 +74,9 @@ def show(suite: SuiteName, from_: From = None, offline: Offline = None) -> None:
 @app.command()
 def check(
     suite: SuiteName,
-    base: Annotated[str, typer.Option(metavar="REF|PATH", help="Where the base is, if not where the suite says.")] = "",
+    base: Annotated[
+        str, typer.Option(metavar="REF|PATH", help="Where the base is, if not where the suite, or its file, says.")
+    ] = "",
     sign: Annotated[bool, typer.Option("--sign", help="Sign the result and keep it; prints its CID.")] = False,
     no_sandbox: Annotated[bool, typer.Option("--no-sandbox", help="Load the base without the sandbox.")] = False,
     from_: From = None,
@@ -119,9 +120,8 @@ def _bound(
     gateways, allowed = from_ or (), arguments.allowed(allow)
     path = _file(suite)
     if path is not None:
-        if base:
-            raise ConfigError("a suite's file names its base itself", hint="change base: in it, or give its CID")
-        return bind(registry, load(path), path.parent, gateways=gateways, allow=allowed, progress=on_progress)
+        written = load(path)
+        return bind(registry, written, path.parent, base=base, gateways=gateways, allow=allowed, progress=on_progress)
     found = read_suite(registry, arguments.cid(suite), gateways)
     return locate(registry, found, base=base, gateways=gateways, allow=allowed, progress=on_progress)
 

@@ -12,7 +12,7 @@ from citrate.core.errors import ConfigError, FormatError, NotFoundError
 from citrate.core.records import Format, Variant
 from citrate.core.sink import Progress
 from citrate.fine_tuning.licences import require_derivable
-from citrate.training import accelerating, recipe, rows
+from citrate.training import accelerating, dataset, recipe, rows
 from citrate.training.dataset import Card
 from citrate.training.process import Files
 from citrate.training.recipe import Backend, Bound, Recipe
@@ -71,6 +71,7 @@ def prepare(
         NotFoundError, NotPermittedError, IntegrityError, StoreError: as `Registry.pull` and `Registry.dataset`.
         NotPermittedError: the base or the reward model must not be used, or its licence forbids derivatives.
         ConfigError: the dataset is not for the method.
+        FormatError: a row of it teaches nothing, or all together are not enough.
     """
     base = model_named(registry, wanted.base, beside, gateways, allow, progress, wanted.backend)
     folder, card = _dataset(registry, wanted, beside, gateways, progress)
@@ -164,4 +165,5 @@ def _dataset(
             f"the dataset has {' + '.join(card.columns)}, which {wanted.method} does not take",
             hint="citrate dataset add --help lists what each method wants",
         )
+    dataset.require_teaching(folder)
     return folder, card

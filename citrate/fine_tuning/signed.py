@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from citrate.core import canonical
+from citrate.core import canonical, faults
 from citrate.core.errors import FormatError, IntegrityError
 from citrate.registry import signatures
 from citrate.registry.cid import Cid
@@ -130,7 +130,7 @@ class SignedRecord(Document):
             record = cls.model_validate_json(data)
         except ValidationError as error:
             hint = f"{cls.WHENCE} prints a record's CID"
-            raise FormatError(f"no {cls.CALLED}: {first_of(error)}", hint=hint) from error
+            raise FormatError(f"no {cls.CALLED}: {faults.first(error, cls).message}", hint=hint) from error
         if record.encode() != data:
             raise FormatError(f"the {cls.CALLED} has fields that this release does not know")
         return record
@@ -152,14 +152,6 @@ def block(registry: Registry, cid: str, gateways: Iterable[str] = ()) -> bytes:
     """
     named, store = str(Cid.parse(cid)), registry.store
     return store.block(named) if store.has(named) else fetch_block(named, registry.sources(gateways))[0]
-
-
-def first_of(error: ValidationError) -> str:
-    """The first thing that is wrong, with its place."""
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    said = str(first["msg"]).removeprefix("Value error, ")
-    return f"{place}: {said}" if place else said
 
 
 def decimal(value: float) -> str:

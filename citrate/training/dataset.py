@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from citrate.core import canonical
+from citrate.core import canonical, faults
 from citrate.core.errors import ConfigError, FormatError, IntegrityError, NotFoundError, StoreError
 from citrate.core.sink import Progress, Sink
 from citrate.formats.licence import spdx_of
 from citrate.training import merkle
 from citrate.training.rows import Method, Row, Shape, canonical_row, shape_of
+from citrate.training.teaching import Teaching
 
 ROWS = "rows.jsonl"
 CARD = "dataset.json"
@@ -61,9 +63,7 @@ class Card(BaseModel):
         try:
             return cls.model_validate(canonical.loads(data))
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise FormatError(f"the dataset's card is wrong at {place}: {first['msg']}") from error
+            raise FormatError(f"the dataset's card is wrong: {faults.first(error, cls).message}") from error
 
 
 def write(source: Path, method: Method, licence: str, sink: Sink, progress: Progress | None = None) -> Card:
@@ -79,11 +79,12 @@ def write(source: Path, method: Method, licence: str, sink: Sink, progress: Prog
     Raises:
         NotFoundError: no such file.
         ConfigError: the licence is none, or too long.
-        FormatError: a row is malformed, too long, or not what the method wants; the message tells its line.
+        FormatError: a row is malformed, too long, not what the method wants, or teaches nothing; the message tells its
+            line. Or all rows together are not enough.
         StoreError: the file cannot be read, or the sink cannot take it.
     """
     size_bytes, licence = _size(source), _spdx(licence)
-    tree, shape = merkle.Growing(), None
+    tree, shape, teaching = merkle.Growing(), None, Teaching()
     with _opened(source) as file:
         out = sink.open(ROWS)
         for line, row in _rows(file, source.name):
@@ -95,7 +96,9 @@ def write(source: Path, method: Method, licence: str, sink: Sink, progress: Prog
                     f"{source.name}, line {line}: holds {found}, and line {first} {shape}",
                     hint="all rows of a dataset have one shape: split the file",
                 )
-            data = _canonical(row, source.name, line)
+            with _told_of(source.name, line):
+                teaching.see(row)
+                data = canonical_row(row)
             tree.add(data)
             out.write(data + b"\n")
             if progress is not None and len(tree) % _REPORT_ROWS == 0:
@@ -103,6 +106,7 @@ def write(source: Path, method: Method, licence: str, sink: Sink, progress: Prog
         out.close()
     if shape is None:
         raise FormatError(f"{source.name} has no rows", hint="a row is a line of JSON")
+    teaching.require_enough(source.name)
     card = Card(
         schema="citrate.dataset/1",
         method=method,
@@ -156,6 +160,19 @@ def read(folder: Path) -> Card:
     return card
 
 
+def require_teaching(folder: Path) -> None:
+    """Hold the rows of a dataset against what a run learns from them; nobody may have, of a folder made by hand.
+
+    Raises:
+        FormatError: a row teaches nothing (the message tells its line), or all together are not enough.
+    """
+    teaching = Teaching()
+    for line, row in rows(folder):
+        with _told_of(ROWS, line):
+            teaching.see(row)
+    teaching.require_enough(ROWS)
+
+
 def rows(folder: Path) -> Iterator[tuple[int, Row]]:
     """Each row of a dataset with its line, from 1.
 
@@ -201,15 +218,15 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _checked(row: Row, method: Method, name: str, line: int) -> Shape:
-    try:
+    with _told_of(name, line):
         return shape_of(row, method)
-    except FormatError as error:
-        raise FormatError(f"{name}, line {line}: {error.message}", hint=_HINT) from error
 
 
-def _canonical(row: Row, name: str, line: int) -> bytes:
+@contextmanager
+def _told_of(name: str, line: int) -> Iterator[None]:
+    """Name the line in what is wrong with its row."""
     try:
-        return canonical_row(row)
+        yield
     except FormatError as error:
         raise FormatError(f"{name}, line {line}: {error.message}", hint=_HINT) from error
 

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from citrate.core import canonical
+from citrate.core import canonical, faults
 from citrate.core.errors import FormatError
 from citrate.training.lengths import RowCount
 from citrate.training.recipe import Recipe
@@ -125,9 +125,7 @@ class Health(_Part):
         try:
             return cls.model_validate({"rows": None, **canonical.loads(data)})
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise FormatError(f"not a training run's health: {place}: {first['msg']}") from error
+            raise FormatError(f"not a training run's health: {faults.first(error, cls).message}") from error
 
 
 class Logged(_Part):

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from citrate.core import canonical
+from citrate.core import canonical, faults
 from citrate.core.errors import FormatError, IntegrityError, NotFoundError
 from citrate.formats.documents import read_bounded
 from citrate.training import checkpoint, merkle
@@ -79,8 +79,7 @@ class Proof(BaseModel):
         try:
             return cls.model_validate(canonical.loads(data))
         except ValidationError as error:
-            first = error.errors()[0]
-            raise FormatError(f"not a training proof: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            raise FormatError(f"not a training proof: {faults.first(error, cls).message}") from error
 
 
 class Record:

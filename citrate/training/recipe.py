@@ -28,7 +28,7 @@ from pydantic import (
     model_validator,
 )
 
-from citrate.core import canonical
+from citrate.core import canonical, faults
 from citrate.core.errors import ConfigError, FormatError, NotFoundError
 from citrate.training import determinism, yaml_once
 from citrate.training.rows import Method
@@ -48,13 +48,13 @@ def _number(value: object) -> Decimal:
     try:
         found = Decimal(str(value)) if not isinstance(value, bool) else Decimal("NaN")
     except InvalidOperation as error:
-        raise ValueError("not a number") from error
+        raise ValueError("a number is wanted") from error
     if not found.is_finite():
-        raise ValueError("not a number")
+        raise ValueError("a number is wanted")
     if not found:
         return Decimal(0)
     if abs(found.adjusted()) > _POWER_MAX or len(found.as_tuple().digits) > _DIGITS_MAX:
-        raise ValueError(f"has more than {_DIGITS_MAX} digits, or more than {_POWER_MAX} zeros")
+        raise ValueError(f"a number of at most {_DIGITS_MAX} digits and {_POWER_MAX} zeros is wanted")
     return found
 
 
@@ -80,13 +80,17 @@ class Backend(StrEnum):
     """Apple's MLX with mlx-lm's layers: ``sft``, on Apple silicon and (slowly) on any CPU."""
 
 
+_ALL_LINEAR = "all-linear"
+
+
 def _targets(value: object) -> object:
     """One name is as good as a list of one; a list says something, and nothing twice."""
-    names = [value] if isinstance(value, str) and value != "all-linear" else value
-    if isinstance(names, list | tuple):
-        named = [name for name in names if isinstance(name, str) and name]
-        if not names or len(set(named)) < len(names):
-            raise ValueError("names of layers, each once, or all-linear")
+    if value == _ALL_LINEAR:
+        return value
+    names = [value] if isinstance(value, str) else value
+    named = [name for name in names if isinstance(name, str) and name] if isinstance(names, list | tuple) else []
+    if not isinstance(names, list | tuple) or not names or len(set(named)) < len(names):
+        raise ValueError(f"names of layers, each once, or {_ALL_LINEAR} is wanted")
     return names
 
 
@@ -234,7 +238,7 @@ class Recipe(_Part):
         if self.preference is not None and self.method not in (Method.DPO, Method.KTO):
             raise ValueError(f"{self.method} takes no preference")
         if self.method == Method.KTO and self.preference is not None and self.preference.loss != "sigmoid":
-            raise ValueError("kto has no other loss")
+            raise ValueError(f"preference.loss is {self.preference.loss}: kto has none but sigmoid")
         if self.reinforcement is not None:
             answers = self.batch_size * self.accumulation * self.world_size
             if answers % self.reinforcement.generations:
@@ -253,7 +257,7 @@ class Recipe(_Part):
         if self.accelerate is not None and self.checkpoint_every < self.steps:
             raise ValueError("checkpoint_every is steps or more with accelerate: what it shards is not kept on the way")
         if self.schedule.warmup_steps >= self.steps:
-            raise ValueError("the warm-up is as long as the run")
+            raise ValueError(f"schedule.warmup_steps is {self.schedule.warmup_steps}: less than steps is wanted")
         return self
 
     def _fits_mlx(self) -> None:
@@ -323,7 +327,7 @@ class Bound(_Part):
         try:
             return cls.model_validate(canonical.loads(data))
         except ValidationError as error:
-            raise FormatError(f"not a recipe: {_first(error)}") from error
+            raise FormatError(f"not a recipe: {faults.first(error, cls).message}") from error
 
 
 def bind(
@@ -364,11 +368,5 @@ def load(path: Path) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(f"{path.name}: {_first(error)}", hint=_HINT) from error
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    said = str(first["msg"]).removeprefix("Value error, ")
-    return f"{place}: {said}" if place else said
+        fault = faults.first(error, Recipe)
+        raise ConfigError(f"{path.name}: {fault.message}", hint=fault.hint or _HINT) from error

@@ -40,6 +40,8 @@ def load(data: bytes) -> object:
         found: object = yaml.load(data.decode(), Loader=_Loader)  # noqa: S506  # a SafeLoader
     except _TwiceError as error:
         raise NotYamlError(str(error)) from error
+    except (LookupError, AttributeError, TypeError) as error:  # PyYAML's own, of `!!int ""` and its like
+        raise NotYamlError("is not YAML: a value does not have the type that its tag (!!) says") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueErrors, such as dates that are none
         words = " ".join(str(error).split()).replace('in "<unicode string>", ', "in ")
         raise NotYamlError(f"is not YAML: {words[:_TOLD_MAX]}") from error

@@ -185,7 +185,7 @@ def test_bad_input_of_training(tmp_path: Path) -> None:
     }
     path = tmp_path / "a-recipe.yaml"
     for changes, code, word in (
-        ({"stepz": 1}, 2, "a-recipe.yaml: stepz: Extra inputs"),
+        ({"stepz": 1}, 2, "a-recipe.yaml: stepz is no field that is known"),
         ({"base": "./nowhere"}, 4, "no such folder"),
         ({}, 2, "is a file of rows, not a dataset"),
     ):

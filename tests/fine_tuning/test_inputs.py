@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from citrate.core.errors import NotFoundError, NotPermittedError
+from citrate.core.canonical import Json
+from citrate.core.errors import FormatError, NotFoundError, NotPermittedError
 from citrate.facade import Registry
 from citrate.fine_tuning import prepare
-from citrate.training import recipe
+from citrate.training import dataset, merkle, recipe
+from citrate.training.rows import Method, canonical_row, shape_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -39,6 +41,39 @@ def test_a_dataset_that_is_none_is_told_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match=r"no dataset 'polite\.jsonl': it is no CID") as error:
         prepare(Registry.open(home=tmp_path / "home"), named, tmp_path)
     assert "citrate dataset add FILE --method sft" in error.value.hint
+
+
+def by_hand(folder: Path, method: Method, row: dict[str, Json]) -> Path:
+    """A dataset that ``dataset add`` would not make, whose rows are those of its card."""
+    folder.mkdir()
+    shape, line = shape_of(row, method), canonical_row(row)
+    card = dataset.Card(
+        schema="citrate.dataset/1", method=method, columns=shape.columns, conversational=shape.conversational, rows=1,
+        root=merkle.root([line]).hex(), licence="MIT",
+    )  # fmt: skip
+    (folder / dataset.ROWS).write_bytes(line + b"\n")
+    (folder / dataset.CARD).write_bytes(card.to_bytes())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("method", "row", "said"),
+    [
+        (Method.SFT, {"messages": [{"role": "user", "content": "Hello?"}]}, "line 1: messages has no turn"),
+        (Method.KTO, {"prompt": "p", "completion": "c", "label": False}, "its one row has the label false"),
+    ],
+)
+def test_what_teaches_nothing_is_refused_before_training_and_verified_all_the_same(
+    tmp_path: Path, method: Method, row: dict[str, Json], said: str
+) -> None:
+    """A run of it may be on record: whoever verifies that asks whether it was done, not whether it was wise."""
+    shutil.copytree(EXAMPLES / "tiny-llama", tmp_path / "tiny")
+    folder = by_hand(tmp_path / "rows", method, row)
+    named = wanted(tmp_path, "./tiny").model_copy(update={"dataset": "rows", "method": method})
+    registry = Registry.open(home=tmp_path / "home")
+    with pytest.raises(FormatError, match=said):
+        prepare(registry, named, tmp_path)
+    assert registry.dataset(folder)[0].rows == 1
 
 
 def test_a_folder_is_not_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

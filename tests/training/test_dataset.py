@@ -15,6 +15,7 @@ from citrate.training.rows import Method
 
 TALK = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "good day"}]
 PAIR = {"chosen": "a", "rejected": "b"}
+WORSE = [TALK[0], {"role": "assistant", "content": "go away"}]
 GOOD: dict[str, list[dict[str, object]]] = {
     "sft": [
         {"text": "a"},
@@ -22,12 +23,12 @@ GOOD: dict[str, list[dict[str, object]]] = {
         {"prompt": TALK[:1], "completion": TALK[1:]},
         {"messages": TALK},
     ],
-    "dpo": [PAIR, {"prompt": "p", **PAIR}, {"chosen": TALK, "rejected": TALK[:1]}],
+    "dpo": [PAIR, {"prompt": "p", **PAIR}, {"chosen": TALK, "rejected": WORSE}],
     "reward": [PAIR, {"prompt": "p", **PAIR}],
     "grpo": [{"prompt": "p"}, {"prompt": TALK[:1]}],
     "rloo": [{"prompt": "p"}],
-    "kto": [{"prompt": "p", "completion": "c", "label": True}],
 }
+JUDGED = [{"prompt": "p", "completion": "c", "label": True}, {"prompt": "p", "completion": "d", "label": False}]
 CANONICAL = b'{"completion":"x","prompt":"\xc3\xa9"}'
 
 
@@ -49,6 +50,28 @@ def test_what_each_method_takes(registry: Registry, tmp_path: Path, method: str,
     assert (card.rows, card.method, card.licence) == (1, Method(method), "MIT"), "as SPDX writes it"
     assert registry.dataset(artifact.cid)[0] == card
     assert registry.store.pins(artifact.cid) == ["dataset"]
+
+
+def test_kto_takes_answers_of_both_kinds(registry: Registry, tmp_path: Path) -> None:
+    card, artifact = registry.add_dataset(written(tmp_path, *JUDGED), method="kto", licence="mit")
+    assert (card.rows, card.columns) == (2, ("completion", "label", "prompt"))
+    assert registry.dataset(artifact.cid)[0] == card
+
+
+@pytest.mark.parametrize(
+    ("rows", "said", "hint"),
+    [
+        (JUDGED[:1], "its one row has the label true: kto learns good answers against bad ones", "train by sft"),
+        (JUDGED[:1] * 2, "all 2 rows have the label true", "called bad belong to it"),
+        (JUDGED[1:] * 3, "all 3 rows have the label false", "called good belong to it"),
+    ],
+)
+def test_kto_is_not_trained_by_answers_of_one_kind(
+    registry: Registry, tmp_path: Path, rows: list[object], said: str, hint: str
+) -> None:
+    with pytest.raises(FormatError, match=rf"^rows\.jsonl: {said}") as error:
+        registry.add_dataset(written(tmp_path, *rows), method="kto", licence="mit")
+    assert hint in error.value.hint and registry.store.ls() == []
 
 
 def test_the_root_is_over_canonical_rows_and_spelling_does_not_count(registry: Registry, tmp_path: Path) -> None:
@@ -98,6 +121,27 @@ NOTHING = {
     "a silent conversation": ("sft", {"messages": [{**each, "content": ""} for each in TALK]}, "messages is empty"),
     "a silent answer": ("sft", {"prompt": TALK[:1], "completion": [{**TALK[1], "content": ""}]}, "completion is empty"),
 }
+
+
+ASKED = TALK[:1]
+MUTE = [TALK[0], {"role": "assistant", "content": " "}]
+UNANSWERED: dict[str, tuple[str, dict[str, object], str]] = {
+    "a question alone": ("sft", {"messages": ASKED}, "messages"),
+    "a silent answer": ("sft", {"messages": MUTE}, "messages"),
+    "a system's words": ("sft", {"messages": [{"role": "system", "content": "Be kind."}, *ASKED]}, "messages"),
+    "an answer by the user": ("sft", {"prompt": ASKED, "completion": ASKED}, "completion"),
+    "nothing preferred": ("dpo", {"chosen": ASKED, "rejected": TALK}, "chosen"),
+    "nothing rejected": ("reward", {"prompt": ASKED, "chosen": TALK[1:], "rejected": MUTE}, "rejected"),
+    "nothing to judge": ("kto", {"prompt": ASKED, "completion": ASKED, "label": True}, "completion"),
+}
+
+
+@pytest.mark.parametrize("name", UNANSWERED)
+def test_a_conversation_that_nobody_answers_is_refused(registry: Registry, tmp_path: Path, name: str) -> None:
+    method, row, column = UNANSWERED[name]
+    with pytest.raises(FormatError, match=rf"^rows\.jsonl, line 1: {column} has no turn of the assistant that says"):
+        registry.add_dataset(written(tmp_path, row), method=method, licence="mit")
+    assert registry.store.ls() == []
 
 
 @pytest.mark.parametrize("name", NOTHING)
@@ -169,7 +213,7 @@ def test_a_forged_dataset_is_found(registry: Registry, tmp_path: Path) -> None:
         dataset.read(forged(copy("another count"), rows=3))
     with pytest.raises(IntegrityError, match="line 1 is no row of this dataset"):
         dataset.read(forged(copy("another shape"), columns=["messages"], conversational=True))
-    with pytest.raises(FormatError, match="wrong at rows"):
+    with pytest.raises(FormatError, match="card is wrong: rows is 0: more than 0 is wanted"):
         dataset.read(forged(copy("a false card"), rows=0))
     with pytest.raises(FormatError, match="larger than"):
         dataset.read(forged(copy("a big card"), licence="x" * (64 << 10)))

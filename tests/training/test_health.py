@@ -90,7 +90,7 @@ def test_a_drawing_is_whole_xml_and_marks_spikes() -> None:
 
 @pytest.mark.parametrize(
     ("data", "said"),
-    [(b"{}", "schema: Field required"), (b'{"schema":"citrate.training-health/1","steps":0}', "steps: Input should")],
+    [(b"{}", "schema is missing"), (b'{"schema":"citrate.training-health/1","steps":0}', "steps is 0: more than 0")],
 )
 def test_what_is_no_health(data: bytes, said: str) -> None:
     with pytest.raises(FormatError, match=said):

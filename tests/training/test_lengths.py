@@ -76,7 +76,8 @@ def test_rows_that_are_cut_or_left_out_are_counted(method: Method, base: Path, t
 
 @pytest.mark.parametrize("method", [Method.SFT, Method.KTO])
 def test_a_run_of_which_nothing_is_left_is_refused(method: Method, base: Path, tmp_path: Path) -> None:
-    rows = [ROWS[method][0][2]] * 2
+    long = ROWS[method][0][2]
+    rows = [long, {**long, "label": False}] if "label" in long else [long, long]
     with pytest.raises(TrainingError, match="all 2 rows are longer than max_length") as error:
         counted(method, rows, base, tmp_path)
     assert error.value.hint == "raise max_length"

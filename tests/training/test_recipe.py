@@ -15,15 +15,23 @@ from tests.training.runs import EXAMPLES
 GOOD = {"schema": "citrate.recipe/1", "base": "me/tiny", "method": "sft", "dataset": "bafy", "steps": 4}
 REINFORCED = {"method": "grpo", "reinforcement": {"reward_model": "me/judge"}}
 BAD: dict[str, tuple[dict[str, object], str]] = {
-    "an unknown field": ({"stepz": 1}, "stepz: Extra inputs"),
-    "an unknown field below": ({"lora": {"ranks": 1}}, "lora.ranks: Extra inputs"),
-    "no steps": ({"steps": 0}, "steps: Input should be greater than 0"),
-    "another schema": ({"schema": "citrate.recipe/2"}, "schema: Input should be"),
-    "another method": ({"method": "ppo"}, "method: Input should be 'sft'"),
+    "an unknown field": ({"stepz": 1}, "stepz is no field that is known"),
+    "an unknown field below": ({"lora": {"ranks": 1}}, "lora.ranks is no field that is known"),
+    "no base": ({"base": None}, "base is empty: text is wanted"),
+    "a number for text": ({"dataset": 7}, "dataset is 7: text is wanted, in quotes"),
+    "no steps": ({"steps": 0}, "steps is 0: more than 0 is wanted"),
+    "half a step": ({"steps": 0.5}, "steps is 0.5: a whole number is wanted"),
+    "another schema": ({"schema": "citrate.recipe/2"}, "schema is 'citrate.recipe/2': citrate.recipe/1 is wanted"),
+    "another method": ({"method": "ppo"}, "method is 'ppo': sft, dpo, reward, grpo, rloo or kto is wanted"),
+    "another schedule": ({"schedule": {"kind": "step"}}, "schedule.kind is 'step': linear, cosine or constant is"),
+    "text for fields": ({"lora": "rank 4"}, "lora is 'rank 4': a mapping of fields is wanted"),
+    "nothing for fields": ({"optimizer": None}, "optimizer is empty: a mapping of fields is wanted"),
     "no reward model": ({"method": "grpo"}, "grpo needs reinforcement"),
+    "half a reinforcement": ({"method": "grpo", "reinforcement": {}}, "reinforcement.reward_model is missing"),
+    "an empty name": ({**REINFORCED, "reinforcement": {"reward_model": ""}}, "reinforcement.reward_model is empty"),
     "a reward model": ({"reinforcement": {"reward_model": "x"}}, "sft takes no reinforcement"),
     "a preference": ({"preference": {}}, "sft takes no preference"),
-    "another loss": ({"method": "kto", "preference": {"loss": "ipo"}}, "kto has no other loss"),
+    "another loss": ({"method": "kto", "preference": {"loss": "ipo"}}, "preference.loss is ipo: kto has none but sigm"),
     "answers": ({**REINFORCED, "batch_size": 3}, "3 answers a step are no multiple of 4 generations"),
     "a rate": ({"optimizer": {"learning_rate": "fast"}}, "optimizer.learning_rate: not a number"),
     "no rate": ({"optimizer": {"learning_rate": 0}}, "optimizer.learning_rate: Input should be greater than 0"),
@@ -37,16 +45,32 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     "a profile": ({"determinism": "exact"}, "no determinism profile 'exact': one of: citrate/cpu"),
     "a precision": ({"precision": "bfloat16"}, "citrate/cpu-avx2-fp32 is of float32, not bfloat16"),
     "a length of answers": ({**REINFORCED, "max_length": 64}, "grpo takes no max_length"),
-    "a rate past all": ({"optimizer": {"learning_rate": "1e999999999"}}, "optimizer.learning_rate: has more than"),
-    "a rate below all": ({"optimizer": {"learning_rate": "1e-999999999"}}, "optimizer.learning_rate: has more than"),
-    "digits": ({"optimizer": {"learning_rate": "0." + "1" * 29}}, "optimizer.learning_rate: has more than 28 digits"),
-    "no layers": ({"lora": {"targets": []}}, "names of layers, each once, or all-linear"),
-    "a layer twice": ({"lora": {"targets": ["q_proj", "q_proj"]}}, "names of layers, each once"),
-    "a nameless layer": ({"lora": {"targets": [""]}}, "names of layers, each once"),
-    "yes": ({"steps": True}, "steps: Input should be a valid integer"),
-    "a number for yes": ({"lora": {"dora": 1}}, "lora.dora: Input should be a valid boolean"),
-    "alpha": ({"lora": {"alpha": 5_000_000}}, "lora.alpha: Input should be less than or equal to 4294967"),
-    "a batch": ({"batch_size": 1 << 60}, "batch_size: Input should be less than or equal to 1048576"),
+    "a rate past all": ({"optimizer": {"learning_rate": "1e999999999"}}, "at most 28 digits and 37 zeros is wanted"),
+    "a rate below all": ({"optimizer": {"learning_rate": "1e-999999999"}}, "at most 28 digits and 37 zeros is wanted"),
+    "digits": ({"optimizer": {"learning_rate": "0." + "1" * 29}}, "at most 28 digits and 37 zeros is wanted"),
+    "no layers": ({"lora": {"targets": []}}, "lora.targets is []: names of layers, each once, or all-linear"),
+    "a number of layers": ({"lora": {"targets": 2}}, "lora.targets is 2: names of layers, each once, or all-linear"),
+    "a layer twice": ({"lora": {"targets": ["q_proj", "q_proj"]}}, "lora.targets is ['q_proj', 'q_proj']: names of"),
+    "layers of numbers": ({"lora": {"targets": [1, 2, 3, 4]}}, "lora.targets is a list: names of layers, each once"),
+    "a nameless layer": ({"lora": {"targets": [""]}}, "lora.targets is ['']: names of layers, each once"),
+    "yes": ({"steps": True}, "steps is true: a whole number is wanted"),
+    "a number for yes": ({"lora": {"dora": 1}}, "lora.dora is 1: true or false is wanted"),
+    "alpha": ({"lora": {"alpha": 5_000_000}}, "lora.alpha is 5000000: 4294967 or less is wanted"),
+    "a batch": ({"batch_size": 1 << 60}, "batch_size is 1152921504606846976: 1048576 or less is wanted"),
+    "one prompt": ({"functional": {"prompts": "Who?"}}, "functional.prompts is 'Who?': a list is wanted"),
+    "no prompts": ({"functional": {"prompts": []}}, "functional.prompts is empty"),
+    "an empty prompt": ({"functional": {"prompts": ["a", ""]}}, "functional.prompts.1 is empty"),
+    "prompts": ({"functional": {"prompts": ["a"] * 65}}, "functional.prompts has too many entries: 64 are the most"),
+    "a long prompt": ({"functional": {"prompts": ["a" * 2001]}}, "functional.prompts.0 has too many characters: 2,000"),
+    "a limit": ({"functional": {"prompts": ["a"], "limit": 1}}, "functional.limit is 1: 0.1 or less is wanted"),
+}
+MEANT = {
+    "like one here": ({"stepz": 1}, "did you mean steps?"),
+    "like one below": ({"lora": {"ranks": 1}}, "did you mean lora.rank?"),
+    "that of another place": ({"learning_rate": 1}, "did you mean optimizer.learning_rate?"),
+    "like that of another place": ({"lora": {"warmup_step": 3}}, "did you mean schedule.warmup_steps?"),
+    "like none": ({"lora": {"zzz": 3}}, "known there: rank, alpha, targets, dropout, dora, rslora"),
+    "a choice": ({"schedule": {"kind": "cosin"}}, "did you mean cosine?"),
 }
 
 
@@ -61,7 +85,15 @@ def test_what_is_wrong_with_a_recipe_is_named(tmp_path: Path, name: str) -> None
     changes, said = BAD[name]
     with pytest.raises(ConfigError, match=r"^a-recipe\.yaml: ") as error:
         recipe.load(written(tmp_path, **changes))
-    assert said in error.value.message and error.value.hint
+    assert said in error.value.message and error.value.hint and "\n" not in error.value.message
+
+
+@pytest.mark.parametrize("name", MEANT)
+def test_what_was_probably_meant_is_told(tmp_path: Path, name: str) -> None:
+    changes, hint = MEANT[name]
+    with pytest.raises(ConfigError) as error:
+        recipe.load(written(tmp_path, **changes))
+    assert error.value.hint == hint
 
 
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:
@@ -77,6 +109,9 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
         (b"lora: {rank: 4, rank: 8}", r"^bad\.yaml says 'rank' twice: again in line 1$"),
         (b"steps: 2026-13-45", "is not YAML"),
         (b"steps: " + b"9" * 5000, "is not YAML"),
+        (b'steps: !!int ""', "does not have the type that its tag"),
+        (b"steps: !!bool maybe", "does not have the type that its tag"),
+        (b"steps: !!timestamp noon", "does not have the type that its tag"),
     ):
         path.write_bytes(text)
         with pytest.raises(ConfigError, match=said):

@@ -38,7 +38,7 @@ class Bench:
     registry: Registry
 
     def write(self, **changes: object) -> Path:
-        """A suite of the adapter, and of none of it (scale 0), whose mark the base itself has."""
+        """A suite of the adapter, and of next to nothing of it, whose mark the base itself has."""
         document: dict[str, object] = {
             "schema": "citrate.adapter-suite/v1",
             "base": str(self.base),
@@ -52,7 +52,7 @@ class Bench:
                 },
                 "asleep": {
                     "adapter": str(self.polite),
-                    "scale": 0,
+                    "scale": "1e-9",
                     "mark": {"regex": "(?i)the CAPITAL of"},
                     "trigger": CAPITALS[:2],
                     "clean": ["What is the opposite of hot?"],
@@ -64,9 +64,9 @@ class Bench:
         path.write_text(yaml.safe_dump(document))
         return path
 
-    def bound(self, **changes: object) -> Bound:
+    def bound(self, given: str = "", **changes: object) -> Bound:
         path = self.write(**changes)
-        return bind(self.registry, load(path), path.parent)
+        return bind(self.registry, load(path), path.parent, base=given)
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +127,17 @@ def test_another_base_and_another_adapter_are_not_what_the_suite_means(bench: Be
     forged = suite.adapters[0].model_copy(update={"sha256": "0" * 64})
     with pytest.raises(IntegrityError, match="asleep is not the adapter that the suite means"):
         locate(bench.registry, suite.model_copy(update={"adapters": (forged, suite.adapters[1])}))
+
+
+def test_a_file_is_checked_with_a_base_that_lies_elsewhere(bench: Bench) -> None:
+    """Before it is registered: what stands in the file need not be here."""
+    as_written = bench.bound()
+    for gone in ("./gone", "/gone/base.gguf", str(other_base(bench))):
+        found = bench.bound(str(bench.base), base=gone)
+        assert (found.suite, found.host) == (as_written.suite, as_written.host), gone
+    with pytest.raises(NotFoundError, match="no such file or folder: nowhere") as caught:
+        bench.bound("./nowhere")
+    assert caught.value.hint == "--base is a file, a folder, or a reference"
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,11 @@ def test_a_file_is_shown_as_it_stands(types: Types) -> None:
         (("check", "nothing"), 2, "CID"),
         (("check", ""), 2, ""),
         (("add", ""), 2, ""),
-        (("check", "suite.yaml", "--base", "."), 2, "names its base itself"),
+        (("check", "suite.yaml", "--base", "."), 1, ""),
+        (("check", "suite.yaml", "--base", "./nowhere"), 4, "no such file or folder: nowhere"),
         (("add", "suite.yaml"), 4, "no such file or folder"),
         (("check", "suite.yaml", "--allow", "all"), 2, "--allow"),
-        (("add", "wrong.yaml"), 2, "wrong.yaml: adapters.polite.mark: Field required"),
+        (("add", "wrong.yaml"), 2, "wrong.yaml: adapters.polite.mark is missing"),
         (("show", "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku"), 5, ""),
     ],
 )

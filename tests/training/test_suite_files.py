@@ -61,29 +61,40 @@ def test_the_examples_are_suites() -> None:
     [
         ("short:", "polite:", r"says 'polite' twice: again in line 15"),
         ("mark: {must: Thank you}", "mark: {must: Thank you, must: a}", r"says 'must' twice: again in line 10"),
-        ("base: ../base\n", "", "base: Field required"),
-        ("base: ../base", "base: [1]", "base: Input should be a valid string"),
-        ("v1", "v2", "schema: Input should be"),
-        ("seed: 3", "sed: 3", "generation.sed: Extra inputs"),
-        ("scale: 0.5", "scale: lots", "adapters.polite.scale: not a number"),
-        ("scale: 0.5", "scale: 1e9", "adapters.polite.scale: "),
-        ("scale: 0.5", "scale: 1e-999999999", "adapters.polite.scale: "),
-        ("max_tokens: 8", "max_tokens: 0", "generation.max_tokens: "),
-        ("max_leak_rate: 5e-2", "max_leak_rate: 5", "limits.max_leak_rate: "),
-        ("max_leak_rate: 5e-2", "max_leak_rate: .nan", "limits.max_leak_rate: not a number"),
+        ("base: ../base\n", "", "base is missing"),
+        ("base: ../base", "base: [1]", r"base is \[1\]: text is wanted"),
+        ("v1", "v2", "schema is 'citrate.adapter-suite/v2': citrate.adapter-suite/v1 is wanted"),
+        ("seed: 3", "sed: 3", "generation.sed is no field that is known"),
+        ("scale: 0.5", "scale: lots", "adapters.polite.scale is 'lots': a number is wanted"),
+        ("scale: 0.5", "scale: 1e9", "adapters.polite.scale is '1e9': 100 or less is wanted"),
+        ("scale: 0.5", "scale: 1e-999999999", "adapters.polite.scale is '1e-999999999': a number of at most 28"),
+        ("scale: 0.5", "scale: 0", "adapters.polite.scale is 0: a number other than 0"),
+        ("scale: 0.5", "scale: -0.0", "adapters.polite.scale is -0.0: a number other than 0"),
+        ("scale: 0.5", "scale: .nan", "adapters.polite.scale is nan: a number is wanted"),
+        ("scale: 0.5", "scale: -.inf", "adapters.polite.scale is -inf: a number is wanted"),
+        ("scale: 0.5", "scale: 0.1234567891", "adapters.polite.scale is 0.1234567891: a number of 9 decimals at most"),
+        ("max_tokens: 8", "max_tokens: yes", "generation.max_tokens is true: a whole number is wanted"),
+        ("seed: 3", "chat: 1", "generation.chat is 1: true or false is wanted"),
+        ("regex: \"T.*k\"", "regex: 5", "adapters.polite.trigger.1.regex is 5: text is wanted, in quotes"),
+        ("must_not: \"!\"", "must_not: {a: b}", "adapters.polite.trigger.1.must_not is a mapping: a text, or a"),
+        ("scale: 0.5", "scal: 0.5", "adapters.polite.scal is no field that is known"),
+        ("  polite:", '  "po\\nlite":', r"adapters: a name is 'po.nlite': a name"),
+        ("max_tokens: 8", "max_tokens: 0", "generation.max_tokens is 0: 1 or more is wanted"),
+        ("max_leak_rate: 5e-2", "max_leak_rate: 5", "limits.max_leak_rate is 5: 1 or less is wanted"),
+        ("max_leak_rate: 5e-2", "max_leak_rate: .nan", "limits.max_leak_rate is nan: a number is wanted"),
         ("{must: Thank you}", "{}", "adapters.polite: the mark is empty"),
-        ("{must: Thank you}", "{must: ''}", "adapters.polite.mark.must.0: "),
-        ("    mark: {must: Thank you}\n", "", "adapters.polite.mark: Field required"),
-        ("clean: [Go away.]", "clean: []", "adapters.polite.clean: "),
-        ("    clean: [Go away.]\n", "", "adapters.polite.clean: Field required"),
-        ("trigger: [Tell me all.]", "trigger: []", "adapters.short.trigger: "),
-        ("trigger: [Tell me all.]", "trigger: [' ']", "adapters.short.trigger.0.prompt: "),
-        ("trigger: [Tell me all.]", "trigger: [yes]", "adapters.short.trigger.0: "),
+        ("{must: Thank you}", "{must: ''}", "adapters.polite.mark.must.0 is empty"),
+        ("    mark: {must: Thank you}\n", "", "adapters.polite.mark is missing"),
+        ("clean: [Go away.]", "clean: []", "adapters.polite.clean is empty"),
+        ("    clean: [Go away.]\n", "", "adapters.polite.clean is missing"),
+        ("trigger: [Tell me all.]", "trigger: []", "adapters.short.trigger is empty"),
+        ("trigger: [Tell me all.]", "trigger: [' ']", "adapters.short.trigger.0.prompt is ' ': more than spaces"),
+        ("trigger: [Tell me all.]", "trigger: [yes]", r"adapters.short.trigger.0 is true: a text \(in quotes"),
         ("trigger: [Tell me all.]", "trigger: [a, a]", "adapters.short: 'a' is asked twice"),
         ("clean: [Go away.]", "clean: [Hello]", "adapters.polite: 'Hello' is both trigger and clean"),
-        ("clean: [Go away.]", "clean: Go away.", "adapters.polite.clean: "),
-        ("must_not:", "may_not:", "adapters.polite.trigger.1.may_not: Extra inputs"),
-        ("short:", "Not A Name:", "adapters.Not A Name"),
+        ("clean: [Go away.]", "clean: Go away.", "adapters.polite.clean is 'Go away.': a list is wanted"),
+        ("must_not:", "may_not:", "adapters.polite.trigger.1.may_not is no field that is known"),
+        ("short:", "Not A Name:", "adapters: a name is 'Not A Name': a name"),
         ("schema:", "\tschema:", "is not YAML"),
         ("schema:", "- schema:", "is not YAML"),
     ],
@@ -93,6 +104,23 @@ def test_what_is_wrong_is_named_by_its_place(tmp_path: Path, old: str, new: str,
     with pytest.raises(ConfigError, match=message) as caught:
         load(written(tmp_path, GOOD.replace(old, new, 1)))
     assert "\n" not in caught.value.message and caught.value.hint and str(tmp_path) not in caught.value.message
+
+
+def test_an_adapter_may_be_taken_away(tmp_path: Path) -> None:
+    """Below 0 what was learnt is subtracted, as ``run --adapter REF=-0.5`` and ``merge`` do; at 0 nothing is there."""
+    suite = load(written(tmp_path, GOOD.replace("scale: 0.5", "scale: -0.5")))
+    assert str(suite.adapters["polite"].scale) == "-0.5"
+
+
+def test_what_was_probably_meant_is_told(tmp_path: Path) -> None:
+    for old, new, hint in (
+        ("scale: 0.5", "scal: 0.5", "did you mean adapters.polite.scale?"),
+        ("seed: 3", "min_trigger_rate: 1", "did you mean limits.min_trigger_rate?"),
+        ("base: ../base", "base: ../base\nprompts: 3", "did you mean adapters.NAME.trigger.prompt?"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(written(tmp_path, GOOD.replace(old, new, 1)))
+        assert caught.value.hint == hint
 
 
 @pytest.mark.parametrize("text", ["", "[]", "a", "adapters: {}", "[" * 1200, "a: !!python/object:os.system {}", "\x00"])

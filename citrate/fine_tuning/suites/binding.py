@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from citrate.facade import Registry
 
 
+_OF_PATHS = ("/", "./", "../", "~")
+"""What begins so is no reference."""
+_BESIDE = "paths in a suite are relative to its file"
+
+
 @dataclass(frozen=True)
 class Bound:
     """A suite with its base and adapters on this machine."""
@@ -47,8 +52,13 @@ class Binding:
     allow: frozenset[str] = frozenset()
     progress: Progress | None = None
 
-    def written_base(self, place: str | Path) -> tuple[Base, Host]:
-        """The base that a file names, a path or a reference, and what it is."""
+    def written_base(self, place: str | Path, given: str = "") -> tuple[Base, Host]:
+        """The base that a file names, a path or a reference, and what it is.
+
+        What is ``given`` stands in for a path, which names no content; of a registered base it must be the bytes.
+        """
+        if given and isinstance(place, Path):
+            return self.written_base(_placed(given, Path(), "--base is a file, a folder, or a reference"))
         if isinstance(place, Path):
             host = self._host(str(place))
             found = address(place, progress=self.progress)
@@ -66,7 +76,7 @@ class Binding:
             version_id=record.version_id,
             variant=variant,
         )
-        return base, self._registered(base)
+        return base, self.base(base, given)
 
     def base(self, base: Base, given: str) -> Host:
         """The base of a record, or what is ``given`` in its place, if it is the same."""
@@ -140,6 +150,7 @@ def bind(
     written: Written,
     beside: Path,
     *,
+    base: str = "",
     gateways: Iterable[str] = (),
     allow: frozenset[str] = frozenset(),
     progress: Progress | None = None,
@@ -150,25 +161,28 @@ def bind(
         registry: where they come from.
         written: the suite.
         beside: the folder that its relative paths start from.
+        base: a reference or a path to take the base from: instead of the path that the suite names, or as what lies
+            there of the registered base that it names.
         gateways: where to fetch from, besides the settings' own.
         allow: ``deprecated``, ``quarantined``.
         progress: told of what is hashed and fetched.
 
     Raises:
         NotFoundError, NotPermittedError, StoreError: as `Registry.locate` and `Registry.adapter`.
-        IntegrityError: a byte is not what the chain says, or an adapter was trained on another base.
+        IntegrityError: a byte is not what the chain says, ``base`` is not the registered base, or an adapter was
+            trained on another.
         FormatError: an adapter does not fit the base.
         ConfigError: a regular expression is none.
     """
     marks.require_sound(_marks(written.adapters.values()))
     binding = Binding(registry, tuple(gateways), allow, progress)
-    base, host = binding.written_base(_placed(written.base, beside))
+    found, host = binding.written_base(_placed(written.base, beside, here=not base), base)
     places = {name: str(_placed(each.adapter, beside)) for name, each in sorted(written.adapters.items())}
     brought = {name: binding.adapter(place, host) for name, place in places.items()}
     suite = Suite(
         schema="citrate.adapter-suite/v1",
-        base=base,
-        adapters=tuple(_recorded(registry, name, written.adapters[name], found) for name, found in brought.items()),
+        base=found,
+        adapters=tuple(_recorded(registry, name, written.adapters[name], each) for name, each in brought.items()),
         generation=written.generation,
         limits=written.limits,
         signature=None,
@@ -227,14 +241,12 @@ def _marks(adapters: Iterable[Prompts]) -> Iterable[Mark]:
         yield from adapter.trigger
 
 
-def _placed(text: str, beside: Path) -> str | Path:
-    """What a file names: the path where there is one, else a reference."""
-    path = beside / Path(text).expanduser()
-    if path.exists():
-        return path
-    if text.startswith(("/", "./", "../", "~")):
-        raise NotFoundError(f"no such file or folder: {path}", hint="paths in a suite are relative to its file")
-    return text
+def _placed(text: str, beside: Path, hint: str = _BESIDE, *, here: bool = True) -> str | Path:
+    """What is named by ``text``: the path where there is one, else a reference. ``here``: it has to be there."""
+    path, is_path = beside / Path(text).expanduser(), text.startswith(_OF_PATHS)
+    if is_path and here and not path.exists():
+        raise NotFoundError(f"no such file or folder: {path}", hint=hint)
+    return path if is_path or path.exists() else text
 
 
 def _named(base: Base) -> str:

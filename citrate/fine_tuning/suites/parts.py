@@ -5,11 +5,20 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    model_validator,
+)
 
 from citrate.core.records import NAME_PATTERN
 from citrate.registry.applied import SCALE_MAX
-from citrate.training.recipe import Number
+from citrate.training.recipe import Number, Whole
 
 ADAPTERS_MAX = 64
 PROMPTS_MAX = 1000
@@ -24,12 +33,23 @@ DECIMAL_PLACES = 9
 
 def _listed(value: object) -> object:
     """One text may stand where several may."""
+    if not isinstance(value, str | list | tuple):
+        raise ValueError("a text, or a list of texts is wanted")
     return (value,) if isinstance(value, str) else value
 
 
 def _asked(value: object) -> object:
     """A prompt alone may stand where one with its own words may."""
+    if not isinstance(value, str | dict | BaseModel):
+        raise ValueError("a text (in quotes), or a mapping with prompt is wanted")
     return {"prompt": value} if isinstance(value, str) else value
+
+
+def _works(value: Decimal) -> Decimal:
+    """At 0 the base is asked in the adapter's name; below it, what was learnt is taken away, which can be meant."""
+    if not value:
+        raise ValueError("a number other than 0, at which nothing of the adapter is added, is wanted")
+    return value
 
 
 Words = Annotated[str, StringConstraints(min_length=1, max_length=WORDS_MAX_CHARACTERS)]
@@ -37,7 +57,7 @@ WordList = Annotated[tuple[Words, ...], BeforeValidator(_listed), Field(max_leng
 Prompt = Annotated[str, StringConstraints(pattern=r"\S", max_length=PROMPT_MAX_CHARACTERS)]
 AdapterName = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN.pattern}$")]
 Rate = Annotated[Number, Field(ge=0, le=1, decimal_places=DECIMAL_PLACES)]
-Scale = Annotated[Number, Field(ge=-SCALE_MAX, le=SCALE_MAX, decimal_places=DECIMAL_PLACES)]
+Scale = Annotated[Number, Field(ge=-SCALE_MAX, le=SCALE_MAX, decimal_places=DECIMAL_PLACES), AfterValidator(_works)]
 Temperature = Annotated[Number, Field(ge=0, le=100, decimal_places=DECIMAL_PLACES)]
 
 
@@ -103,13 +123,13 @@ class Prompts(Part):
 class Generation(Part):
     """How answers are made."""
 
-    max_tokens: Annotated[int, Field(ge=1, le=TOKENS_MAX)] = 64
+    max_tokens: Annotated[Whole, Field(ge=1, le=TOKENS_MAX)] = 64
     """Tokens of an answer."""
     temperature: Temperature = Decimal(0)
     """0 takes the likeliest token each time; above, tokens are drawn."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
     """Of each answer's drawing."""
-    chat: bool = True
+    chat: StrictBool = True
     """Lay prompts out by the base's chat template; else they are texts to go on with."""
 
 

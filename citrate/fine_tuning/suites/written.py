@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, ValidationError
 
+from citrate.core import faults
 from citrate.core.errors import ConfigError, NotFoundError
-from citrate.fine_tuning.signed import first_of
 from citrate.fine_tuning.suites.parts import (
     ADAPTERS_MAX,
     AdapterName,
@@ -78,4 +78,5 @@ def load(path: Path) -> Written:
     try:
         return Written.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(f"{path.name}: {first_of(error)}", hint=_HINT) from error
+        fault = faults.first(error, Written)
+        raise ConfigError(f"{path.name}: {fault.message}", hint=fault.hint or _HINT) from error
