@@ -27,12 +27,20 @@ def telling(what: str, *, memory: str, less: str, hint: str = "") -> Iterator[No
     """
     try:
         yield
-    except _RAISED as error:
+    except BaseException as error:
+        if not (isinstance(error, _RAISED) or _is_of_a_tokenizer(error)):
+            raise
         if is_want_of_memory(error):
             raise TrainingError(f"there is not enough memory for {memory}", hint=less) from error
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise UnavailableError(f"{what}: {error.strerror}", hint="free some space, and run it again") from error
         raise TrainingError(f"{what}: {' '.join(str(error).split())[:_TEXT_MAX]}", hint=hint) from error
+
+
+def _is_of_a_tokenizer(error: BaseException) -> bool:
+    """Whether the library that cuts text raised it: a plain Exception where it refuses its file, and what is none
+    where it panics."""
+    return type(error) is Exception or type(error).__module__ == "pyo3_runtime"
 
 
 def is_want_of_memory(error: BaseException) -> bool:

@@ -20,7 +20,7 @@ from mlx.utils import tree_map
 from mlx_lm.tuner.trainer import default_loss
 
 from citrate.core.errors import TrainingError
-from citrate.training import checkpoint, determinism, mlx_rows
+from citrate.training import checkpoint, determinism, failures, mlx_rows
 from citrate.training.checkpoint import TrainerCounts
 from citrate.training.commitment import Leaf, tensors_sha256
 from citrate.training.lengths import RowCount
@@ -143,14 +143,12 @@ def _choose_device(recipe: Recipe) -> None:
 def _rows(recipe: Recipe, inputs: Inputs) -> tuple[list[mlx_rows.Tokens], RowCount]:
     from transformers import AutoTokenizer
 
-    try:
+    with failures.telling(
+        f"{recipe.method} cannot begin on this base", memory="the rows", less="lower max_length",
+        hint="citrate inspect tells what the base is",
+    ):  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(inputs.base, trust_remote_code=False)
         return mlx_rows.tokenized(inputs.dataset, tokenizer, recipe.max_length)
-    except (ValueError, OSError, KeyError) as error:
-        raise TrainingError(
-            f"{recipe.method} cannot begin on this base: {' '.join(str(error).split())[:300]}",
-            hint="citrate inspect tells what the base is",
-        ) from error
 
 
 def _optimizer(recipe: Recipe) -> Any:
