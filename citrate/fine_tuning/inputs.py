@@ -12,7 +12,7 @@ from citrate.core.errors import ConfigError, FormatError, NotFoundError
 from citrate.core.records import Format, Variant
 from citrate.core.sink import Progress
 from citrate.fine_tuning.licences import require_derivable
-from citrate.training import accelerating, dataset, recipe, rows
+from citrate.training import accelerating, dataset, ranks, recipe, rows
 from citrate.training.dataset import Card
 from citrate.training.process import Files
 from citrate.training.recipe import Backend, Bound, Recipe
@@ -36,6 +36,8 @@ class Prepared:
     """Of the reward model, where the method wants one."""
     base_ref: str = ""
     """``Model.ref`` of a base that is registered; whoever verifies finds it by that."""
+    accelerate: str = ""
+    """The configuration by which accelerate starts the processes; empty: we start them."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +72,23 @@ def prepare(
     Raises:
         NotFoundError, NotPermittedError, IntegrityError, StoreError: as `Registry.pull` and `Registry.dataset`.
         NotPermittedError: the base or the reward model must not be used, or its licence forbids derivatives.
-        ConfigError: the dataset is not for the method.
+        ConfigError: the dataset is not for the method, an accelerate configuration is not taken, or torchrun has
+            started this command.
         FormatError: a row of it teaches nothing, or all together are not enough.
     """
+    ranks.require_one_command()
+    started = accelerating.read(beside / wanted.accelerate, wanted) if wanted.accelerate is not None else None
     base = model_named(registry, wanted.base, beside, gateways, allow, progress, wanted.backend)
     folder, card = _dataset(registry, wanted, beside, gateways, progress)
     reward = None
     if wanted.reinforcement is not None:
         reward = model_named(registry, wanted.reinforcement.reward_model, beside, gateways, allow, progress)
-    accelerate = accelerating.read(beside / wanted.accelerate, wanted) if wanted.accelerate is not None else ""
     bound = recipe.bind(
         wanted,
         base_sha256=base.sha256,
         dataset_root=card.root,
         reward_sha256=reward.sha256 if reward else "",
-        accelerate=accelerate,
+        accelerate=started.text if started and started.decides else "",
     )
     return Prepared(
         bound,
@@ -92,6 +96,7 @@ def prepare(
         registry.store.add(folder).cid,
         registry.store.add(reward.path).cid if reward else "",
         base.ref,
+        started.text if started else "",
     )
 
 

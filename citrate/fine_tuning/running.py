@@ -77,8 +77,9 @@ def train(
         if not announce and (earlier := _earlier(out)):
             on_notes([f"this run was announced (run {earlier}): with --announce its outcome is recorded, too"])
         found = process.train(
-            prepared.bound, prepared.files, out, on_step, on_notes=on_notes, threads=threads, lock=lock
-        )
+            prepared.bound, prepared.files, out, on_step,
+            on_notes=on_notes, threads=threads, lock=lock, accelerate=prepared.accelerate,
+        )  # fmt: skip
         return _kept(registry, prepared, out, found, run_id)
 
 

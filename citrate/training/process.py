@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from typing import IO, Any
 from citrate.core import errors
 from citrate.core.confinement import endings
 from citrate.core.errors import CitrateError, TrainingError
-from citrate.training import holding, ranks, run
+from citrate.training import accelerating, holding, ranks, run
 from citrate.training.determinism import Profile, profile
 from citrate.training.proof import Proof
 from citrate.training.recipe import Bound
@@ -27,6 +28,8 @@ from citrate.training.recipe import Bound
 _TALK_BYTES = 2000
 _LAST_WORDS_S = 30.0
 """How long the other processes of a run are heard when one has lost another; whoever does not hang says why at once."""
+_END_S = 30.0
+"""How long a process that was told to end is waited for."""
 _OF_THE_USER = ("OMP_", "MKL_", "OPENBLAS_")
 """Variables that change bits, and are recorded nowhere: those of the profile count."""
 
@@ -57,6 +60,7 @@ def train(
     on_notes: Callable[[Sequence[str]], None] = lambda _: None,
     threads: int = 1,
     lock: int | None = None,
+    accelerate: str = "",
 ) -> Proof:
     """Do a run in processes of its own, as many as the recipe's ``world_size``; see ``run.train``.
 
@@ -70,6 +74,8 @@ def train(
         on_notes: called before the first with what a user should know of the rows.
         threads: of torch, of each process; in an exact profile they do not change the result.
         lock: the folder's, where the caller holds it (``holding.held``); it is held meanwhile in any case.
+        accelerate: a configuration by which accelerate starts the processes (``accelerating.Configuration.text``);
+            the recipe's own, where it is bound to one. Empty: we start them.
 
     Raises:
         CitrateError: as the worker tells.
@@ -79,7 +85,7 @@ def train(
     with holding.held(out) if lock is None else nullcontext(lock) as held:
         if (found := run.ended(bound, out)) is not None:
             return found
-        for event in _events(request, bound, threads, inherited=(held,)):
+        for event in _events(request, bound, threads, lock=held, accelerate=accelerate or bound.accelerate):
             if event["event"] == "step":
                 on_step(event)
             elif event["event"] == "notes":
@@ -130,20 +136,19 @@ def merge_reward_model(bound: Bound, base: Path, adapter: Path, out: Path) -> No
 
 
 def _events(
-    request: dict[str, Any], bound: Bound, threads: int, *, inherited: Sequence[int] = ()
+    request: dict[str, Any], bound: Bound, threads: int, *, lock: int | None = None, accelerate: str = ""
 ) -> Iterator[dict[str, Any]]:
     """What the worker tells, up to ``done``; nothing of it is left running."""
     wanted = profile(bound.recipe.determinism)
     request = {**request, "threads": threads, "device": wanted.device, "parent_pid": os.getpid()}
     with (
         tempfile.TemporaryDirectory(prefix="citrate-run-", ignore_cleanup_errors=True) as scratch,
-        _Workers(inherited) as workers,
+        _Workers(lock) as workers,
     ):
-        environment = _environment(wanted, threads, scratch)
-        if bound.accelerate and request["do"] == "train":
-            workers.launch(request, bound.accelerate, Path(scratch), environment)
+        environment, world = _environment(wanted, threads, scratch), bound.recipe.world_size
+        if accelerate:
+            workers.launch(request, accelerate, Path(scratch), environment, world)
         else:
-            world = bound.recipe.world_size
             meeting = str(Path(scratch) / "meeting") if world > 1 else None
             for rank in range(world):
                 own = ranks.environment(rank, world) if world > 1 else {}
@@ -165,11 +170,13 @@ def _environment(wanted: Profile, threads: int, scratch: str) -> dict[str, str]:
 class _Workers:
     """The processes of a run, followed together. The first that tells an error, or dies, ends them all.
 
-    ``inherited``: descriptors that they share with us.
+    ``lock``: that of the run's folder, which they hold with us and as long as they live.
     """
 
-    def __init__(self, inherited: Sequence[int]) -> None:
-        self._inherited = inherited
+    def __init__(self, lock: int | None) -> None:
+        self._lock = lock
+        self._end: socket.socket | None = None
+        """Ours of what accelerate's processes have as their stdin; None where we start them ourselves."""
         self._found: queue.SimpleQueue[tuple[int, dict[str, Any] | None]] = queue.SimpleQueue()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._talks: list[_Talk] = []
@@ -180,16 +187,18 @@ class _Workers:
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
-            with suppress(ProcessLookupError):  # its whole group: what accelerate started is in it
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             if process.stdin is not None:
-                with suppress(BrokenPipeError):  # its end ends whoever is not of the group
+                with suppress(BrokenPipeError):
                     process.stdin.close()
+        if self._end is not None:
+            self._end.close()
         for talk in self._talks:
             talk.join()
         for reader in self._readers:
-            reader.join(10)
+            reader.join(_END_S)
 
     def start(self, request: dict[str, Any], environment: Mapping[str, str]) -> None:
         """Start a worker and hand it its request."""
@@ -200,14 +209,25 @@ class _Workers:
             process.stdin.flush()
 
     def launch(
-        self, request: dict[str, Any], configuration: str, scratch: Path, environment: Mapping[str, str]
+        self, request: dict[str, Any], configuration: str, scratch: Path, environment: Mapping[str, str], world: int
     ) -> None:
-        """Have accelerate start the workers; they read their request from a file."""
-        (scratch / "request.json").write_text(json.dumps({**request, "launched": True}))
-        (scratch / "accelerate.yaml").write_text(configuration)  # JSON is YAML
-        launcher = ["-m", "accelerate.commands.launch", "--config_file", str(scratch / "accelerate.yaml")]
-        worker = ["-m", "citrate.training.worker", str(scratch / "request.json")]
-        self._spawn([sys.executable, *launcher, *worker], environment)
+        """Have accelerate start the workers; they read their request from a file.
+
+        Nothing of ours reaches them, in sessions of their own, but their stdin: a socket on which each finds the lock
+        of the run's folder, and whose end, with us or before, is theirs.
+        """
+        assert self._lock is not None, "what accelerate starts is training"
+        path, asked = scratch / "accelerate.yaml", scratch / "request.json"
+        path.write_text(configuration)  # JSON is YAML
+        asked.write_text(json.dumps({**request, "launched": True}))
+        launcher, options = accelerating.launcher(configuration, path)
+        command = [*launcher, "-m", "citrate.training.worker", str(asked)]
+        self._end, theirs = socket.socketpair()
+        with theirs:
+            self._spawn(command, {**environment, **ranks.on_this_machine(), **options}, theirs.fileno())
+        with suppress(ConnectionError):  # it died: its end is told by whoever reads it
+            for _ in range(world):
+                socket.send_fds(self._end, [b"l"], [self._lock])
 
     def events(self) -> Iterator[dict[str, Any]]:
         """What they tell, in the order in which it comes."""
@@ -223,6 +243,8 @@ class _Workers:
         """The error that came first: a process whose neighbour died only tells that it lost it."""
         if event is not None and not _lost_another(event):
             return _error(event)
+        if self._end is not None:
+            return self._why_of_launched(event)
         told = {rank: event}  # the first word of each: that it died, if it said none
         with suppress(queue.Empty):
             while len(told) < len(self._processes):
@@ -236,15 +258,31 @@ class _Workers:
             return _error((own or errors_told)[0])
         return _death(self._processes[dead[0]].wait(), self._talks[dead[0]])
 
-    def _spawn(self, command: list[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def _why_of_launched(self, event: dict[str, Any] | None) -> CitrateError:
+        """What one of accelerate's processes tells of its own; where all only lost another, accelerate says which."""
+        lost = event
+        with suppress(queue.Empty):
+            while event is not None:
+                if event["event"] == "error":
+                    if not _lost_another(event):
+                        return _error(event)
+                    lost = event
+                _, event = self._found.get(timeout=_LAST_WORDS_S)
+        if event is None or lost is None:
+            return _death(self._processes[0].wait(), self._talks[0])
+        return _error(lost)
+
+    def _spawn(
+        self, command: list[str], environment: Mapping[str, str], stdin: int = subprocess.PIPE
+    ) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             command,
             env=environment,
-            stdin=subprocess.PIPE,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is ours to pass on: the child must not die in the middle of a checkpoint
-            pass_fds=self._inherited,
+            pass_fds=() if self._lock is None else (self._lock,),
         )
         assert process.stdout and process.stderr
         self._processes.append(process)
@@ -268,13 +306,12 @@ class _Workers:
 def _death(code: int, talk: _Talk) -> TrainingError:
     """What is said of a process that ended without a word. A negative code is the signal that killed it."""
     again = "run it again: it goes on after its last checkpoint"
+    memory = f"{again}; where memory ran out, halve batch_size and double accumulation"
     if code < 0:
-        name = signal.Signals(-code).name
-        return TrainingError(
-            f"a training process was killed ({name})",
-            hint=f"{again}; where memory ran out, halve batch_size and double accumulation",
-        )
-    return TrainingError(f"the training process died (exit {code}): {talk.end()}", hint=again)
+        return TrainingError(f"a training process was killed ({signal.Signals(-code).name})", hint=memory)
+    said = talk.end()
+    hint = memory if "SIGKILL" in said else again  # of a process that accelerate had started
+    return TrainingError(f"the training process died (exit {code}): {said}", hint=hint)
 
 
 def _lost_another(event: Mapping[str, Any]) -> bool:
@@ -296,10 +333,10 @@ class _Talk:
             self._said = (self._said + piece)[-_TALK_BYTES:]
 
     def end(self) -> str:
-        """The last line of it."""
+        """The last line of it; torchrun ends with a ruler."""
         self.join()
-        lines = self._said.decode(errors="replace").strip().splitlines()
-        return lines[-1][:300] if lines else "it said nothing"
+        lines = [each.strip() for each in self._said.decode(errors="replace").splitlines()]
+        return next((each[:300] for each in reversed(lines) if each.strip("=-")), "it said nothing")
 
     def join(self) -> None:
         """Wait until all of it is read."""

@@ -10,18 +10,36 @@ import os
 import platform
 from pathlib import Path
 
+from citrate.core.errors import ConfigError
+
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl"}
+
+
+def require_one_command() -> None:
+    """Raise ConfigError where torchrun, or accelerate by it, has started the command: once for each process."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        raise ConfigError(
+            "train starts the processes of a run itself, and was started by torchrun",
+            hint="run it without: world_size in the recipe says how many, accelerate: FILE has torchrun start them",
+        )
+
+
+def on_this_machine() -> dict[str, str]:
+    """What gloo looks for in the environment of processes that are all on this machine, whoever starts them."""
+    return {
+        "GLOO_SOCKET_IFNAME": "lo0" if platform.system() == "Darwin" else "lo",
+        "TORCH_GLOO_LAZY_INIT": "0",  # all connections at once: a replay may open none later
+    }
 
 
 def environment(rank: int, world: int) -> dict[str, str]:
     """What accelerate and torch look for in the environment of one of ``world`` processes on this machine."""
     return {
+        **on_this_machine(),
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(world),
         "LOCAL_WORLD_SIZE": str(world),
-        "GLOO_SOCKET_IFNAME": "lo0" if platform.system() == "Darwin" else "lo",
-        "TORCH_GLOO_LAZY_INIT": "0",  # all connections at once: a replay may open none later
     }
 
 

@@ -210,7 +210,8 @@ class Recipe(_Part):
     world_size: Annotated[Whole, Field(gt=0, le=4096)] = 1
     """Processes that train together, each on its own rows: their number changes the result."""
     accelerate: Annotated[str, StringConstraints(min_length=1)] | None = None
-    """An accelerate configuration (YAML), for FSDP, DeepSpeed and what else it starts; such a run is not replayed."""
+    """An accelerate configuration (YAML), by which accelerate starts the processes. On GPUs (FSDP, DeepSpeed) it is
+    part of what is hashed, and the run is not replayed; on processors it only starts them. See ``accelerating``."""
     determinism: str = "citrate/cpu-avx2-fp32"
     """The profile under which a replay is bit for bit; with ``mlx`` it is ``citrate/mlx-cpu``. See docs/training.md."""
     checkpoint_every: Annotated[Whole, Field(gt=0, le=10_000_000)] = 50
@@ -253,9 +254,7 @@ class Recipe(_Part):
         if self.functional is not None and (self.method == Method.REWARD or self.lora.dora):
             raise ValueError("functional compares predictions of text, by plain LoRA: no reward, no dora")
         if self.accelerate is None and self.world_size > WORLD_MAX:
-            raise ValueError(f"world_size is {WORLD_MAX} at most: all processes are on one machine")
-        if self.accelerate is not None and self.checkpoint_every < self.steps:
-            raise ValueError("checkpoint_every is steps or more with accelerate: what it shards is not kept on the way")
+            raise ValueError(f"world_size is {self.world_size}: {WORLD_MAX} or less, since all are on one machine")
         if self.schedule.warmup_steps >= self.steps:
             raise ValueError(f"schedule.warmup_steps is {self.schedule.warmup_steps}: less than steps is wanted")
         return self
@@ -300,12 +299,14 @@ class Bound(_Part):
     dataset_root: Digest
     reward_sha256: Digest | Literal[""] = ""
     accelerate: str = ""
-    """The accelerate configuration as canonical JSON."""
+    """The accelerate configuration as canonical JSON, where it decides something."""
 
     @model_validator(mode="after")
     def _has_what_it_names(self) -> Bound:
         if (self.recipe.accelerate is not None) != bool(self.accelerate):
             raise ValueError("an accelerate configuration is named and not there, or there and not named")
+        if self.accelerate and self.recipe.checkpoint_every < self.recipe.steps:
+            raise ValueError("checkpoint_every is steps or more with accelerate: what it shards is not kept on the way")
         return self
 
     def to_bytes(self) -> bytes:
@@ -333,12 +334,12 @@ class Bound(_Part):
 def bind(
     recipe: Recipe, *, base_sha256: str, dataset_root: str, reward_sha256: str = "", accelerate: str = ""
 ) -> Bound:
-    """Name a recipe's inputs by their content."""
+    """Name a recipe's inputs by their content. ``accelerate``: a configuration that decides something."""
     changes: dict[str, object] = {"base": "-", "dataset": "-"}
     if recipe.reinforcement is not None:
         changes["reinforcement"] = recipe.reinforcement.model_copy(update={"reward_model": "-"})
     if recipe.accelerate is not None:
-        changes["accelerate"] = "-"
+        changes["accelerate"] = "-" if accelerate else None
     return Bound(
         recipe=recipe.model_copy(update=changes),
         base_sha256=base_sha256,

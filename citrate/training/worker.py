@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import socket
 import stat
 import sys
 import tempfile
@@ -55,12 +57,32 @@ def main() -> int:
 def _end_with_our_command(request: dict[str, Any]) -> None:
     """Outlive it by nothing: what we would still write, a command that goes on with the run does not expect.
 
-    The kernel ends us where it can (Linux), the end of our stdin everywhere, and below accelerate, which is our parent.
+    The kernel ends us where it can (Linux), the end of our stdin everywhere. Below accelerate, which is our parent and
+    outlives the command, stdin is a socket, which has the lock of the run's folder for us.
     """
-    if not request.get("launched"):
-        sandbox.die_with_parent(request["parent_pid"])
+    if request.get("launched"):
+        _take_the_lock()
+        threading.Thread(target=_end_with_socket, daemon=True).start()
+        return
+    sandbox.die_with_parent(request["parent_pid"])
     if stat.S_ISFIFO(os.fstat(0).st_mode):
         threading.Thread(target=_end_with_stdin, daemon=True).start()
+
+
+def _take_the_lock() -> None:
+    """Hold the run's folder as our command does, until we end. It sends as many as there are of us, one each."""
+    with socket.socket(fileno=os.dup(0)) as ours:
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+    if not descriptors:  # the command has ended
+        os._exit(1)
+
+
+def _end_with_socket() -> None:
+    hung_up = select.poll()
+    hung_up.register(0, select.POLLHUP)  # what is still in it may be for another
+    while not any(found & select.POLLHUP for _, found in hung_up.poll()):
+        pass
+    os._exit(1)
 
 
 def _end_with_stdin() -> None:

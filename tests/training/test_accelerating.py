@@ -1,8 +1,12 @@
-"""Accelerate configurations: what is refused, and that one that is taken starts the run."""
+"""Accelerate configurations: what is taken, what is refused, and what of them is hashed."""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,12 +14,13 @@ import pytest
 from citrate.core.adapters import Grade
 from citrate.core.errors import ConfigError, NotFoundError
 from citrate.fine_tuning.verifying import Claim, checked_health, verify
-from citrate.training import accelerating, dataset, process, recipe
+from citrate.training import accelerating, dataset, process, ranks, recipe, run
 from citrate.training.process import Files
 from citrate.training.proof import Record
 from citrate.training.recipe import Recipe
+from citrate.training.stepping import Inputs
 from tests.training.conftest import SETTINGS
-from tests.training.runs import BASE_SHA256, log_of
+from tests.training.runs import BASE_SHA256
 
 FSDP = """
 compute_environment: LOCAL_MACHINE
@@ -43,7 +48,9 @@ BAD = {
     "a key": ("commands: [reboot]", "commands is not taken"),
     "machines": ("num_machines: 2", "runs of several machines"),
     "another number": ("num_processes: 4", "num_processes is not 8"),
-    "another type": ("distributed_type: TPU", "distributed_type is one of NO, MULTI_GPU, FSDP, DEEPSPEED"),
+    "another type": ("distributed_type: TPU", "distributed_type is one of NO, MULTI_CPU, MULTI_GPU, FSDP, DEEPSPEED"),
+    "processors": ("distributed_type: MULTI_CPU", "MULTI_CPU is not for the recipe's profile citrate/cuda"),
+    "mpirun": ("mpirun_config: {mpirun_hostfile: /etc/hosts}", "mpirun_config is not taken"),
     "another place": ("compute_environment: AMAZON_SAGEMAKER", "another machine"),
     "another precision": ("mixed_precision: fp16", "mixed_precision is not the recipe's bfloat16"),
     "the processor": ("use_cpu: true", "use_cpu is not"),
@@ -58,8 +65,9 @@ def test_it_is_bound_by_its_content(text: str, tmp_path: Path) -> None:
     wanted = Recipe.model_validate(GPUS)
     found = accelerating.read(path, wanted)
     path.write_text("# a comment\n" + text)
-    assert accelerating.read(path, wanted) == found and json.loads(found)["num_processes"] == 8
-    bound = recipe.bind(wanted, base_sha256="a" * 64, dataset_root="b" * 64, accelerate=found)
+    assert accelerating.read(path, wanted) == found and json.loads(found.text)["num_processes"] == 8
+    assert found.decides
+    bound = recipe.bind(wanted, base_sha256="a" * 64, dataset_root="b" * 64, accelerate=found.text)
     assert recipe.Bound.parse(bound.to_bytes()) == bound and b"a.yaml" not in bound.to_bytes()
     path.write_text(text.replace("bf16", "bf16 # the same"))
     assert accelerating.read(path, wanted) == found
@@ -86,19 +94,97 @@ def test_files_that_are_none(tmp_path: Path) -> None:
             accelerating.read(tmp_path / "a.yaml", wanted)
 
 
+CPUS = {**SETTINGS, "accelerate": "a.yaml", "world_size": 2}
+"""Its checkpoints are kept on the way: ``checkpoint_every`` is 2 of 6."""
+MULTI_CPU = "distributed_type: MULTI_CPU\nuse_cpu: true\nmixed_precision: 'no'\nnum_processes: 2\n"
+
+
+def test_on_processors_it_only_starts_the_recipes_own_run(tmp_path: Path) -> None:
+    written = "tpu_env: []\ntpu_use_cluster: false\ndynamo_config: {}\ngpu_ids: all\n"
+    (tmp_path / "a.yaml").write_text(MULTI_CPU + written)
+    found = accelerating.read(tmp_path / "a.yaml", Recipe.model_validate(CPUS))
+    assert not found.decides
+    named = [Recipe.model_validate({**CPUS, "accelerate": name}) for name in ("a.yaml", None)]
+    bound = [recipe.bind(each, base_sha256="a" * 64, dataset_root="b" * 64) for each in named]
+    assert bound[0] == bound[1] and bound[0].sha256 == bound[1].sha256
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "said"),
+    [
+        ({}, "dynamo_config: {dynamo_backend: INDUCTOR}", "dynamo_config is not taken on a processor"),
+        ({}, "enable_cpu_affinity: true", "enable_cpu_affinity is not taken on a processor"),
+        ({"world_size": 1}, "num_processes: 1", "MULTI_CPU is of 2 to 64 processes"),
+        ({"world_size": 65}, "num_processes: 65", "MULTI_CPU is of 2 to 64 processes"),
+        ({}, "distributed_type: FSDP", "FSDP wants a GPU"),
+        ({}, "distributed_type: 'NO'", "distributed_type NO is one process"),
+    ],
+)
+def test_what_a_processor_does_not_take(changes: dict[str, object], more: str, said: str, tmp_path: Path) -> None:
+    key = more.partition(":")[0]
+    kept = [each for each in MULTI_CPU.splitlines() if not each.startswith(key)]
+    (tmp_path / "a.yaml").write_text("\n".join([*kept, more]))
+    with pytest.raises(ConfigError) as error:
+        accelerating.read(tmp_path / "a.yaml", Recipe.model_validate({**CPUS, **changes}))
+    assert said in error.value.message
+
+
+def test_what_is_sharded_has_no_checkpoints_on_the_way(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(FSDP)
+    wanted = Recipe.model_validate({**GPUS, "checkpoint_every": 5})
+    with pytest.raises(ConfigError, match="FSDP wants checkpoint_every: 6 or more"):
+        accelerating.read(tmp_path / "a.yaml", wanted)
+    with pytest.raises(ValueError, match="checkpoint_every is steps or more with accelerate"):
+        recipe.bind(wanted, base_sha256="a" * 64, dataset_root="b" * 64, accelerate="{}")
+
+
+def test_a_command_that_torchrun_started_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks.require_one_command()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    with pytest.raises(ConfigError, match="was started by torchrun") as error:
+        ranks.require_one_command()
+    assert "world_size" in error.value.hint
+
+
+LOST = {"event": "error", "type": "TrainingError", "message": "gloo: closed by peer", "hint": "", "details": {}}
+OWN = {**LOST, "message": "there is not enough memory for a step"}
+RULER = "=" * 60
+DIED = f"exitcode  : -9 (pid: 7)\n  traceback : Signal 9 (SIGKILL) received by PID 7\n{RULER}"
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "hint"),
+    [
+        ([LOST, OWN], "there is not enough memory for a step", ""),
+        ([LOST], r"died \(exit 1\): traceback : Signal 9 \(SIGKILL\) received by PID 7", "halve batch_size"),
+        ([None], r"Signal 9 \(SIGKILL\)", "halve batch_size"),
+    ],
+)
+def test_of_several_processes_the_first_reason_is_told(
+    words: list[dict[str, object] | None], said: str, hint: str
+) -> None:
+    """accelerate speaks for all of them, and ends last."""
+    ours, theirs = socket.socketpair()
+    with theirs, process._Workers(None) as workers:
+        workers._end = ours
+        first, *rest = words
+        for word in rest:
+            workers._found.put((0, word))
+        workers._spawn([sys.executable, "-c", f"import sys; sys.stderr.write({DIED!r}); sys.exit(1)"], os.environ)
+        found = workers._why(0, first)
+    assert re.search(said, found.message) and hint in found.hint
+
+
 @pytest.mark.models
 @pytest.mark.xdist_group("training")
-def test_accelerate_starts_a_run(base: Path, rows: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text("distributed_type: 'NO'\nuse_cpu: true\nmixed_precision: 'no'\nnum_processes: 1\n")
+def test_what_accelerate_shards_is_attested(base: Path, rows: Path, tmp_path: Path) -> None:
+    """As far as it goes on a processor, where accelerate shards nothing."""
     wanted = Recipe.model_validate({**SETTINGS, "accelerate": "a.yaml", "steps": 2, "checkpoint_every": 2})
-    configuration = accelerating.read(tmp_path / "a.yaml", wanted)
     root = dataset.read(rows).root
-    bound = recipe.bind(wanted, base_sha256=BASE_SHA256, dataset_root=root, accelerate=configuration)
-    told: list[int] = []
-    found = process.train(bound, Files(base, rows), tmp_path / "out", lambda step: told.append(step["step"]))
-    Record(tmp_path / "out").check()
-    assert told == [1, 2] and len(log_of(tmp_path / "out")) == found.steps == 2
+    bound = recipe.bind(wanted, base_sha256=BASE_SHA256, dataset_root=root, accelerate='{"distributed_type":"FSDP"}')
+    run.train(bound, Inputs(base, rows), tmp_path / "out", lambda _: None)
     record = Record(tmp_path / "out")
+    record.check()
     claimed = Claim(record, tmp_path / "out" / "adapter", Files(base, rows), checked_health(record), "5eed", "you")
     verified = verify(claimed, segments=None)
     assert (verified.grade, verified.segments) == (Grade.ATTESTED, ()), "what accelerate shards is not replayed"

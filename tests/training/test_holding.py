@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from citrate.core.errors import AlreadyExistsError, CitrateError, TrainingError
-from citrate.training import holding, process, recipe
+from citrate.training import accelerating, holding, process, recipe
 from citrate.training.process import Files
 from tests.training.test_recipe import GOOD
 
@@ -32,7 +32,7 @@ def test_a_second_command_is_refused_and_the_first_leaves_nothing(
 
 def test_a_process_that_outlives_its_command_holds_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = holding._locked(tmp_path)
-    with process._Workers((lock,)) as workers:
+    with process._Workers(lock) as workers:
         workers._spawn([sys.executable, "-c", "import sys; sys.stdin.read()"], os.environ)
         os.close(lock)  # as the end of a command that was killed does
         with monkeypatch.context() as patch, pytest.raises(TrainingError, match="another command"):
@@ -42,6 +42,45 @@ def test_a_process_that_outlives_its_command_holds_the_folder(tmp_path: Path, mo
     with holding.held(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
+
+
+_LAUNCHER = """
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", sys.argv[1]], start_new_session=True).wait()
+"""
+"""As torchrun starts a process: in a session of its own, and with nothing of what it has itself but the first three."""
+_WORKER = """
+import time
+from citrate.training import worker
+worker._end_with_our_command({"launched": True})
+print('{"event": "ready"}', flush=True)
+time.sleep(3600)
+"""
+
+
+def test_what_accelerate_starts_holds_the_folder_and_ends_with_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when its launcher was killed, and could end nobody."""
+    out, scratch = tmp_path / "out", tmp_path / "scratch"
+    out.mkdir()
+    scratch.mkdir()
+    command = [sys.executable, "-c", _LAUNCHER, _WORKER]
+    monkeypatch.setattr(accelerating, "launcher", lambda *_: (command, {}))
+    lock = holding._locked(out)
+    with process._Workers(lock) as workers:
+        workers.launch({}, "", scratch, os.environ, 1)
+        assert next(workers.events()) == {"event": "ready"}
+        os.close(lock)
+        workers._processes[0].kill()
+        workers._processes[0].wait()
+        with monkeypatch.context() as patch, pytest.raises(TrainingError, match="another command"):
+            patch.setattr(holding, "_PATIENCE_S", 0.1)
+            with holding.held(out):
+                pass
+    monkeypatch.setattr(holding, "_PATIENCE_S", 60)
+    with holding.held(out):
+        pass
 
 
 def test_a_run_is_not_begun_beside_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import pytest
 from citrate.core.adapters import Grade
 from citrate.core.errors import AlreadyExistsError, TrainingError
 from citrate.fine_tuning.verifying import Claim, checked_health, verify
-from citrate.training import dataset, holding, process, recipe
+from citrate.training import accelerating, dataset, holding, process, recipe
 from citrate.training.determinism import profile
 from citrate.training.process import Files
 from citrate.training.proof import Record
@@ -91,6 +91,26 @@ def test_a_command_that_is_killed_takes_its_processes_along_and_the_next_goes_on
     again = Work(both.to_bytes(), Inputs(base, rows), tmp_path / "out", tmp_path / "b")
     assert ranked.finish(ranked.start(server, again)) == [0, 0]
     assert hashes(tmp_path / "out") == hashes(together)
+
+
+def test_accelerate_starts_the_same_run(together: Path, both: Bound, base: Path, rows: Path, tmp_path: Path) -> None:
+    """By a configuration as accelerate writes one, and torchrun; no process goes on without the folder's lock."""
+    from accelerate.commands.config.config_args import ClusterConfig
+
+    configuration = ClusterConfig(
+        compute_environment="LOCAL_MACHINE", distributed_type="MULTI_CPU", mixed_precision="no", use_cpu=True,
+        debug=False, num_processes=2, same_network=True, tpu_env=[],
+    )  # fmt: skip
+    configuration.to_yaml_file(tmp_path / "a.yaml")
+    wanted = Recipe.model_validate({**SETTINGS, "world_size": 2, "steps": 4, "accelerate": "a.yaml"})
+    started = accelerating.read(tmp_path / "a.yaml", wanted)
+    assert recipe.bind(wanted, base_sha256=both.base_sha256, dataset_root=both.dataset_root) == both
+    told: list[int] = []
+    process.train(
+        both, Files(base, rows), tmp_path / "out", lambda step: told.append(step["step"]), accelerate=started.text
+    )
+    assert told == [1, 2, 3, 4]
+    assert hashes(tmp_path / "out") == hashes(together), "every file of the record"
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="macOS has no such call")
