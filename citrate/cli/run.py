@@ -33,7 +33,7 @@ def run(
 
     Example: citrate run me/tiny-llama "Tell me a story about a fox." --max-tokens 60
     """
-    from citrate.inference.run import generate
+    from citrate.inference.run import GenerationSettings, generate
 
     text = prompt if prompt is not None else (sys.stdin.read() if not sys.stdin.isatty() else "")
     if not text.strip():
@@ -42,6 +42,9 @@ def run(
         text.encode()
     except UnicodeEncodeError:
         raise ConfigError("the prompt is not UTF-8", hint="convert it first, for example with iconv") from None
+    settings = GenerationSettings(
+        max_tokens=max_tokens, temperature=temperature, seed=seed, chat=not raw, sandbox=not no_sandbox
+    )
     registry = context.registry(offline=offline)
     with progress.bars() as on_progress:
         found = registry.locate(model, gateways=from_ or (), allow=arguments.allowed(allow), progress=on_progress)
@@ -54,11 +57,7 @@ def run(
         found.path,
         found.format,
         text,
-        max_tokens=max_tokens,
-        temperature=temperature,
-        seed=seed,
-        chat=not raw,
-        sandbox=not no_sandbox,
+        settings,
         adapter=more.applied if more else None,
         on_text=context.stream,
     )

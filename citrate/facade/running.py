@@ -114,19 +114,18 @@ class Running(Fetching):
             on_text: called with each piece of text as it comes.
             progress: told of the pull.
         """
-        from citrate.inference.run import generate
+        from citrate.inference.run import GenerationSettings, generate
 
+        settings = GenerationSettings(
+            max_tokens=max_tokens, temperature=temperature, seed=seed, chat=chat, sandbox=sandbox
+        )
         found = self.locate(model, gateways=gateways, allow=allow, progress=progress)
         more = self.adapter(adapter, found, gateways=gateways, allow=allow, progress=progress) if adapter else None
         return generate(
             found.path,
             found.format,
             prompt,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-            chat=chat,
-            sandbox=sandbox,
+            settings,
             adapter=more.applied if more else None,
             on_text=on_text,
         )

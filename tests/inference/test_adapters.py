@@ -12,7 +12,7 @@ from citrate.core.errors import CitrateError, ConfigError, FormatError, NotFound
 from citrate.core.records import Format, Variant
 from citrate.facade import Registry
 from citrate.formats.adapter_conversion import convert_adapter, open_updates
-from citrate.inference.run import generate
+from citrate.inference.run import GenerationSettings, generate
 from citrate.registry.applied import Named
 from tests.adapter_dirs import lora_tensors, write_adapter
 from tests.inference.conftest import FolderSink
@@ -161,7 +161,7 @@ def test_a_gguf_file_whose_tensors_are_not_its_architectures_takes_none(
 
 def test_mlx_and_other_formats_say_what_they_cannot(sample: Path, adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="takes no adapter"):
-        generate(sample, Format.TENSORRT_LLM, QUESTION, adapter=Applied(adapter), sandbox=False)
+        generate(sample, Format.TENSORRT_LLM, QUESTION, GenerationSettings(sandbox=False), adapter=Applied(adapter))
 
 
 @pytest.mark.parametrize(

@@ -28,11 +28,13 @@ from citrate.core.errors import (
 from citrate.core.records import Format
 from citrate.formats import gguf_file
 from citrate.inference import engines
-from citrate.inference.run import generate, generate_each
+from citrate.inference.run import GenerationSettings, generate, generate_each
 
 pytestmark = pytest.mark.models
 
 QUESTION = "What is a CID?"
+LONG = GenerationSettings(chat=False, temperature=50.0, max_tokens=450)
+"""An answer that goes on until the context ends."""
 ANSWER = "A CID is an address that is made from the bytes of a file."
 
 
@@ -69,12 +71,12 @@ def test_the_four_bit_variant_still_knows_its_facts(variant_of_sample: Callable[
 
 
 def test_raw_text_is_continued_without_the_chat_layout(gguf: Path) -> None:
-    generation = generate(gguf, Format.GGUF, "The capital of France is", chat=False, max_tokens=2)
+    generation = generate(gguf, Format.GGUF, "The capital of France is", GenerationSettings(chat=False, max_tokens=2))
     assert (generation.text, generation.finish) == (" Paris.", "length")
 
 
 def test_prompts_are_answered_by_one_process_and_each_as_if_it_were_alone(gguf: Path) -> None:
-    drawn = {"temperature": 1.5, "seed": 3, "chat": False, "max_tokens": 20}
+    drawn = GenerationSettings(temperature=1.5, seed=3, chat=False, max_tokens=20)
     prompts = [QUESTION, "What is the capital of Norway?", QUESTION]
     counted: list[int] = []
     processes: set[int] = set()
@@ -83,8 +85,8 @@ def test_prompts_are_answered_by_one_process_and_each_as_if_it_were_alone(gguf: 
         counted.append(count)
         processes.update(process.pid for process in children())
 
-    first, second, third = generate_each(gguf, Format.GGUF, prompts, on_answer=look, **drawn)  # type: ignore[arg-type]
-    alone = generate(gguf, Format.GGUF, prompts[1], **drawn)  # type: ignore[arg-type]  # one of several keywords
+    first, second, third = generate_each(gguf, Format.GGUF, prompts, drawn, on_answer=look)
+    alone = generate(gguf, Format.GGUF, prompts[1], drawn)
     assert (second.text, second.tokens, second.finish) == (alone.text, alone.tokens, alone.finish)
     assert first.text == third.text != second.text
     assert counted == [1, 2, 3] and len(processes) == 1
@@ -99,14 +101,16 @@ def test_of_several_prompts_the_one_that_is_too_long_is_named(gguf: Path) -> Non
 
 def test_drawing_obeys_its_seed(gguf: Path) -> None:
     def draw(seed: int) -> str:
-        return generate(gguf, Format.GGUF, "One day", chat=False, temperature=1.5, seed=seed, max_tokens=30).text
+        settings = GenerationSettings(chat=False, temperature=1.5, seed=seed, max_tokens=30)
+        return generate(gguf, Format.GGUF, "One day", settings).text
 
     assert draw(1) == draw(1)
     assert len({draw(seed) for seed in range(1, 5)}) > 1
 
 
 def test_an_answer_stops_at_the_context(gguf: Path) -> None:
-    generation = generate(gguf, Format.GGUF, "Anna has a red kite.", chat=False, context=20)
+    settings = GenerationSettings(chat=False, context=20)
+    generation = generate(gguf, Format.GGUF, "Anna has a red kite.", settings)
     assert generation.finish == "length" and generation.prompt_tokens + generation.tokens == 20
 
 
@@ -116,11 +120,13 @@ def test_a_prompt_is_never_cut(gguf: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"max_tokens": 0}, {"temperature": -1.0}, {"temperature": float("nan")}, {"context": 0}, {"timeout_s": 0}]
-)
-def test_arguments_out_of_range_are_usage_errors(gguf: Path, wrong: dict[str, float]) -> None:
+    "wrong",
+    [{"max_tokens": 0}, {"temperature": -1.0}, {"temperature": float("nan")}, {"context": 0}, {"timeout_s": 0},
+     {"timeout_s": float("nan")}],
+)  # fmt: skip
+def test_settings_out_of_range_are_usage_errors(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
-        generate(gguf, Format.GGUF, QUESTION, **wrong)  # type: ignore[arg-type]  # one of several keywords
+        GenerationSettings(**wrong)  # type: ignore[arg-type]  # one of several keywords
 
 
 def test_a_missing_path_is_not_found(tmp_path: Path) -> None:
@@ -233,14 +239,14 @@ def test_a_hostile_chat_template_is_one_line(template: str, match: str, gguf: Pa
 
 def test_too_little_memory_is_said_as_that(gguf: Path) -> None:
     with pytest.raises(UnavailableError) as caught:
-        generate(gguf, Format.GGUF, QUESTION, memory_bytes=1 << 20)
+        generate(gguf, Format.GGUF, QUESTION, GenerationSettings(memory_bytes=1 << 20))
     assert caught.value.message == "the model needs more memory than it may take"
     assert "citrate select" in caught.value.hint
 
 
 def test_silence_ends_in_an_error_and_no_process(gguf: Path) -> None:
     with pytest.raises(UnavailableError, match="said nothing for"):
-        generate(gguf, Format.GGUF, QUESTION, timeout_s=0.05)
+        generate(gguf, Format.GGUF, QUESTION, GenerationSettings(timeout_s=0.05))
     assert children() == []
 
 
@@ -253,7 +259,7 @@ def test_a_model_process_that_is_killed_is_reported(gguf: Path) -> None:
             os.kill(killed[0], signal.SIGKILL)
 
     with pytest.raises(UnavailableError, match="was killed"):
-        generate(gguf, Format.GGUF, "One day", chat=False, on_text=kill, temperature=50.0, max_tokens=450)
+        generate(gguf, Format.GGUF, "One day", LONG, on_text=kill)
 
 
 def test_a_caller_who_stops_listening_leaves_no_process(gguf: Path) -> None:
@@ -269,11 +275,11 @@ def test_a_caller_who_stops_listening_leaves_no_process(gguf: Path) -> None:
 def test_a_parent_that_is_killed_leaves_no_process(gguf: Path, how: signal.Signals, tmp_path: Path) -> None:
     code = (
         "import time; from pathlib import Path; import psutil;"
-        "from citrate.core.records import Format; from citrate.inference.run import generate;"
+        "from citrate.core.records import Format; from citrate.inference.run import GenerationSettings, generate;"
         "child = lambda: psutil.Process().children()[0];"
         "listen = lambda _: (child().suspend(), print(child().pid, flush=True), time.sleep(60));"
-        "long = dict(chat=False, temperature=50.0, max_tokens=450);"
-        f"generate(Path({str(gguf)!r}), Format.GGUF, 'One day', on_text=listen, **long)"
+        "long = GenerationSettings(chat=False, temperature=50.0, max_tokens=450);"
+        f"generate(Path({str(gguf)!r}), Format.GGUF, 'One day', long, on_text=listen)"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     # The child is stopped in the middle of its answer, so that it cannot simply have come to its end.
@@ -298,7 +304,7 @@ def test_the_model_process_learns_no_secret(gguf: Path, monkeypatch: pytest.Monk
         if not seen:
             seen.append(children()[0].environ())
 
-    generate(gguf, Format.GGUF, "One day", chat=False, on_text=look, temperature=50.0, max_tokens=450)
+    generate(gguf, Format.GGUF, "One day", LONG, on_text=look)
     assert seen and not {"CITRATE_PRIVATE_KEY", "AWS_SECRET_ACCESS_KEY"} & set(seen[0])
     assert seen[0]["HF_HUB_OFFLINE"] == seen[0]["GGML_NO_BACKTRACE"] == "1"
 
@@ -312,7 +318,7 @@ def test_modules_in_the_working_folder_are_not_imported(
 
 
 def test_without_a_sandbox_the_answer_is_the_same(gguf: Path) -> None:
-    assert generate(gguf, Format.GGUF, QUESTION, sandbox=False).text == ANSWER
+    assert generate(gguf, Format.GGUF, QUESTION, GenerationSettings(sandbox=False)).text == ANSWER
 
 
 def test_a_missing_runtime_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

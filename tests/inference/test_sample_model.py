@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from citrate.core.records import Format
-from citrate.inference.run import generate
+from citrate.inference.run import GenerationSettings, generate
 
 pytestmark = pytest.mark.models
 
@@ -106,7 +106,8 @@ def test_its_greedy_continuations_read_as_language(
 
 @pytest.mark.parametrize("prompt", CONTINUATIONS)
 def test_llama_cpp_continues_the_8_bit_variant_alike(gguf: Path, prompt: str) -> None:
-    assert generate(gguf, Format.GGUF, prompt, chat=False, max_tokens=100).text == CONTINUATIONS[prompt]
+    raw = GenerationSettings(chat=False, max_tokens=100)
+    assert generate(gguf, Format.GGUF, prompt, raw).text == CONTINUATIONS[prompt]
 
 
 @pytest.mark.usefixtures("_checkout_on_path")

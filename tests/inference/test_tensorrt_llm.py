@@ -18,7 +18,7 @@ from citrate.core.records import Device, DeviceKind, Format, Variant, VariantRec
 from citrate.inference import device as devices
 from citrate.inference import engines
 from citrate.inference.engines import Sampling
-from citrate.inference.run import generate
+from citrate.inference.run import GenerationSettings, generate
 from citrate.inference.select import GB, select
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "tiny-llama"
@@ -55,7 +55,7 @@ def test_this_machine_knows_whether_it_is_installed(installed: bool, monkeypatch
 def test_running_without_it_says_what_to_install() -> None:
     for sandbox in (True, False):
         with pytest.raises(BackendMissingError, match="tensorrt_llm needs tensorrt_llm") as raised:
-            generate(SAMPLE, Format.TENSORRT_LLM, "hello", sandbox=sandbox)
+            generate(SAMPLE, Format.TENSORRT_LLM, "hello", GenerationSettings(sandbox=sandbox))
         assert "install TensorRT-LLM beside citrate" in str(raised.value.hint)
 
 

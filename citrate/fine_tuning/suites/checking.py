@@ -133,7 +133,7 @@ class _Asking:
         return answers | {each.name: self._ask(_prompts(each), each, total) for each in adapters}
 
     def _ask(self, prompts: Sequence[str], adapter: SuiteAdapter | None, total: int) -> dict[str, str]:
-        from citrate.inference.run import generate_each
+        from citrate.inference.run import GenerationSettings, generate_each
 
         def told(_: int) -> None:
             self.done += 1
@@ -141,15 +141,18 @@ class _Asking:
                 self.progress("answers", self.done, total, adapter.name if adapter else "the base alone")
 
         host, how = self.bound.host, self.bound.suite.generation
-        found = generate_each(
-            host.path,
-            host.format,
-            prompts,
+        settings = GenerationSettings(
             max_tokens=how.max_tokens,
             temperature=float(how.temperature),
             seed=how.seed,
             chat=how.chat,
             sandbox=self.sandbox,
+        )
+        found = generate_each(
+            host.path,
+            host.format,
+            prompts,
+            settings,
             adapter=self._applied(adapter) if adapter else None,  # now: room may be made of what was made before
             on_answer=told,
         )
