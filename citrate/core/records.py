@@ -7,12 +7,13 @@ with ``0x``, as the chain's tools print them. Sizes are bytes, prices wei.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 from citrate.core.errors import ConfigError, NotFoundError
+from citrate.core.spelling import meant
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 VERSION_PATTERN = re.compile(r"[a-z0-9][a-z0-9._+-]{0,31}")
@@ -86,9 +87,11 @@ class Variant:
         head, at, target = text.partition("@")
         name, colon, quantization = head.partition(":")
         if name not in list(Format):
+            close = meant(name, Format)
+            suggestion = f"did you mean {close}{text[len(name) :]}? " if close else ""
             raise ConfigError(
                 f"unknown format {name!r} in variant {text!r}",
-                hint=f"formats: {', '.join(Format)}; for example gguf:Q4_K_M",
+                hint=f"{suggestion}formats: {', '.join(Format)}; for example gguf:Q4_K_M",
             )
         for separator, part in ((colon, quantization), (at, target)):
             if separator and not _VARIANT_PART.fullmatch(part):
@@ -100,6 +103,14 @@ class Variant:
         if self.quantization:
             text += f":{self.quantization}"
         return f"{text}@{self.target}" if self.target else text
+
+
+def did_you_mean(variant: Variant, among: Iterable[Variant]) -> str:
+    """``did you mean gguf:Q4_K_M? ``, to begin a hint with: the one of ``among`` that ``variant`` is a misspelling of;
+    empty where none is."""
+    known = {f"{other.quantization}@{other.target}": other for other in among if other.format is variant.format}
+    close = meant(f"{variant.quantization}@{variant.target}", known)
+    return f"did you mean {known[close]}? " if close else ""
 
 
 @dataclass(frozen=True)
@@ -237,8 +248,10 @@ def variant_of(record: VersionRecord, variant: Variant) -> VariantRecord:
     for candidate in record.variants:
         if candidate.variant == variant:
             return candidate
-    listed = ", ".join(str(v.variant) for v in record.variants)
-    raise NotFoundError(f"{record.ref} has no variant {variant}", hint=f"it has: {listed}")
+    there = [candidate.variant for candidate in record.variants]
+    suggestion = did_you_mean(variant, there)
+    hint = f"{suggestion}it has: {', '.join(map(str, there))}"
+    raise NotFoundError(f"{record.ref} has no variant {variant}", hint=hint)
 
 
 @dataclass(frozen=True)

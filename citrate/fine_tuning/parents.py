@@ -98,9 +98,7 @@ def licence_of(parents: Sequence[Found], wanted: str | None) -> str:
         require_derivable(found.named, found.licence, "merge without it, or ask its publisher")
     stated = {found.licence: found.named for found in reversed(parents) if found.licence}
     if wanted is not None:
-        if not wanted.strip():
-            raise ConfigError("the licence is empty", hint="--license SPDX, for example --license apache-2.0")
-        spdx = formats.spdx_of(wanted)
+        spdx = formats.stated_spdx(wanted)
         if len(stated) == 1 and spdx not in stated:
             raise ConfigError(
                 f"every parent that states a licence is under {next(iter(stated))}: a merge is no reason for {spdx}",

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from citrate.core.errors import ConfigError, UnsupportedConversionError
-from citrate.core.records import NAME_PATTERN, Check, Format, Variant
+from citrate.core.records import NAME_PATTERN, Check, Format, Variant, did_you_mean
 from citrate.core.sink import Progress, Sink
 from citrate.formats.checking import Level, Readable, check_artifact, default_level
 from citrate.formats.checking import require as require_checking
 from citrate.formats.conversion import Conversion, Request
 from citrate.formats.inspection import Inspection, examine, inspect, require_template, require_writes
-from citrate.formats.licence import Licence, find_licence, spdx_of
+from citrate.formats.licence import Licence, find_licence, spdx_of, stated_spdx
 from citrate.formats.source import SourceModel, open_model
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "require_template",
     "require_writes",
     "spdx_of",
+    "stated_spdx",
     "toolchain",
     "why_impossible",
 ]
@@ -238,9 +239,10 @@ def _variants(model: SourceModel, format_: Format) -> list[Variant]:
 
 def _unsupported(model: SourceModel, variant: Variant, module: FormatModule) -> UnsupportedConversionError:
     reason = module.refusal(model) or f"{variant} is no variant that citrate writes"
-    possible = ", ".join(str(other) for other in possible_variants(model))
+    possible = possible_variants(model)
     name = model.config.class_name or model.config.model_type or "this model"
-    return UnsupportedConversionError(f"{name} cannot become {variant}: {reason}", hint=f"possible: {possible}")
+    hint = f"{did_you_mean(variant, possible)}possible: {', '.join(map(str, possible))}"
+    return UnsupportedConversionError(f"{name} cannot become {variant}: {reason}", hint=hint)
 
 
 def _module(format_: Format) -> FormatModule:

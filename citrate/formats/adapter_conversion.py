@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from citrate.core.canonical import Json
 from citrate.core.errors import ConfigError, FormatError, UnsupportedConversionError
-from citrate.core.records import Check, Format, Variant
+from citrate.core.records import Check, Format, Variant, did_you_mean
 from citrate.core.sink import Sink
 from citrate.formats.adapter import MLX_WEIGHTS, WEIGHTS, open_adapter, write
 from citrate.formats.adapter_config import CONFIG
@@ -55,9 +55,8 @@ def adapter_variant(variant: Variant) -> Variant:
         return Variant(Format.GGUF, QUANTIZATIONS[0])
     possible = [Variant(Format.SAFETENSORS), Variant(Format.MLX), *(Variant(Format.GGUF, q) for q in QUANTIZATIONS)]
     if variant not in possible:
-        raise UnsupportedConversionError(
-            f"an adapter cannot become {variant}", hint=f"possible: {', '.join(map(str, possible))}"
-        )
+        hint = f"{did_you_mean(variant, possible)}possible: {', '.join(map(str, possible))}"
+        raise UnsupportedConversionError(f"an adapter cannot become {variant}", hint=hint)
     return variant
 
 

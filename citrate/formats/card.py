@@ -38,7 +38,8 @@ def front_matter(root: Path) -> Mapping[str, object]:
         return _plain_fields(match[1])
     try:
         fields = yaml.safe_load(_as_meant(match[1]))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError) as error:
+        # the last two: what PyYAML's own constructors fail with, such as that of `!!int ""`
         raise FormatError(f"{CARD}: its front matter is not valid YAML", hint="repair the card") from error
     return fields if isinstance(fields, dict) else {}
 

@@ -6,12 +6,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from citrate.core.errors import NotFoundError
-from citrate.formats.card import front_matter
+from citrate.core.errors import ConfigError, FormatError, NotFoundError
+from citrate.formats.card import CARD, front_matter
 from citrate.formats.documents import inside, read_bounded
 
 _FILES = ("LICENSE", "LICENSE.md", "LICENSE.txt", "LICENCE", "LICENCE.md", "LICENCE.txt", "COPYING")
 _TEXT_MAX_BYTES = 4 << 20
+LICENCE_MAX = 64
+"""Characters of an identifier, as the chain takes them."""
 
 _FROM_CARD = {
     # the hub's identifiers that are no SPDX identifiers in lower case
@@ -90,7 +92,8 @@ def find_licence(path: Path | str) -> Licence | None:
     """The licence of the model directory ``path``: its card's, else its LICENSE file's; None where neither says.
 
     Raises:
-        FormatError: the card's front matter is malformed, or a file leads outside the directory.
+        FormatError: the card's front matter is malformed, what it states is no licence, or a file leads outside the
+            directory.
     """
     root = Path(path)
     text = _licence_text(root)
@@ -114,7 +117,22 @@ def spdx_of(name: str, custom_name: str = "") -> str:
             return _FROM_CARD[key]
     if _COMMUNITY.fullmatch(key):
         key = re.sub(r"^([a-z]+)-?(\d)", r"\1-\2", key)
-    return f"LicenseRef-{re.sub(r'[^a-z0-9.-]+', '-', key).strip('-') or 'other'}"[:64]
+    return f"LicenseRef-{re.sub(r'[^a-z0-9.-]+', '-', key).strip('-') or 'other'}"[:LICENCE_MAX]
+
+
+def stated_spdx(flag: str) -> str:
+    """As ``spdx_of``, of what somebody types.
+
+    Raises:
+        ConfigError: empty, of several lines, or longer than the chain takes.
+    """
+    hint = "--license SPDX, for example --license apache-2.0"
+    if not flag.strip():
+        raise ConfigError("the licence is empty", hint=hint)
+    found = spdx_of(flag)
+    if not _is_short(found):
+        raise ConfigError(f"{flag[:40]!r} is no licence: at most {LICENCE_MAX} characters of a line", hint=hint)
+    return found
 
 
 def recognise(text: str) -> str:
@@ -144,4 +162,14 @@ def _card(root: Path) -> str:
     if not isinstance(licence, str) or licence.strip().lower() in ("", "unknown"):
         return ""
     custom = fields.get("license_name")
-    return spdx_of(licence, custom if isinstance(custom, str) else "")
+    found = spdx_of(licence, custom if isinstance(custom, str) else "")
+    if not _is_short(found):
+        raise FormatError(
+            f"{CARD}: {licence[:40]!r} is no licence: at most {LICENCE_MAX} characters of a line",
+            hint="repair the card",
+        )
+    return found
+
+
+def _is_short(spdx: str) -> bool:
+    return len(spdx) <= LICENCE_MAX and spdx.isprintable()

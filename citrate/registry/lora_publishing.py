@@ -24,7 +24,7 @@ from citrate.formats.adapter import WEIGHTS, Adapter, open_adapter, write
 from citrate.formats.adapter_base import require_fits, tensor_shapes
 from citrate.formats.adapter_weights import require_trained
 from citrate.formats.documents import inside
-from citrate.formats.licence import spdx_of
+from citrate.formats.licence import stated_spdx
 from citrate.registry import lora_views, views
 from citrate.registry.artifacts import LORA_REGISTRY
 from citrate.registry.ids import model_id
@@ -159,9 +159,7 @@ def choose_licence(request: Request) -> str:
                 hint="--license SPDX, for example --license apache-2.0",
             )
         return found.spdx
-    if not request.licence.strip():
-        raise ConfigError("the licence is empty", hint="--license SPDX, for example --license apache-2.0")
-    spdx = spdx_of(request.licence)
+    spdx = stated_spdx(request.licence)
     if found is not None and found.origin == "card" and found.spdx != spdx:
         raise ConfigError(
             f"--license says {spdx}, the adapter's card says {found.spdx}",

@@ -29,7 +29,7 @@ from citrate.core.records import (
 from citrate.core.sink import Progress
 from citrate.formats import merging_record
 from citrate.formats.generation import generation_defaults
-from citrate.formats.licence import spdx_of
+from citrate.formats.licence import stated_spdx
 from citrate.formats.mlx_source import decoded
 from citrate.formats.tokenizer_files import chat_template, chat_template_sha256
 from citrate.registry.conversions import Conversions
@@ -81,8 +81,8 @@ class Request:
         if LATEST in (self.version, self.alias):
             raise ConfigError(f"{LATEST!r} is reserved: it is the newest version", hint="choose another name")
         encode_price(self.price_wei)
-        if self.licence is not None and not self.licence.strip():
-            raise ConfigError("the licence is empty", hint="--license SPDX, for example --license apache-2.0")
+        if self.licence is not None:
+            stated_spdx(self.licence)  # which refuses what is none
         if self.profile not in PLAIN_PROFILES:
             raise ConfigError(
                 f"no model is published in the profile {self.profile!r}", hint=f"profiles: {', '.join(PLAIN_PROFILES)}"
@@ -223,7 +223,7 @@ def choose_licence(request: Request) -> Licence:
                 hint="--license SPDX, for example --license apache-2.0",
             )
         return Licence(spdx=found.spdx, text=found.text)
-    spdx = spdx_of(request.licence)
+    spdx = stated_spdx(request.licence)
     if found is not None and found.origin == "card" and found.spdx != spdx:
         raise ConfigError(
             f"--license says {spdx}, the model's card says {found.spdx}",

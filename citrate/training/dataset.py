@@ -19,9 +19,9 @@ from typing import Annotated, BinaryIO, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from citrate.core import canonical, faults
-from citrate.core.errors import ConfigError, FormatError, IntegrityError, NotFoundError, StoreError
+from citrate.core.errors import FormatError, IntegrityError, NotFoundError, StoreError
 from citrate.core.sink import Progress, Sink
-from citrate.formats.licence import spdx_of
+from citrate.formats.licence import LICENCE_MAX, stated_spdx
 from citrate.training import merkle
 from citrate.training.rows import Method, Row, Shape, canonical_row, shape_of
 from citrate.training.teaching import Teaching
@@ -31,7 +31,6 @@ CARD = "dataset.json"
 ROW_MAX_BYTES = 4 << 20
 CARD_MAX_BYTES = 64 << 10
 _REPORT_ROWS = 1000
-_LICENCE_MAX = 64
 _A_ROW_A_LINE = "a row a line (JSON Lines), not one JSON document"
 _HINT = "what each method wants of a row: citrate dataset add --help"
 
@@ -47,7 +46,7 @@ class Card(BaseModel):
     conversational: bool
     rows: Annotated[int, Field(gt=0)]
     root: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    licence: Annotated[str, StringConstraints(min_length=1, max_length=_LICENCE_MAX)]
+    licence: Annotated[str, StringConstraints(min_length=1, max_length=LICENCE_MAX)]
 
     def to_bytes(self) -> bytes:
         """The card as it is stored."""
@@ -83,7 +82,7 @@ def write(source: Path, method: Method, licence: str, sink: Sink, progress: Prog
             line. Or all rows together are not enough.
         StoreError: the file cannot be read, or the sink cannot take it.
     """
-    size_bytes, licence = _size(source), _spdx(licence)
+    size_bytes, licence = _size(source), stated_spdx(licence)
     tree, shape, teaching = merkle.Growing(), None, Teaching()
     with _opened(source) as file:
         out = sink.open(ROWS)
@@ -229,15 +228,6 @@ def _told_of(name: str, line: int) -> Iterator[None]:
         yield
     except FormatError as error:
         raise FormatError(f"{name}, line {line}: {error.message}", hint=_HINT) from error
-
-
-def _spdx(licence: str) -> str:
-    found, hint = spdx_of(licence), "--license SPDX, for example --license apache-2.0"
-    if not licence.strip():
-        raise ConfigError("the licence is empty", hint=hint)
-    if len(found) > _LICENCE_MAX or not found.isprintable():
-        raise ConfigError(f"{licence[:40]!r} is no licence: at most {_LICENCE_MAX} characters of a line", hint=hint)
-    return found
 
 
 def _size(source: Path) -> int:

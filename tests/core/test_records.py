@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from citrate.core.errors import ConfigError
-from citrate.core.records import Architecture, Format, Reference, Variant
+from citrate.core.records import Architecture, Format, Reference, Variant, did_you_mean
 
 PUBLISHER = "0x52908400098527886E0F7030069857D2E4169EE7"
 PARTS = st.from_regex(re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,14}"), fullmatch=True)
@@ -28,6 +28,37 @@ def test_every_variant_is_read_back(format_: Format, quantization: str, target: 
 def test_variant_refuses_what_the_chain_would_refuse(text: str) -> None:
     with pytest.raises(ConfigError):
         Variant.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "suggestion"),
+    [
+        ("safetensor", "did you mean safetensors? "),
+        ("GGUF:Q4_K_M", "did you mean gguf:Q4_K_M? "),
+        ("tensorrt-llm:fp8@sm90", "did you mean tensorrt_llm:fp8@sm90? "),
+        ("onnx", ""),
+    ],
+)
+def test_a_misspelt_format_is_told_with_what_was_meant(text: str, suggestion: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Variant.parse(text)
+    assert caught.value.hint == f"{suggestion}formats: safetensors, gguf, mlx, tensorrt_llm; for example gguf:Q4_K_M"
+
+
+@pytest.mark.parametrize(
+    ("text", "suggestion"),
+    [
+        ("gguf:f16", "did you mean gguf:F16? "),
+        ("mlx:4-bit", "did you mean mlx:4bit? "),
+        ("tensorrt_llm:FP8@SM90", "did you mean tensorrt_llm:fp8@sm90? "),
+        ("gguf:Q4_0", ""),
+        ("mlx:F16", ""),
+        ("gguf", ""),
+    ],
+)
+def test_a_misspelt_variant_is_told_with_what_was_meant(text: str, suggestion: str) -> None:
+    there = "gguf:F16 gguf:Q8_0 mlx mlx:4bit safetensors tensorrt_llm:fp8@sm89 tensorrt_llm:fp8@sm90"
+    assert did_you_mean(Variant.parse(text), map(Variant.parse, there.split())) == suggestion
 
 
 def test_format_numbers_are_those_of_the_contract() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from citrate.core.errors import FormatError
-from citrate.formats import find_licence, spdx_of
+from citrate.core.errors import ConfigError, FormatError
+from citrate.formats import find_licence, spdx_of, stated_spdx
 
 APACHE = "Apache License\nVersion 2.0, January 2004\nhttp://www.apache.org/licenses/\n"
 
@@ -66,6 +66,26 @@ def test_no_licence_is_none(tmp_path: Path) -> None:
 
 def test_a_card_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("---\nlicense: [mit\n---\n")
+    with pytest.raises(FormatError, match="front matter is not valid YAML"):
+        find_licence(tmp_path)
+
+
+@pytest.mark.parametrize("licence", ["LicenseRef-\\ud800", "LicenseRef-a\\nb", "LicenseRef-" + "x" * 54])
+def test_a_card_whose_licence_cannot_stand_on_chain_is_refused(licence: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f'---\nlicense: "{licence}"\n---\n')
+    with pytest.raises(FormatError, match=r"^README\.md: .* is no licence: at most 64 characters of a line$"):
+        find_licence(tmp_path)
+
+
+@pytest.mark.parametrize("licence", ["", " ", "LicenseRef-a\nb", "LicenseRef-" + "x" * 54])
+def test_a_flag_that_is_no_licence_is_refused(licence: str) -> None:
+    with pytest.raises(ConfigError, match="licence"):
+        stated_spdx(licence)
+
+
+@pytest.mark.parametrize("value", ['!!int ""', '!!float ""', "!!bool maybe", "!!timestamp never", "2001-99-99", "!x y"])
+def test_a_value_that_is_not_of_its_tag_is_refused(value: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"---\nlicense: mit\nx: {value}\n---\n")
     with pytest.raises(FormatError, match="front matter is not valid YAML"):
         find_licence(tmp_path)
 

@@ -99,6 +99,15 @@ def _render(data: bytes) -> None:
     chat.render(template, "hi", tokens)
 
 
+_CARD_OF_TAGS = b"""---
+license: !!str mit
+a: !!int "7"
+b: !!float "7.5"
+c: !!bool yes
+d: !!timestamp 2001-12-14
+e: !!binary "aGk="
+---
+"""
 _TEMPLATES = (
     b"{% for m in messages %}{{ m.role }}{% if loop.last %}{{ m['content'] | trim }}{% endif %}{% endfor %}",
     b"{% macro f(x) %}{{ x * 3 }}{% endmacro %}{{ f('a') }}{{ range(9) | list }}{{ 2 ** 9 }}",
@@ -189,7 +198,9 @@ def _directories(folder: Path) -> Mapping[str, Target]:
         "index": Target(
             in_place(root, "model.safetensors.index.json", source.open_model), (index,), mutate=mutated_json, inputs=150
         ),
-        "card": Target(in_place(root, "README.md", licence.find_licence), (read["README.md"],), inputs=300),
+        "card": Target(
+            in_place(root, "README.md", licence.find_licence), (read["README.md"], _CARD_OF_TAGS), inputs=400
+        ),
         "adapter-config": Target(
             in_place(adapter, "adapter_config.json", open_adapter),
             (json.dumps(config).encode(),), mutate=mutated_json, inputs=250,
