@@ -163,11 +163,23 @@ def _ask_password(question: str, confirm: bool) -> str:
 def emit(document: Mapping[str, object], human: Callable[[], None]) -> None:
     """Print the result: one JSON document, or what ``human`` prints."""
     if _state.json:
-        print(json.dumps(document, ensure_ascii=False, indent=2))  # noqa: T201
+        print(_json(document, indent=2))  # noqa: T201
         _state.told = True
     else:
         human()
     sys.stdout.flush()
+
+
+def _json(
+    document: Mapping[str, object], indent: int | None = None, default: Callable[[object], str] | None = None
+) -> str:
+    """JSON as people read it; in ASCII where a text holds half a character, which UTF-8 cannot say."""
+    text = json.dumps(document, ensure_ascii=False, indent=indent, default=default)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(document, indent=indent, default=default)
+    return text
 
 
 def receipt_document(receipt: Receipt | None) -> dict[str, object]:
@@ -306,4 +318,4 @@ def _end(state: State, kind: str, error: CitrateError, exit_code: int) -> NoRetu
 def _last_words(document: Mapping[str, object]) -> None:
     """Print an error's JSON; stdout itself may be what failed."""
     with suppress(OSError):
-        print(json.dumps(document, ensure_ascii=False, default=str), flush=True)  # noqa: T201
+        print(_json(document, default=str), flush=True)  # noqa: T201

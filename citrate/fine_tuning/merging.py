@@ -23,6 +23,7 @@ from citrate.formats.merging_adapters import AdapterMerge, open_for_merging
 from citrate.formats.merging_models import of_models
 from citrate.formats.merging_record import MergeRecord, settings_of
 from citrate.formats.merging_writing import Merge, Output, write_merged
+from citrate.registry.converting import placed, require_outside
 
 if TYPE_CHECKING:
     from citrate.facade import Registry
@@ -107,7 +108,7 @@ def merge(
     """Merge, and write a model directory that ``register_model`` takes.
 
     Raises:
-        ConfigError: weights that add up to nothing, or licences that differ and none is asked for.
+        ConfigError: weights that add up to nothing, licences that differ and none is asked for, or ``out`` in a parent.
         NotPermittedError: a licence forbids derivatives, or a parent must not be used.
         AlreadyExistsError: ``out`` exists.
         FormatError: the parents do not fit each other, or hold NaN.
@@ -121,6 +122,7 @@ def merge(
     weighted = [fetching.model(each.text, "model") for each in request.models]
     weighted += [fetching.adapter(each.text) for each in request.adapters]
     parents = [base, *weighted] if base else weighted
+    require_outside(request.out, [each.path for each in parents])
     licence = licence_of(parents, request.licence)
     model, work = _work(request, base, weighted, [float(weight) for weight in weights])
     told = [replace(f.parent, weight=f"{w.normalize():f}") for f, w in zip(weighted, weights, strict=True)]
@@ -180,8 +182,6 @@ def _output(record: MergeRecord, licence: str, first: str) -> _Beside:
 
 
 def _write(model: SourceModel, work: Merge, beside: _Beside, out: Path, progress: Progress | None) -> Artifact:
-    from citrate.registry.converting import placed
-
     names = [companion.name for companion in model.companions]
     texts = {
         merging_record.FILE: beside.record.encode(),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from citrate.core.adapters import ADAPTER_MAX_BYTES, RANK_MAX
@@ -177,7 +178,7 @@ def _scale(document: Mapping[str, Json]) -> tuple[int, int]:
     rank = document.get("r")
     if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= RANK_MAX:
         raise FormatError(f"{CONFIG}: the rank r = {rank!r:.40} is not 1 to {RANK_MAX}")
-    alpha = number(document, "lora_alpha") * 1000
+    alpha = Decimal(repr(number(document, "lora_alpha"))) * 1000  # as it is spelled: 1.005 * 1000.0 is below 1005
     if alpha < 1 or alpha != int(alpha) or alpha >= 1 << 32:
         raise FormatError(
             f"{CONFIG}: lora_alpha = {document.get('lora_alpha')!r:.40} cannot stand on chain",

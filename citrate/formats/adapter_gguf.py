@@ -52,7 +52,7 @@ def write_gguf(source: Updates, base: SourceModel, type_name: str, sink: Sink, n
         UnsupportedConversionError: the base has no GGUF, or no such tensor there.
         FormatError: an update does not fit the base, or a weight is too large for the type.
     """
-    alpha = source.updates[0].scale * source.updates[0].rank
+    alpha = source.leading.scale * source.leading.rank or 1.0
     slots = slots_of(source, base)
     parts = [part for update in source.updates for part in _parts(update, slots[update.module], alpha, type_name)]
     tensors = plan([(part.name, part.shape[::-1], type_name) for part in parts])

@@ -71,7 +71,7 @@ def write_mlx(source: Updates, sink: Sink, layers: int) -> None:
         sink: takes the files.
         layers: of the base model; 0 where it is not known.
     """
-    rank, scale = max(update.rank for update in source.updates), source.updates[0].scale
+    rank, scale = max(update.rank for update in source.updates), source.leading.scale or 1.0
     tensors: list[tuple[str, Factor]] = []
     for update in source.updates:
         a, b = update.factors()

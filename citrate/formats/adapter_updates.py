@@ -112,6 +112,11 @@ class Updates:
         """The type of its factors."""
         return self.updates[0].first.dtype
 
+    @property
+    def leading(self) -> Update:
+        """The update whose scale stands for all in formats that have one of it: the first that adds anything."""
+        return next((update for update in self.updates if update.scale), self.updates[0])
+
 
 @dataclass(frozen=True)
 class ReadBack:

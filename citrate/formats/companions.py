@@ -148,7 +148,7 @@ def _config_findings(root: Path) -> list[str]:
         findings.append("config.json refers to custom code (auto_map): dropped")
     local = local_paths(document)
     if local:
-        findings.append(f"config.json holds local paths ({', '.join(local)}): dropped")
+        findings.append(f"config.json holds local paths ({named(local)}): dropped")
     return findings
 
 

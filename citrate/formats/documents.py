@@ -1,8 +1,9 @@
-"""Read JSON files of a model directory, which anybody may have written: bounded, no key twice, no NaN."""
+"""Read JSON files of a model directory, which anybody may have written: bounded, no key twice, no NaN, no infinity."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 from collections.abc import Mapping
@@ -141,7 +142,9 @@ def _parse(data: bytes, name: str) -> Json:
     if sum(map(data.count, (b",", b"[", b"{"))) > _VALUES_MAX:
         raise FormatError(f"{name} has more than {_VALUES_MAX} values, which no model's has")
     try:  # decoded here: of bytes, json would guess UTF-16 and UTF-32 too
-        document: Json = json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        document: Json = json.loads(
+            data.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite
+        )
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{name} is not valid JSON: {error}") from error
     return document
@@ -152,6 +155,14 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     if len(document) != len(pairs):
         raise ValueError("a key stands twice")
     return document
+
+
+def _finite(text: str) -> float:
+    """The number; ``1e999`` would be read as infinity, and written as what no JSON reader takes."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:40]} is larger than any number")
+    return number
 
 
 def _refuse_constant(text: str) -> Json:

@@ -7,7 +7,7 @@ write ggml's bytes, ggml itself encodes.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -58,11 +58,11 @@ def encoders() -> Mapping[str, Encoder]:
     return found
 
 
-def arguments() -> Mapping[str, str]:
-    """What bytes depend on besides source and converter, for lineage; empty where they are those of every machine."""
-    return (
-        {} if all(encoder.proved for encoder in encoders().values()) else {"encoder": f"ggml on {platform.machine()}"}
-    )
+def arguments(type_names: Collection[str]) -> Mapping[str, str]:
+    """What the bytes of a file of these types depend on besides source and converter, for lineage; empty where they are
+    those of every machine."""
+    used = [encoder for type_name, encoder in encoders().items() if type_name in type_names]
+    return {} if all(encoder.proved for encoder in used) else {"encoder": f"ggml on {platform.machine()}"}
 
 
 def encode(values: Raw, tensor: Tensor, type_name: str) -> Encoded:

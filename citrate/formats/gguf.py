@@ -122,7 +122,7 @@ def _report(file: File) -> Conversion:
         checks=file.errors.checks(),
         converter="citrate.formats.gguf",
         version=converter_version(),
-        arguments={"name": request.name, **licence, **encoding.arguments()},
+        arguments={"name": request.name, **licence, **encoding.arguments(file.errors.types)},
         source_dtype=request.model.source_dtype,
         bare=BARE,
     )

@@ -142,7 +142,7 @@ def _related(card: Mapping[str, object], key: str, fields: Sequence[str], parame
 def _about(entry: object, parameters: int) -> Mapping[str, str]:
     """What one entry says: an identifier as on the hub, an address, or fields of its own."""
     if isinstance(entry, dict):
-        return {key: value for key, value in entry.items() if isinstance(value, str)}
+        return {key: value for key, value in entry.items() if isinstance(value, str) and not is_local_path(value)}
     if not isinstance(entry, str):
         return {}
     if not entry.startswith(("http://", "https://", "ssh://")):
@@ -172,9 +172,9 @@ def _first(card: Mapping[str, object], fields: Sequence[str]) -> str:
 
 
 def _words(stated: object) -> Iterator[str]:
-    """A word or a list of words; what is neither is left out."""
+    """A word or a list of words; what is neither is left out, and paths of somebody's machine are."""
     for word in stated if isinstance(stated, list) else [stated]:
-        if isinstance(word, str):
+        if isinstance(word, str) and not is_local_path(word):
             yield word
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
+
 from citrate.core.errors import FormatError
 from citrate.core.records import Format
 from citrate.formats import families
@@ -10,6 +13,9 @@ from citrate.formats.families.family import Layout
 from citrate.formats.mlx_source import decoded, is_quantized
 from citrate.formats.safetensors_file import Tensor
 from citrate.formats.source import SourceModel
+
+_LAYER = re.compile(r"(?:^|\.)layers?\.(\d{1,6})\.")
+_APART = "weights and config.json do not belong together"
 
 
 def why_not(model: SourceModel, target: Format) -> str:
@@ -55,13 +61,25 @@ def convertible_tensors(model: SourceModel) -> tuple[Tensor, ...]:
     tensors = tuple(tensor for tensor in model.tensors if not layout.ignored(model.config, tensor.name))
     found = {tensor.name: tensor.shape for tensor in tensors}
     for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
-            raise FormatError(f"tensor {name!r} is missing", hint="download the model again, with every shard")
-        if name not in expected:
-            raise FormatError(f"tensor {name!r:.120} is none of a {model.config.class_name}")
+        if name not in found or name not in expected:
+            raise _other_names(model, name, found)
         if found[name] != expected[name].shape:
             raise FormatError(
                 f"tensor {name!r} has shape {list(found[name])}, config.json says {list(expected[name].shape)}",
-                hint="weights and config.json do not belong together",
+                hint=_APART,
             )
     return tensors
+
+
+def _other_names(model: SourceModel, name: str, found: Collection[str]) -> FormatError:
+    """Why the tensors ``found`` are not those that config.json promises; ``name`` is one too many or missing."""
+    layers = {int(match[1]) for each in found if (match := _LAYER.search(each))}
+    stated, last = model.config.layers, max(layers, default=-1)
+    if len(layers) == last + 1 != stated and layers:  # none is missing between
+        return FormatError(
+            f"config.json says {stated} layers, the tensors have {len(layers)}",
+            hint="correct num_hidden_layers in config.json, or take the weights that belong to it",
+        )
+    if name in found:
+        return FormatError(f"tensor {name!r:.120} is none of a {model.config.class_name}", hint=_APART)
+    return FormatError(f"tensor {name!r} is missing", hint="download the model again, with every shard")

@@ -85,6 +85,11 @@ class TensorErrors:
                 hint="this is a fault of the converter: please report it",
             )
 
+    @property
+    def types(self) -> frozenset[str]:
+        """The types of the tensors that were judged."""
+        return frozenset(self._worst)
+
     def checks(self) -> tuple[Check, ...]:
         """One check a type: its worst block."""
         return tuple(

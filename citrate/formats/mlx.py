@@ -16,9 +16,8 @@ from citrate.core.errors import FormatError
 from citrate.core.records import Check, Format, Variant
 from citrate.core.sink import SinkFile
 from citrate.formats import same_weights
-from citrate.formats.checks import metadata, tokens
+from citrate.formats.checks import metadata
 from citrate.formats.checks.reference import Outputs, evaluated, positions, source_weights
-from citrate.formats.checks.tokens import Tokenized
 from citrate.formats.configuration import canonical_config
 from citrate.formats.conversion import Conversion, Request, converter_version
 from citrate.formats.documents import parse_object, pretty
@@ -29,11 +28,11 @@ from citrate.formats.measure import BlockErrors, TensorErrors, compare
 from citrate.formats.mlx_affine import WRITTEN, Affine, encode, narrow
 from citrate.formats.safetensors import INDEX, write_companions, write_file
 from citrate.formats.safetensors_file import Planned, Tensor, header_bytes
+from citrate.formats.same_tokenizer import deviation, tokenize  # noqa: F401 - this format's too
 from citrate.formats.same_weights import Passed
 from citrate.formats.sharding import shard_names
 from citrate.formats.source import SourceModel, open_model
 from citrate.formats.streaming import buffer, in_order, read_rows, row_ranges
-from citrate.formats.vocabulary_tokens import Deviation
 
 BARE = False
 TARGETS: Mapping[str, tuple[str, ...]] = {}
@@ -98,16 +97,6 @@ def _convert(request: Request) -> Conversion:
 def toolchain(quantization: str) -> Mapping[str, str]:  # noqa: ARG001 - the same for all
     """Empty: the bytes depend on nobody else's programs."""
     return {}
-
-
-def tokenize(path: Path, texts: Sequence[str]) -> Tokenized:
-    """By the artifact's tokenizer.json."""
-    return tokens.tokenized(path, texts)
-
-
-def deviation(model: SourceModel) -> Deviation | None:  # noqa: ARG001 - the tokenizer is the source's own file
-    """None: the tokenizer is passed on as it is."""
-    return None
 
 
 def faults(model: SourceModel, quantization: str, path: Path) -> list[str]:  # noqa: ARG001 - the same for all

@@ -55,7 +55,8 @@ def is_mlx(model: SourceModel) -> bool:
     """Whether a directory was written for MLX, quantised or not."""
     if is_quantized(model):
         return True
-    return bool(model.tensors) and read_metadata(model.tensors[0].path).get("format") == "mlx"
+    first = model.tensors[0].path if model.tensors else None
+    return first is not None and first.suffix == ".safetensors" and read_metadata(first).get("format") == "mlx"
 
 
 def is_quantized(model: SourceModel) -> bool:

@@ -17,9 +17,8 @@ from citrate.core.canonical import Json
 from citrate.core.records import Check, Format, Variant
 from citrate.core.sink import Sink
 from citrate.formats import same_weights
-from citrate.formats.checks import metadata, tokens
+from citrate.formats.checks import metadata
 from citrate.formats.checks.reference import Outputs, evaluated, pooling_of, positions, source_weights
-from citrate.formats.checks.tokens import Tokenized
 from citrate.formats.configuration import canonical_config, strip_private
 from citrate.formats.conversion import Conversion, Request, converter_version
 from citrate.formats.documents import pretty
@@ -27,11 +26,11 @@ from citrate.formats.dtypes import Raw, width
 from citrate.formats.families.family import Output
 from citrate.formats.mlx_source import Packed, decoded, described, packed
 from citrate.formats.safetensors_file import Planned, Tensor, header_bytes, read_header
+from citrate.formats.same_tokenizer import deviation, tokenize  # noqa: F401 - this format's too
 from citrate.formats.same_weights import Passed
 from citrate.formats.sharding import sharded
 from citrate.formats.source import SourceModel, open_model
 from citrate.formats.streaming import PIECE_BYTES, buffer, in_order, read_bytes, row_ranges
-from citrate.formats.vocabulary_tokens import Deviation
 
 BARE = False
 TARGETS: Mapping[str, tuple[str, ...]] = {}
@@ -94,16 +93,6 @@ def _planned(
 def toolchain(quantization: str) -> Mapping[str, str]:  # noqa: ARG001 - the same for all
     """Empty: the bytes depend on nobody else's programs."""
     return {}
-
-
-def tokenize(path: Path, texts: Sequence[str]) -> Tokenized:
-    """By the artifact's tokenizer.json."""
-    return tokens.tokenized(path, texts)
-
-
-def deviation(model: SourceModel) -> Deviation | None:  # noqa: ARG001 - the tokenizer is the source's own file
-    """None: the tokenizer is passed on as it is."""
-    return None
 
 
 def faults(model: SourceModel, quantization: str, path: Path) -> list[str]:  # noqa: ARG001 - the same for all

@@ -9,6 +9,7 @@ and two switches in fields 3 and 4.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -87,6 +88,8 @@ def _piece(message: memoryview) -> Piece:
             text = bytes(value).decode()
         elif field == 2:
             (score,) = struct.unpack("<f", value)
+            if not math.isfinite(score):
+                raise IndexError("a score that is no number")
         elif field == 3:
             kind, _ = _varint(value, 0)
     return Piece(text, score, kind)

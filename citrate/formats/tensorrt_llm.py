@@ -14,21 +14,21 @@ from citrate.core.canonical import Json
 from citrate.core.errors import FormatError
 from citrate.core.records import Check, Format, Variant
 from citrate.core.sink import Sink
-from citrate.formats.checks import metadata, network, tokens
+from citrate.formats.checks import metadata, network
 from citrate.formats.checks.network import Outputs
 from citrate.formats.checks.reference import positions
-from citrate.formats.checks.tokens import Tokenized
+from citrate.formats.checks.tokens import has_tokenizer
 from citrate.formats.configuration import canonical_config
 from citrate.formats.conversion import Conversion, Request, converter_version
 from citrate.formats.documents import parse_object, pretty, read_object
 from citrate.formats.families.family import Output
 from citrate.formats.layout import layout_of, why_not
 from citrate.formats.safetensors import INDEX, write_companions, write_file, write_shard
+from citrate.formats.same_tokenizer import deviation, tokenize  # noqa: F401 - this format's too
 from citrate.formats.sharding import sharded
 from citrate.formats.source import SourceModel, open_model
 from citrate.formats.tensorrt import calibration, decoding, judging, making
 from citrate.formats.tensorrt.schemes import SCHEMES, Scheme, by_algorithm
-from citrate.formats.vocabulary_tokens import Deviation
 
 BARE = False
 TARGETS: Mapping[str, tuple[str, ...]] = {name: scheme.targets for name, scheme in SCHEMES.items()}
@@ -54,7 +54,7 @@ def quantizations(model: SourceModel) -> tuple[str, ...]:
 def refusal(model: SourceModel) -> str:
     """Why ``model`` cannot become a TensorRT-LLM checkpoint; empty where it can."""
     reason = why_not(model, Format.TENSORRT_LLM)
-    return reason or ("" if tokens.has_tokenizer(model.root) else calibration.WITHOUT_TOKENIZER)
+    return reason or ("" if has_tokenizer(model.root) else calibration.WITHOUT_TOKENIZER)
 
 
 def convert(requests: Sequence[Request]) -> tuple[Conversion, ...]:
@@ -80,16 +80,6 @@ def toolchain(quantization: str) -> Mapping[str, str]:
     scheme = SCHEMES.get(quantization)
     recipe = {"recipe": scheme.recipe} if scheme else {}
     return {"calibration_sha256": calibration.sha256(), **recipe, **making.installed_versions()}
-
-
-def tokenize(path: Path, texts: Sequence[str]) -> Tokenized:
-    """By the artifact's tokenizer.json."""
-    return tokens.tokenized(path, texts)
-
-
-def deviation(model: SourceModel) -> Deviation | None:  # noqa: ARG001 - the tokenizer is the source's own file
-    """None: the tokenizer is passed on as it is."""
-    return None
 
 
 def faults(model: SourceModel, quantization: str, path: Path) -> list[str]:

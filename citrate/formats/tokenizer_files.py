@@ -8,7 +8,7 @@ from pathlib import Path
 
 from citrate.core.canonical import Json
 from citrate.core.errors import FormatError
-from citrate.formats.documents import TOKENIZER_MAX_BYTES, inside, read_bounded, read_optional
+from citrate.formats.documents import TOKENIZER_MAX_BYTES, encoded, inside, read_bounded, read_optional
 
 _TEMPLATE_MAX_BYTES = 1 << 20
 
@@ -50,8 +50,12 @@ def chat_template(root: Path) -> str:
 
 
 def chat_template_sha256(template: str) -> str:
-    """The hash by which a template is compared; empty for no template."""
-    return hashlib.sha256(template.encode()).hexdigest() if template else ""
+    """The hash by which a template is compared; empty for no template.
+
+    Raises:
+        FormatError: it holds half of a surrogate pair.
+    """
+    return hashlib.sha256(encoded(template)).hexdigest() if template else ""
 
 
 def _default(value: Json) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from citrate.core.canonical import Json
 from citrate.formats.configuration import Config
+from citrate.formats.vocabulary_tokens import token_id
 
 _NAMES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -24,6 +25,9 @@ def ends_of(document: Mapping[str, Json], settings: Mapping[str, Json], config: 
 
     BERT's tokenizers open a text with ``cls`` and close it with ``sep``; to llama.cpp these are its ``bos`` and
     ``eos``.
+
+    Raises:
+        FormatError: an added token has an id that the model does not have.
     """
     contents = {name: _content(settings.get(f"{name}_token")) for name in _NAMES}
     contents["bos"] = contents["bos"] or contents["cls"]
@@ -73,8 +77,9 @@ def _ids(document: Mapping[str, Json], contents: Mapping[str, str], config: Conf
     entries = document.get("added_tokens")
     known: dict[str, int] = {}
     for entry in entries if isinstance(entries, list) else []:
-        if isinstance(entry, dict) and isinstance(entry.get("content"), str) and isinstance(entry.get("id"), int):
-            known.setdefault(str(entry["content"]), int(str(entry["id"])))
+        content = entry.get("content") if isinstance(entry, dict) else None
+        if isinstance(entry, dict) and isinstance(content, str):
+            known.setdefault(content, token_id(entry.get("id"), config.vocab_size))
     found = {name: known[content] for name, content in contents.items() if content in known}
     for name in _NAMES:
         index = config.document.get(f"{name}_token_id")

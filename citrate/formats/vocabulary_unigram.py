@@ -38,6 +38,7 @@ _FIRST = (
 _KINDS = frozenset(TokenKind)
 _IDS_MAX = 1 << 22
 _SHOWN_MAX = 3
+_SCORE_MAX = 1e30  # a float32 holds it
 
 
 def read(source: TokenizerSource, config: Config) -> Lexicon:
@@ -142,7 +143,8 @@ def _pieces(model: Mapping[str, Json]) -> list[tuple[str, float]]:
         if not isinstance(entry, list) or len(entry) != 2:
             raise FormatError(f"tokenizer.json: malformed piece {entry!r:.60}")
         piece, score = entry
-        if not isinstance(piece, str) or not isinstance(score, int | float) or isinstance(score, bool):
+        known = isinstance(score, int | float) and not isinstance(score, bool) and abs(score) <= _SCORE_MAX
+        if not isinstance(piece, str) or not isinstance(score, int | float) or not known:
             raise FormatError(f"tokenizer.json: malformed piece {entry!r:.60}")
         pieces.append((piece, float(score)))
     return pieces

@@ -107,6 +107,8 @@ def _single(root: Path, folder: str, stem: str, container: Container) -> str:
     found = container.shards(names_in(root / folder))
     if plain in found:
         return plain
+    if not found:
+        raise FormatError(f"{root / folder} has no {plain}", hint="download the missing file into the folder")
     if container is PICKLED:
         raise FormatError(
             f"{root / folder} has no {plain}, but {found[0]}", hint="download the model's safetensors weights"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import sqlite3
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from citrate import formats
-from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError
+from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError, StoreError, not_written
 from citrate.core.records import Artifact, Check, Variant
 from citrate.core.sink import Progress, Sink
 from citrate.formats import encoding
@@ -21,7 +24,9 @@ from citrate.formats.adapter_conversion import (
     open_updates,
 )
 from citrate.formats.encoding import Encoder
+from citrate.registry.atomic import make_folder, sync_directory
 from citrate.registry.store import Store
+from citrate.registry.store.layout import is_no_room
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def convert_to_path(
     Args:
         source: a model directory; or an adapter of PEFT or mlx-lm.
         variant: what to write.
-        out: the file (GGUF) or folder to write; default: ``NAME-QUANTIZATION`` in the working folder.
+        out: the file (GGUF) or folder to write, outside ``source``; default: ``NAME-QUANTIZATION`` where we are.
         level: ``full``, ``tensors``, or None for the default: ``full`` where all that it takes is here; of an adapter
             everything is compared.
         progress: told of each stage.
@@ -56,11 +61,11 @@ def convert_to_path(
 
     Raises:
         AlreadyExistsError: ``out`` exists.
-        ConfigError: a base for a model, or none for an adapter in GGUF.
+        ConfigError: a base for a model, none for an adapter in GGUF, or ``out`` inside what is read.
         UnsupportedConversionError: this architecture cannot be written so; the message lists what is possible.
         FormatError: a check fails.
         BackendMissingError: what converts or checks it is not installed.
-        UnavailableError: full checks, or ModelOpt, take more memory than there is.
+        UnavailableError: full checks, or ModelOpt, take more memory than there is; or the disk is full.
     """
     if is_adapter(source):
         return _convert_adapter(source, adapter_variant(variant), out, base)
@@ -77,7 +82,9 @@ def convert_to_path(
         chosen = level or formats.default_check_level(model, variant)
         return formats.check(model, variant, path, level=chosen, progress=progress)
 
-    made = placed(out or Path(default_name(source, variant)), formats.is_bare(variant), write, check)
+    target = out or Path(default_name(source, variant))
+    require_outside(target, [source])
+    made = placed(target, formats.is_bare(variant), write, check)
     measured = {check.name for check in made.checks}
     return replace(made, encoders={t: e for t, e in encoding.encoders().items() if f"tensor error {t}" in measured})
 
@@ -92,7 +99,25 @@ def _convert_adapter(source: Path, variant: Variant, out: Path | None, base: Pat
     def check(path: Path) -> tuple[Check, ...]:
         return check_adapter(updates, variant, path, model)
 
-    return placed(out or Path(default_name(source, variant)), formats.is_bare(variant), write, check)
+    target = out or Path(default_name(source, variant))
+    require_outside(target, [source, base] if base is not None else [source])
+    return placed(target, formats.is_bare(variant), write, check)
+
+
+def require_outside(target: Path, sources: Iterable[Path]) -> None:
+    """Refuse to write into a folder that is read: what is written would be part of it the next time.
+
+    Raises:
+        ConfigError: ``target`` is one of ``sources``, or lies in it, wherever links lead.
+    """
+    real = target.resolve()
+    places = [place for place in (real, *real.parents) if place.exists()]
+    for source in sources:
+        if any(place.samefile(source) for place in places):
+            raise ConfigError(
+                f"{target} lies in {source}, which it is made from",
+                hint="choose a place outside of that folder with --out",
+            )
 
 
 def placed(
@@ -108,12 +133,11 @@ def placed(
 
     Raises:
         AlreadyExistsError: ``target`` exists.
-        StoreError: the disk is full.
+        CitrateError: it cannot be written; exit 5 where there is no room.
     """
-    if target.exists():
-        raise AlreadyExistsError(f"{target} exists", hint="choose another --out")
+    _require_free(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         with tempfile.TemporaryDirectory(prefix=".citrate-convert-", dir=target.parent) as folder:
             store = Store(Path(folder))
             with store.writer(bare=bare) as writer:
@@ -122,10 +146,27 @@ def placed(
             path = store.get(artifact.cid)
             checks += check(path)
             path.chmod(0o755 if path.is_dir() else 0o644)
+            _require_free(target)  # again: it was a long time
             path.rename(target)
+        sync_directory(target.parent)
+    except StoreError as error:
+        raise _told_of(target, error) from error
     except OSError as error:
-        raise CitrateError(f"{target} cannot be written: {error.strerror}", hint="choose another --out") from error
+        raise not_written(target, error) from error
     return Converted(target, artifact, checks)
+
+
+def _require_free(target: Path) -> None:
+    if os.path.lexists(target):
+        raise AlreadyExistsError(f"{target} exists", hint="choose another --out")
+
+
+def _told_of(target: Path, error: StoreError) -> CitrateError:
+    """What went wrong in the store that is made beside ``target`` for a while, and that nobody else knows of."""
+    cause = error.__cause__
+    if isinstance(cause, sqlite3.Error) and is_no_room(cause, target.parent):
+        cause = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return not_written(target, cause) if isinstance(cause, OSError) else error
 
 
 def model_name(source: Path) -> str:

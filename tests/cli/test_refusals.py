@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from citrate.cli.diagnosis import Finding, diagnose
 from citrate.cli.main import main
 from citrate.core.settings import Settings
 from citrate.registry.session import Session
+
+SAMPLE = Path(__file__).parents[2] / "examples" / "tiny-llama"
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,39 @@ def test_an_empty_path_is_not_the_working_folder(types: Types, tmp_path: Path, a
     assert found.code == 2, found.err
     assert "empty" in found.err or "no model is named" in found.err or "not a CID" in found.err
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("variant", "code", "meant"),
+    [
+        ("gguf:f16", 1, "gguf:F16"),
+        ("gguf:q4_k_m", 1, "gguf:Q4_K_M"),
+        ("mlx:4-bit", 1, "mlx:4bit"),
+        ("safetensor", 2, "safetensors"),
+        ("GGUF:Q8_0", 2, "gguf:Q8_0"),
+    ],
+)
+def test_a_misspelt_variant_is_told_with_what_was_meant(types: Types, variant: str, code: int, meant: str) -> None:
+    for command in (["convert", str(SAMPLE), "--to", variant], ["register-model", str(SAMPLE), "--name", "x",
+                    "--dry-run", "--variants", f"safetensors,{variant}"]):  # fmt: skip
+        found = types(*command)
+        assert found.code == code, found.err
+        assert f"hint:  did you mean {meant}? " in found.err
+    assert list(Path().iterdir()) == []
+
+
+def test_what_is_converted_is_not_written_into(types: Types) -> None:
+    shutil.copytree(SAMPLE, "model")
+    found = types("convert", "model", "--to", "safetensors", "--out", "model/out")
+    assert (found.code, "error: model/out lies in model, which it is made from" in found.err) == (2, True)
+
+
+def test_half_a_character_in_a_model_leaves_json_that_is_json(types: Types) -> None:
+    shutil.copytree(SAMPLE, "model")
+    config = json.loads(Path("model/config.json").read_text())
+    Path("model/config.json").write_text(json.dumps({**config, "architectures": ["\ud800"]}))
+    found = types("inspect", "model", "--json")
+    assert (found.code, json.loads(found.out)["architecture"]["class_name"]) == (0, "\ud800")
 
 
 @pytest.fixture

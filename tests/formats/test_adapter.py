@@ -68,6 +68,13 @@ def test_what_the_files_say_is_read(tmp_path: Path, architecture: Architecture) 
     require_fits(adapter, architecture, tensor_shapes(SAMPLE))
 
 
+def test_every_alpha_of_three_decimals_can_stand_on_chain(tmp_path: Path) -> None:
+    """In binary 1.005 * 1000 is below 1005."""
+    for thousandths in (1, 1001, 1005, 5600, 65_535_999):
+        adapter = open_adapter(write_adapter(tmp_path / "a", lora_alpha=thousandths / 1000))
+        assert adapter.alpha_thousandths == thousandths
+
+
 def test_what_is_published_is_the_same_whatever_order_peft_wrote(tmp_path: Path) -> None:
     one = write_adapter(tmp_path / "a", target_modules=["v_proj", "q_proj"])
     other = write_adapter(tmp_path / "b", target_modules=["q_proj", "v_proj"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -226,6 +227,22 @@ def test_ranks_and_scales_that_differ_by_module_come_through(
     assert mean_divergence(wanted, mlx_logits(base.model, converted(adapter, "mlx", exact=False), tmp_path)) < 1e-6
     file = converted(adapter, "gguf", base.model, exact=False)
     assert mean_divergence(wanted, llama_logits(base.model, file, tmp_path)) < 1e-5
+
+
+def test_an_update_that_adds_nothing_does_not_lead_the_others(
+    base: Base, converted: Callable[..., Path], tmp_path: Path
+) -> None:
+    kinds = {f"mlp.{kind}": 0 for kind in ("down_proj", "gate_proj", "up_proj")}  # the first by name
+    adapter = save_lora(base.root, tmp_path / "some", alpha_pattern=kinds)
+    none = tmp_path / "none"
+    shutil.copytree(adapter, none)
+    config = json.loads((none / "adapter_config.json").read_text())
+    nothing = {**config, "alpha_pattern": dict.fromkeys(config["target_modules"], 0)}
+    (none / "adapter_config.json").write_text(json.dumps(nothing))
+    for source, scales in ((adapter, {0.0, 1.5}), (none, {0.0})):
+        assert {update.scale for update in open_updates(source).updates} == scales
+        converted(source, "mlx", exact=False)  # compares each update
+        converted(source, "gguf", base.model, exact=False)
 
 
 def test_what_other_formats_cannot_say_is_refused(base: Base, tmp_path: Path, converted: Callable[..., Path]) -> None:

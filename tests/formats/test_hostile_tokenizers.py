@@ -12,7 +12,7 @@ import pytest
 
 from citrate.core.confinement import child
 from citrate.core.errors import FormatError
-from citrate.formats.checks import tokens
+from citrate.formats.checks import llama, tokens
 from citrate.formats.checks.corpus import committed
 
 LINES = [line.text for line in committed()]
@@ -112,3 +112,17 @@ def test_an_answer_is_not_believed(said: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(tokens, "ask", lambda *_, **__: said.encode())
     with pytest.raises(FormatError, match="nonsense"):
         tokens.tokenized_by([b"{}"], ["one text"])
+
+
+@pytest.mark.parametrize("said", [b"7", b"[]", b"[[[7]], [[7]]]", b'[[["a"]], [[7]], [""]]', b"[", b"\xff"])
+def test_an_answer_of_llama_cpps_is_not_believed_either(
+    said: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(llama, "ask", lambda *_, **__: bytearray(said))
+    with pytest.raises(FormatError, match=r"x\.gguf makes its reader answer nonsense"):
+        llama.tokenize(tmp_path / "x.gguf", ["one text"])
+    with pytest.raises(FormatError, match="another vocabulary"):
+        llama.logits(tmp_path / "x.gguf", [[7]], 100)
+    with pytest.raises(FormatError, match="other vectors"):
+        llama.vectors(tmp_path / "x.gguf", [[7]], 1, 100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,22 @@ def test_code_is_found_and_not_run(llama: Path, tmp_path: Path) -> None:
     assert "evil.py" in findings
     assert "auto_map" in findings
     assert not marker.exists()
+
+
+def test_a_chat_template_with_half_a_character_is_refused(llama: Path, tmp_path: Path) -> None:
+    root = edited(llama, tmp_path / "m")
+    (root / "chat_template.jinja").unlink(missing_ok=True)
+    settings = json.loads((root / "tokenizer_config.json").read_text())
+    (root / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": "\ud800"}))
+    with pytest.raises(FormatError, match="no valid Unicode"):
+        inspect(root)
+
+
+def test_many_local_paths_are_one_short_finding(llama: Path, tmp_path: Path) -> None:
+    paths = {f"path_{i}": "/home/somebody/x" for i in range(1000)}
+    found = inspect(edited(llama, tmp_path / "m", lambda config: config.update(paths))).findings
+    (finding,) = [finding for finding in found if "local paths" in finding]
+    assert "and 995 more" in finding and len(finding) < 200
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:

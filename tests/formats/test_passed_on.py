@@ -90,6 +90,12 @@ def _part(root: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "../../etc": ["diffusers", "X"]}))
 
 
+def _named_alike(root: Path) -> None:
+    for path in (root / "vae").glob("*.safetensors*"):
+        path.unlink()
+    (root / "vae" / "diffusion_pytorch_model.safetensors.part").write_bytes(b"")
+
+
 def _nameless(root: Path) -> None:
     (root / "model_index.json").write_text("{}")
 
@@ -101,6 +107,7 @@ def _nameless(root: Path) -> None:
         (_outside, "part 'vae' is missing"),
         (_pickled, "is a pickle that is not used"),
         (_index, "not a plain file name"),
+        (_named_alike, "vae has no diffusion_pytorch_model.safetensors"),
         (_part, "parts that no pipeline has"),
         (_nameless, "does not say _class_name"),
     ],

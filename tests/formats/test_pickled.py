@@ -76,6 +76,14 @@ def test_a_pickled_model_converts_to_the_same_bytes(
 
 
 @pytest.mark.models
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickled_model_is_inspected_as_the_one_that_it_holds(legacy: bool, llama: Path, tmp_path: Path) -> None:
+    found, wanted = inspect(pickled(llama, tmp_path / "m", legacy=legacy)), inspect(llama)
+    assert (found.format, found.architecture, found.dtypes) == ("safetensors", wanted.architecture, wanted.dtypes)
+    assert any("nothing was unpickled" in finding for finding in found.findings)
+
+
+@pytest.mark.models
 def test_a_tied_output_matrix_is_left_out_and_others_keep_their_names(tied_llama: Path, tmp_path: Path) -> None:
     root = pickled(tied_llama, tmp_path / "m", tied=True)
     assert "lm_head.weight" not in {tensor.name for tensor in open_model(root).tensors}

@@ -114,7 +114,7 @@ def test_an_encoder_that_writes_other_bytes_gives_way_to_ggml(type_name: str, dt
     assert np.array_equal(made.data, wanted)
     told = encoding.encoders()[type_name]
     assert told.name == "ggml" and "writes other bytes than ggml" in told.reason and "x86-64" not in told.reason
-    assert encoding.arguments() == {}, "the file is the same as everywhere"
+    assert encoding.arguments([type_name]) == {}, "the file is the same as everywhere"
 
 
 def test_without_ggml_nothing_is_written_by_an_encoder_that_is_not_proved(
@@ -132,7 +132,8 @@ def test_ggml_that_writes_other_bytes_too_is_told(faulty: None, monkeypatch: pyt
     monkeypatch.setattr(encoder_identity, "REFERENCE", {})
     encoding.written("Q5_0", np.ones(32, np.float32))
     assert encoding.encoders()["Q5_0"].reason.endswith("and ggml here others than on x86-64")
-    assert encoding.arguments()["encoder"].startswith("ggml on "), "lineage says so"
+    assert encoding.arguments(["F32", "Q5_0"])["encoder"].startswith("ggml on "), "lineage says so"
+    assert encoding.arguments(["F32", "Q8_0"]) == {}, "but not of a file without that type"
 
 
 def test_encoders_here_are_our_own(monkeypatch: pytest.MonkeyPatch) -> None:

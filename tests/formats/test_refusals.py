@@ -16,6 +16,7 @@ from family_models import bge_m3, minilm, mistral, qwen2
 from citrate.core.errors import FormatError
 from citrate.core.records import Variant
 from citrate.formats import open_model, why_impossible
+from citrate.formats.vocabulary_ends import ends_of
 
 pytestmark = pytest.mark.models
 GGUF = Variant.parse("gguf:Q8_0")
@@ -46,6 +47,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         ("qwen2", {"rope_parameters": {"rope_type": "llama3", "factor": 4.0}}, "rope type 'llama3'"),
         ("qwen2", {"partial_rotary_factor": 0.5}, "only part of each head"),
         ("qwen2", {"quantization_config": {"bits": 4}}, "quantised already"),
+        ("qwen2", {"vocab_size": 0}, "does not say vocab_size"),
+        ("qwen2", {"num_hidden_layers": None}, "does not say num_hidden_layers"),
+        ("qwen2", {"head_dim": None, "num_attention_heads": 4096}, "heads do not divide"),
+        ("minilm", {"max_position_embeddings": 0}, "does not say max_position_embeddings"),
         ("minilm", {"hidden_act": "relu"}, "hidden_act is 'relu'"),
         ("minilm", {"position_embedding_type": "relative_key"}, "positions are not absolute"),
         ("minilm", {"is_decoder": True}, "set up as a decoder"),
@@ -101,6 +106,7 @@ def short_table(document: dict[str, Any]) -> None:
         ("minilm", lambda d: d["model"].update(vocab=[]), "no vocabulary"),
         ("bge-m3", lambda d: d["model"]["vocab"].__setitem__(7, ["x"]), "malformed piece"),
         ("bge-m3", lambda d: d["model"]["vocab"].__setitem__(7, ["x", "y"]), "malformed piece"),
+        ("bge-m3", lambda d: d["model"]["vocab"].__setitem__(7, ["x", 1e300]), "malformed piece"),
         ("bge-m3", lambda d: d["model"].update(unk_id=-1), "token id -1"),
         ("bge-m3", lambda d: d["normalizer"].update(precompiled_charsmap="?"), "not base64"),
         ("bge-m3", short_table, "precompiled_charsmap is malformed"),
@@ -110,6 +116,25 @@ def test_a_malformed_tokenizer(name: str, edit: Edit, message: str, models: dict
     root = edited(models[name], tmp_path / "m")
     rewritten(root / "tokenizer.json", edit)
     with pytest.raises(FormatError, match=message):
+        why_impossible(open_model(root), GGUF)
+
+
+@pytest.mark.parametrize("identifier", [True, -1, 1 << 40, "0", None])
+def test_an_added_token_that_the_model_cannot_have_is_refused_whoever_reads_it(
+    identifier: object, models: dict[str, Path]
+) -> None:
+    """Where SentencePiece's own file is read, nobody else looks at the added tokens."""
+    config = open_model(models["bge-m3"]).config
+    document: Any = {"added_tokens": [{"content": "<s>", "id": identifier}]}
+    with pytest.raises(FormatError, match="is not below the model's vocab_size"):
+        ends_of(document, {"bos_token": "<s>"}, config)
+
+
+@pytest.mark.parametrize("length", [-1, 0.5, 1e20])
+def test_a_context_that_no_model_had_is_refused(length: float, models: dict[str, Path], tmp_path: Path) -> None:
+    rope = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e6, "original_max_position_embeddings": length}
+    root = edited(models["qwen2"], tmp_path / "m", lambda document: document.update(rope_parameters=rope))
+    with pytest.raises(FormatError, match=r"original_max_position_embeddings = .* is not credible"):
         why_impossible(open_model(root), GGUF)
 
 

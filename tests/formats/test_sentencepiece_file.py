@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,14 @@ def test_pieces_and_scores_are_those_of_sentencepiece(folder: Path) -> None:
 
 def test_no_file_has_no_scores(tmp_path: Path) -> None:
     assert read_scores(tmp_path) == ()
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_no_number_is_refused(score: float, tmp_path: Path) -> None:
+    piece = b"\x0a\x01x" + b"\x15" + struct.pack("<f", score)
+    (tmp_path / NAME).write_bytes(b"\x0a" + bytes([len(piece)]) + piece)
+    with pytest.raises(FormatError, match="a score that is no number"):
+        read_scores(tmp_path)
 
 
 @settings(max_examples=200)

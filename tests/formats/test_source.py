@@ -73,6 +73,13 @@ def test_a_missing_shard(tied_llama: Path, tmp_path: Path) -> None:
     refused(root, "shard model-00002-of-00002.safetensors is missing")
 
 
+@pytest.mark.parametrize("name", ["pytorch_model.bin.index.json", "model.safetensors.index.json"])
+def test_a_link_to_an_index_that_is_gone(name: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).symlink_to("gone")
+    refused(tmp_path, "no pytorch_model.bin|not a model directory")
+
+
 def test_shards_without_an_index(tied_llama: Path, tmp_path: Path) -> None:
     root = edited(tied_llama, tmp_path / "m")
     (root / "model.safetensors.index.json").unlink()
@@ -143,7 +150,7 @@ def test_a_configuration_that_no_model_has(key: str, value: object, llama: Path,
     refused(edited(llama, tmp_path / "m", lambda config: config.update({key: value})), key)
 
 
-@pytest.mark.parametrize("text", ["[]", "{", '{"a": NaN}', '{"a": 1, "a": 2}', "[" * 100_000, "\xff"])
+@pytest.mark.parametrize("text", ["[]", "{", '{"a": NaN}', '{"a": -1e999}', '{"a": 1, "a": 2}', "[" * 100_000, "\xff"])
 def test_a_configuration_that_is_no_json(text: str, llama: Path, tmp_path: Path) -> None:
     root = edited(llama, tmp_path / "m")
     (root / "config.json").write_text(text, encoding="latin-1")
@@ -226,10 +233,31 @@ def test_a_tensor_of_another_shape_than_the_configuration(llama: Path, tmp_path:
         converted(open_model(root), "gguf:Q8_0")
 
 
-def test_a_layer_that_is_missing(llama: Path, tmp_path: Path, converted: Convert) -> None:
-    root = edited(llama, tmp_path / "m", lambda config: config.update(num_hidden_layers=3))
-    with pytest.raises(FormatError, match=r"model\.layers\.2\..* is missing"):
+@pytest.mark.parametrize("stated", [1, 3])
+def test_another_number_of_layers_than_the_configuration(
+    stated: int, llama: Path, tmp_path: Path, converted: Convert
+) -> None:
+    root = edited(llama, tmp_path / "m", lambda config: config.update(num_hidden_layers=stated))
+    with pytest.raises(FormatError, match=f"^config.json says {stated} layers, the tensors have 2$") as raised:
         converted(open_model(root), "mlx:4bit")
+    assert "num_hidden_layers" in raised.value.hint and "download" not in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "message", "hint"),
+    [
+        ("model.layers.0.input_layernorm.weight", "model.layers.0.z", "input_layernorm.weight' is missing", "download"),
+        ("model.layers.1.input_layernorm.weight", "a", "'a' is none of a LlamaForCausalLM", "do not belong together"),
+    ],
+)
+def test_a_tensor_under_another_name(
+    was: str, becomes: str, message: str, hint: str, llama: Path, tmp_path: Path, converted: Convert
+) -> None:
+    root = edited(llama, tmp_path / "m")
+    with_header(root / "model.safetensors", lambda header: header.update({becomes: header.pop(was)}))
+    with pytest.raises(FormatError, match=message) as raised:
+        converted(open_model(root), "mlx:4bit")
+    assert hint in raised.value.hint
 
 
 def test_code_and_pickles_are_left_out_with_a_finding(llama: Path, tmp_path: Path, converted: Convert) -> None:

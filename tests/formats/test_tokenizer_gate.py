@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -64,6 +65,14 @@ def test_added_tokens_come_with_text_spaces_and_each_other_around_them(llama: Pa
     for token in ("<|begin|>", "<|end|>", "<|start|>"):
         assert {token, f" {token} ", f"before {token} after", f"before{token}after", f"{token}{token}"} <= set(texts)
     assert any("user\n" in text and text.startswith("<|begin|>") for text in texts)
+
+
+def test_an_added_token_of_many_pages_is_not_spelled_ten_times(tmp_path: Path) -> None:
+    contents = ["x" * 1_000_000, "<a>", "<b>"]
+    added = [{"id": place, "content": content} for place, content in enumerate(contents)]
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
+    texts = [line.text for line in lines_for(tmp_path)]
+    assert "before <b> after" in texts and max(map(len, texts)) < 100_000
 
 
 def test_what_a_tokenizer_was_saved_to_cut_and_fill_up_to_is_no_part_of_it(llama: Path, tmp_path: Path) -> None:

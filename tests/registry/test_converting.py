@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 from pathlib import Path
 
 import pytest
 
-from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError, FormatError, UnsupportedConversionError
+from citrate.core.errors import (
+    AlreadyExistsError,
+    CitrateError,
+    ConfigError,
+    FormatError,
+    UnavailableError,
+    UnsupportedConversionError,
+)
 from citrate.core.records import Variant
 from citrate.formats.gguf_file import read_header
 from citrate.registry.converting import Converted, convert_to_path
@@ -65,6 +73,54 @@ def test_what_cannot_be_made_leaves_nothing(
     with pytest.raises(kind, match=message):
         converted(folder, to, tmp_path / "out", base)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("out", ["model", "model/out", "model/new/out", "link/out", "model/../link/out", None])
+def test_nothing_is_written_into_the_folder_that_is_converted(
+    out: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be part of its next conversion. Without ``out`` the working folder is where it goes."""
+    source = tmp_path / "model"
+    shutil.copytree(SAMPLE, source)
+    (tmp_path / "link").symlink_to(source)
+    monkeypatch.chdir(source)
+    before = sorted(source.iterdir())
+    with pytest.raises(ConfigError, match=r"lies in .*, which it is made from$") as caught:
+        converted(source, "safetensors", tmp_path / out if out else None)
+    assert "--out" in caught.value.hint
+    assert sorted(source.iterdir()) == before
+
+
+def test_an_adapter_is_not_written_into_its_base(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter")
+    for folder in (adapter, SAMPLE):
+        with pytest.raises(ConfigError, match="which it is made from"):
+            converted(adapter, "gguf", folder / "lora.gguf", SAMPLE)
+        assert not (folder / "lora.gguf").exists()
+
+
+def test_a_folder_beside_the_source_may_begin_with_its_name(tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "adapter")
+    assert converted(adapter, "mlx", tmp_path / "adapter-mlx").path.is_dir()
+
+
+def test_a_full_disk_names_the_place_and_not_the_store(tmp_path: Path) -> None:
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, usual[1]))  # what is past it is refused as a full disk does
+    try:
+        with pytest.raises(UnavailableError) as caught:
+            converted(SAMPLE, "safetensors", tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+    assert caught.value.message.startswith(f"no room for {tmp_path / 'out'}: ")
+    assert caught.value.hint == "free some space, or write it elsewhere"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_may_not_be_written_is_told_as_that(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(CitrateError, match="out cannot be written: a file stands where a folder should be"):
+        converted(SAMPLE, "safetensors", tmp_path / "file" / "out")
 
 
 def test_a_path_that_is_taken_is_left_alone(tmp_path: Path) -> None:

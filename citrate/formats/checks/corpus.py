@@ -19,6 +19,8 @@ from citrate.formats.tokenizer_files import tokenizer_document
 
 _ADDED_MAX = 64
 _TURNS_MAX = 8
+_LONGEST = 1 << 12
+"""Characters of an added token: past it one is no word, and would be spelled ten times in memory."""
 _AROUND = ("{}", " {} ", "before {} after", "before{}after", "{0}{0}", "\n{}\n", "  {}  x", "{}\t", "é{}中")
 
 
@@ -45,7 +47,7 @@ def lines_for(root: Path) -> tuple[Line, ...]:
 
 def _added_lines(root: Path) -> Iterator[Line]:
     """Each added token with text, spaces and itself beside it; neighbours as the ends of chat turns."""
-    contents = added_contents(root)[:_ADDED_MAX]
+    contents = [content for content in added_contents(root) if len(content) <= _LONGEST][:_ADDED_MAX]
     for content in contents:
         yield from (Line("added token", around.format(content)) for around in _AROUND)
     for opening, closing in itertools.pairwise(contents[: _TURNS_MAX + 1]):

@@ -14,7 +14,7 @@ from citrate.core.adapters import Applied
 from citrate.core.canonical import Json
 from citrate.core.confinement.child import Limits, ask
 from citrate.core.errors import BackendMissingError, FormatError
-from citrate.formats.checks.tokens import Tokenized
+from citrate.formats.checks.tokens import Tokenized, believed, nonsense
 from citrate.formats.streaming import default_threads
 
 _TIMEOUT_S = 3600.0
@@ -27,8 +27,12 @@ _TOKENS_MAX_BYTES = 64 << 20
 
 def tokenize(path: Path, texts: Sequence[str]) -> Tokenized:
     """What the tokenizer inside a GGUF file makes of ``texts``; raises as ``logits`` does."""
-    plain, special, decoded = json.loads(_ask({"texts": list(texts)}, path, _TOKENS_MAX_BYTES))
-    return Tokenized(plain, special, decoded)
+    answer = _ask({"texts": list(texts)}, path, _TOKENS_MAX_BYTES)
+    try:
+        said = json.loads(answer)
+    except (ValueError, RecursionError) as error:
+        raise nonsense(path.name) from error
+    return believed(said, len(texts), path.name)
 
 
 def logits(
@@ -44,10 +48,10 @@ def logits(
     request = _evaluation(sequences)
     if adapter:
         request |= {"adapter": str(adapter.path.absolute()), "scale": adapter.scale}
-    answer = np.frombuffer(_ask(request, path, 4 * wanted, adapter), np.float32)
-    if answer.size != wanted:
+    answer = _ask(request, path, 4 * wanted, adapter)
+    if len(answer) != 4 * wanted:
         raise FormatError(f"llama.cpp reads another vocabulary in {path.name} than its source has")
-    return answer.reshape(-1, vocabulary)
+    return np.frombuffer(answer, np.float32).reshape(-1, vocabulary)
 
 
 def vectors(path: Path, sequences: Sequence[Sequence[int]], pooling: int, width: int) -> NDArray[np.float32]:
@@ -60,10 +64,10 @@ def vectors(path: Path, sequences: Sequence[Sequence[int]], pooling: int, width:
         width: the model's hidden size.
     """
     request = {**_evaluation(sequences), "pooling": pooling}
-    answer = np.frombuffer(_ask(request, path, 4 * width * len(sequences)), np.float32)
-    if answer.size != width * len(sequences):
+    answer = _ask(request, path, 4 * width * len(sequences))
+    if len(answer) != 4 * width * len(sequences):
         raise FormatError(f"llama.cpp reads other vectors in {path.name} than its source has")
-    return answer.reshape(-1, width)
+    return np.frombuffer(answer, np.float32).reshape(-1, width)
 
 
 def _evaluation(sequences: Sequence[Sequence[int]]) -> dict[str, Json]:

@@ -89,11 +89,11 @@ def tokenized_by(documents: Sequence[bytes], texts: Sequence[str]) -> list[Token
     """What each tokenizer.json makes of ``texts``; raises as ``tokenize`` does."""
     lines = tuple(texts)
     keys = [(hashlib.sha256(document).hexdigest(), lines) for document in documents]
-    found = {key: _remembered[key] for key in keys if key in _remembered}
+    found = {key: known for key in keys if (known := _remembered.get(key))}  # one look: other threads forget
     new = {key: document for key, document in zip(keys, documents, strict=True) if key not in found}
     if new:
         said = _asked(list(new.values()), texts)
-        found |= {key: _read(parts, len(texts)) for key, parts in zip(new, said, strict=True)}
+        found |= {key: believed(parts, len(texts), _NAME) for key, parts in zip(new, said, strict=True)}
     if sum(map(len, lines)) <= _REMEMBERED_CHARS:
         _remembered.update(found)
         while len(_remembered) > _REMEMBERED_MAX:
@@ -121,36 +121,44 @@ def _asked(documents: Sequence[bytes], texts: Sequence[str]) -> list[Json]:
             raise
         raise FormatError(f"{_NAME} takes more memory than a tokenizer may", hint=_HINT) from error
     except (ValueError, RecursionError) as error:
-        raise _nonsense() from error
+        raise nonsense(_NAME) from error
     if not isinstance(said, list) or len(said) != len(documents):
-        raise _nonsense()
+        raise nonsense(_NAME)
     return said
 
 
-def _read(parts: Json, count: int) -> Tokenized:
-    if not isinstance(parts, list) or len(parts) != 3:
-        raise _nonsense()
+def believed(said: Json, count: int, what: str) -> Tokenized:
+    """What a child says of ``count`` texts, if it is of the right shape.
+
+    Args:
+        said: as JSON.
+        count: of the texts.
+        what: the file that the child has read, for the message.
+
+    Raises:
+        FormatError: it is not.
+    """
+    parts = said if isinstance(said, list) and len(said) == 3 else [None] * 3
     plain, special, decoded = parts
     texts = [text for text in decoded if isinstance(text, str)] if isinstance(decoded, list) else []
     if len(texts) != count:
-        raise _nonsense()
-    return Tokenized(_ids(plain, count), _ids(special, count), texts)
+        raise nonsense(what)
+    return Tokenized(_ids(plain, count, what), _ids(special, count, what), texts)
 
 
-def _ids(said: Json, count: int) -> list[list[int]]:
+def nonsense(what: str) -> FormatError:
+    """The error to tell where a child's answer cannot be believed."""
+    return FormatError(f"{what} makes its reader answer nonsense", hint=_HINT)
+
+
+def _ids(said: Json, count: int, what: str) -> list[list[int]]:
     if not isinstance(said, list) or len(said) != count:
-        raise _nonsense()
-    return [_line(line) for line in said]
+        raise nonsense(what)
+    return [_line(line, what) for line in said]
 
 
-def _line(said: Json) -> list[int]:
-    if not isinstance(said, list):
-        raise _nonsense()
-    ids = [token for token in said if isinstance(token, int) and token >= 0]
-    if len(ids) != len(said):
-        raise _nonsense()
+def _line(said: Json, what: str) -> list[int]:
+    ids = [token for token in said if isinstance(token, int) and token >= 0] if isinstance(said, list) else []
+    if not isinstance(said, list) or len(ids) != len(said):
+        raise nonsense(what)
     return ids
-
-
-def _nonsense() -> FormatError:
-    return FormatError(f"{_NAME} makes its reader answer nonsense", hint=_HINT)

@@ -79,11 +79,25 @@ def unsupported(config: Config, model_type: str, *ropes: str) -> str:
         return "some of its layers do not attend to the whole text"
     if document.get("hidden_act", "silu") != "silu":
         return f"hidden_act is {document['hidden_act']!r:.40}, not silu"
-    if not config.context_length:
-        return "config.json does not say max_position_embeddings"
-    if config.heads < 1 or config.kv_heads < 1 or config.heads % config.kv_heads or config.head_dim % 2:
+    missing = why_incomplete(config)
+    if missing:
+        return missing
+    counts = (config.heads, config.kv_heads, config.head_dim)
+    if min(counts) < 1 or config.heads % config.kv_heads or config.head_dim % 2:
         return "its attention heads do not divide"
     return rope.unsupported(config, *ropes)
+
+
+def why_incomplete(config: Config) -> str:
+    """What config.json must say of every model that is converted, and does not; empty where it says all."""
+    told = {
+        "num_hidden_layers": config.layers,
+        "hidden_size": config.hidden_size,
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.context_length,
+    }
+    missing = next((key for key, value in told.items() if not value), "")
+    return f"config.json does not say {missing}" if missing else ""
 
 
 def metadata(config: Config, _: Path) -> dict[str, bool | int | float | str]:

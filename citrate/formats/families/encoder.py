@@ -9,7 +9,7 @@ from citrate.core.errors import FormatError
 from citrate.core.records import Format
 from citrate.formats.configuration import Config, number
 from citrate.formats.families import pooling
-from citrate.formats.families.decoder import intermediate_size
+from citrate.formats.families.decoder import intermediate_size, why_incomplete
 from citrate.formats.families.family import Metadata, Slot
 
 REFUSALS: Mapping[Format, str] = {
@@ -67,6 +67,9 @@ def unsupported(config: Config, model_type: str) -> str:
         return "its positions are not absolute"
     if document.get("is_decoder") or document.get("add_cross_attention"):
         return "it is set up as a decoder"
+    missing = why_incomplete(config)
+    if missing:
+        return missing
     if config.heads < 1 or config.hidden_size % config.heads:
         return "its attention heads do not divide"
     return ""

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from citrate.core.canonical import Json
 from citrate.core.errors import FormatError
 from citrate.formats.configuration import Config, number
 
 _TUNING = {"beta_fast": 32.0, "beta_slow": 1.0, "truncate": True, "attention_factor": None, "mscale": None}
 """YaRN's own parameters with the values that llama.cpp assumes where a file does not state them."""
+_CONTEXT_MAX = 1 << 28
 
 
 def unsupported(config: Config, *kinds: str) -> str:
@@ -41,8 +43,15 @@ def metadata(config: Config) -> Mapping[str, int | float | str]:
         keys["rope.scaling.type"] = str(rope["rope_type"])
         keys["rope.scaling.factor"] = number(rope, "factor")
     if rope["rope_type"] == "yarn":
-        keys["rope.scaling.original_context_length"] = int(number(rope, "original_max_position_embeddings"))
+        keys["rope.scaling.original_context_length"] = _original_context(rope)
     return {**keys, "rope.freq_base": number(rope, "rope_theta")}
+
+
+def _original_context(rope: Mapping[str, Json]) -> int:
+    length = number(rope, "original_max_position_embeddings")
+    if not 1 <= length <= _CONTEXT_MAX:
+        raise FormatError(f"config.json: original_max_position_embeddings = {length:g} is not credible")
+    return int(length)
 
 
 def factors(config: Config) -> tuple[float, ...]:
