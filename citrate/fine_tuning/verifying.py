@@ -25,6 +25,7 @@ from citrate.training.dataset import Card
 from citrate.training.health import Health
 from citrate.training.process import Files
 from citrate.training.proof import Proof, Record, require_equal
+from citrate.training.recipe import Backend
 from citrate.training.rows import Method
 
 if TYPE_CHECKING:
@@ -68,6 +69,37 @@ class Verified:
     """How many segments the run has."""
 
 
+@dataclass(frozen=True)
+class _Found:
+    """A run where it lies."""
+
+    adapter: Path
+    folder: Path
+    """Of its record."""
+    told: Told
+    """Where the adapter says that its inputs are."""
+    chain: LoraRecord | None = None
+    """What the chain says of it; None of a folder's."""
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """Where a run's parts are fetched from."""
+
+    registry: Registry
+    gateways: tuple[str, ...]
+    allow: frozenset[str]
+    progress: Progress | None
+
+    def model(self, named: str, backend: Backend = Backend.TRL) -> Model:
+        """A model by its reference or its folder; raises as ``inputs.model_named``."""
+        return model_named(self.registry, named, Path(), self.gateways, self.allow, self.progress, backend)
+
+    def folder(self, cid: str, what: str) -> Path:
+        """What a CID names, for a reason; raises as ``Registry.folder``."""
+        return self.registry.folder(cid, what, self.gateways, self.progress)
+
+
 def claim(
     registry: Registry,
     where: str,
@@ -97,39 +129,47 @@ def claim(
         NotFoundError: no such run, or a part of it is nowhere.
         IntegrityError: a part is not what another part, or the chain, says.
     """
-    chosen = (seed, "you") if seed else (secrets.token_hex(32), "random")
-    if Path(where).is_dir():
-        adapter, folder, told = _from_folder(registry, Path(where), gateways)
-        chain = None
-    else:
-        adapter, folder, told, chain = _from_chain(registry, where, gateways, allow, progress)
-    record = Record(folder)
+    sources = _Sources(registry, tuple(gateways), allow, progress)
+    found = _in_folder(sources, Path(where)) if Path(where).is_dir() else _on_chain(sources, where)
+    record, told = Record(found.folder), found.told
+    went = _held_together(record, found.adapter)
+    seed_by = (seed, "you") if seed else None
+    if found.chain is not None:
+        recorded = _require_as_recorded(registry, record, found.chain)
+        base = base or variant_of(recorded, record.proof)
+        seed_by = seed_by or _drawn(registry, found.chain)
+    files = _inputs(
+        sources, record, went, base=base or told.base, dataset=dataset or told.dataset_cid,
+        reward=reward or told.reward_cid,
+    )  # fmt: skip
+    chosen = seed_by or (secrets.token_hex(32), "random")
+    return Claim(record, found.adapter, files, went, *chosen, not_of_the_run=_not_of_the_run(record, found.adapter))
+
+
+def _held_together(record: Record, adapter: Path) -> Health:
+    """Hold a run's record, its log and its outcome against each other; returns how it went, as its log has it."""
     record.check()
     went = checked_health(record)
     require_equal("the adapter is not the run's outcome", "adapter", record.proof.weights_sha256, weights_of(adapter))
     require_configured_as_trained(adapter, record)
-    if chain is not None:
-        _require_as_recorded(record, chain)
-        recorded = registry.chain.version(chain.lora.base)
-        require_base(record.proof, recorded)
-        base = base or variant_of(recorded, record.proof)
-        if not seed:
-            chosen = _drawn(registry, chain) or chosen
-    named, backend = base or told.base or _missing("base"), record.bound.recipe.backend
-    found = model_named(registry, named, Path(), gateways, allow, progress, backend)
-    require_equal("the base is not the one that was trained on", "base", record.proof.base_sha256, found.sha256)
-    card, rows_folder = registry.dataset(
-        dataset or told.dataset_cid or _missing("dataset"), gateways=gateways, progress=progress
+    return went
+
+
+def _inputs(sources: _Sources, record: Record, went: Health, *, base: str, dataset: str, reward: str) -> Files:
+    """Fetch what a run was trained on; each part is the one that its record names."""
+    bound, proved = record.bound, record.proof
+    model = sources.model(base or _missing("base"), bound.recipe.backend)
+    require_equal("the base is not the one that was trained on", "base", proved.base_sha256, model.sha256)
+    card, rows = sources.registry.dataset(
+        dataset or _missing("dataset"), gateways=sources.gateways, progress=sources.progress
     )
-    require_equal("the dataset is not the one that was trained on", "dataset", record.proof.dataset_root, card.root)
+    require_equal("the dataset is not the one that was trained on", "dataset", proved.dataset_root, card.root)
     _require_rows(went, record, card)
-    judge: Path | None = None
-    if record.bound.recipe.reinforcement is not None:
-        scoring = _reward_model(registry, reward or told.reward_cid, gateways, allow, progress)
-        require_equal("the reward model is not the run's", "reward model", record.bound.reward_sha256, scoring.sha256)
-        judge = scoring.path
-    files = Files(found.path, rows_folder, judge)
-    return Claim(record, adapter, files, went, *chosen, not_of_the_run=_not_of_the_run(record, adapter))
+    if bound.recipe.reinforcement is None:
+        return Files(model.path, rows)
+    judge = _reward_model(sources, reward or _missing("reward"))
+    require_equal("the reward model is not the run's", "reward model", bound.reward_sha256, judge.sha256)
+    return Files(model.path, rows, judge.path)
 
 
 def require_configured_as_trained(adapter: Path, record: Record) -> None:
@@ -246,33 +286,34 @@ def _grade(found: list[Mapping[str, Any]]) -> Grade | None:
     return Grade.NUMERIC if all(each["kl"] is None for each in found) else Grade.FUNCTIONAL
 
 
-def _from_folder(registry: Registry, folder: Path, gateways: Iterable[str]) -> tuple[Path, Path, Told]:
+def _in_folder(sources: _Sources, folder: Path) -> _Found:
+    """The run of a run's folder, or of an adapter's."""
     adapter = folder / "adapter" if (folder / proof.PROOF).is_file() else folder
     told = Told.read(adapter) or Told("", "")
     if adapter != folder:
-        return adapter, folder, told
+        return _Found(adapter, folder, told)
     if not told.proof_cid:
         raise NotFoundError(f"{folder} is no training run, and says of none", hint="citrate train writes one")
-    return adapter, registry.folder(told.proof_cid, "training proof", gateways), told
+    return _Found(adapter, sources.folder(told.proof_cid, "training proof"), told)
 
 
-def _from_chain(
-    registry: Registry, ref: str, gateways: Iterable[str], allow: frozenset[str], progress: Progress | None
-) -> tuple[Path, Path, Told, LoraRecord]:
+def _on_chain(sources: _Sources, ref: str) -> _Found:
+    """The run of a registered adapter."""
+    registry = sources.registry
     record = registry.find(registry.reference(ref))
     if not isinstance(record, LoraRecord):
         raise FormatError(f"{record.ref} is a model, not an adapter: it says of no training run")
     if not record.lora.training.proof_root:
         raise NotFoundError(f"{record.ref} has no training proof", hint="its creator made none, or did not record it")
-    adapter = registry.pull(ref, gateways=gateways, allow=allow, progress=progress).path
+    adapter = registry.pull(ref, gateways=sources.gateways, allow=sources.allow, progress=sources.progress).path
     told = Told.read(adapter)
     if told is None or not told.proof_cid:
         raise NotFoundError(f"{record.ref} does not say where its training proof is", hint="ask its creator for it")
-    folder = registry.folder(told.proof_cid, "training proof", gateways, progress)
-    return adapter, folder, told, record
+    return _Found(adapter, sources.folder(told.proof_cid, "training proof"), told, record)
 
 
-def _require_as_recorded(record: Record, chain: LoraRecord) -> None:
+def _require_as_recorded(registry: Registry, record: Record, chain: LoraRecord) -> VersionRecord:
+    """Hold a run against what the chain records of its adapter; returns the base's record."""
     told = chain.lora.training
     for what, wanted, found in (
         ("the proof's root", told.proof_root, record.proof.root),
@@ -280,6 +321,9 @@ def _require_as_recorded(record: Record, chain: LoraRecord) -> None:
         ("the dataset", told.dataset, record.proof.dataset_root),
     ):
         require_equal(f"{what} is not what the chain records of {chain.ref}", proof.PROOF, wanted, found)
+    base = registry.chain.version(chain.lora.base)
+    require_base(record.proof, base)
+    return base
 
 
 def variant_of(base: VersionRecord, trained: Proof) -> str:
@@ -296,12 +340,10 @@ def _drawn(registry: Registry, chain: LoraRecord) -> tuple[str, str] | None:
     return (seed.removeprefix("0x"), "ledger") if seed else None
 
 
-def _reward_model(
-    registry: Registry, named: str, gateways: Iterable[str], allow: frozenset[str], progress: Progress | None
-) -> Model:
+def _reward_model(sources: _Sources, named: str) -> Model:
     if named.startswith("baf") and "/" not in named:
-        named = str(registry.folder(named, "reward model", gateways, progress))
-    return model_named(registry, named or _missing("reward"), Path(), gateways, allow, progress)
+        named = str(sources.folder(named, "reward model"))
+    return sources.model(named)
 
 
 def _missing(what: str) -> str:
