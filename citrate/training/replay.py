@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,16 +19,13 @@ from citrate.training.determinism import profile
 from citrate.training.functional import Ends
 from citrate.training.health import HEALTH, HEALTH_MAX_BYTES, Health
 from citrate.training.lengths import RowCount
+from citrate.training.nearness import LOG_TOLERANCE, NUMERIC_TOLERANCE, logs_apart, optimizers_apart, weights_apart
 from citrate.training.proof import Record
 from citrate.training.run import LOG, Step, environment, steps_told
-from citrate.training.stepping import Inputs, Told
+from citrate.training.stepping import Inputs, Stepper, Told
 
 if TYPE_CHECKING:
     from citrate.training.functional import Weights
-
-NUMERIC_TOLERANCE = 1e-4
-"""The largest error of a segment's end, in units of the segment's own update, that counts as another machine's
-rounding. Measured earlier: 5e-7 between instruction sets, 1e-2 and more for any changed recipe (docs/training.md)."""
 
 
 @dataclass(frozen=True)
@@ -85,19 +82,46 @@ def replay(record: Record, number: int, inputs: Inputs, adapter: Path, work: Pat
     ends = Ends(began, _claimed(record, last, adapter), stepper.weights())
     other_rows = _other_rows(record, stepper.row_count)
     differs = _difference(record.leaves[before:last], found) or _other_line(record, lines) or other_rows
-    same_data = not other_rows and all(
-        step in found and found[step].batch == record.leaves[step - 1].batch for step in range(before + 1, last + 1)
+    error = weights_apart(ends)
+    done = Replayed(before + 1, last, not differs, not differs, differs, error)
+    if not differs or other_rows or _same_environment(record) or not _all_equal(record, found, done, "batch"):
+        return done
+    beside = _beside(record, last, stepper, lines, work / "end")
+    if max(error, beside.optimizer) <= NUMERIC_TOLERANCE and _all_equal(record, found, done, "rng"):
+        return replace(done, ok=beside.log <= LOG_TOLERANCE)
+    wanted = record.bound.recipe.functional
+    if wanted is None or error == math.inf:
+        return done
+    behaved = functional.compared(wanted, ends, inputs.base, adapter, work / "functional")
+    far = math.sqrt(wanted.limit)  # what weights may be off: KL goes with the square of a difference
+    return replace(
+        done, ok=behaved.alike and max(beside.optimizer, beside.log) <= far, kl=behaved.kl, effect=behaved.effect
     )
-    error, wanted = _distance(ends), record.bound.recipe.functional
-    may_round = bool(differs) and same_data and not _same_environment(record)
-    behaved = None
-    if may_round and wanted is not None and NUMERIC_TOLERANCE < error < math.inf:
-        behaved = functional.compared(wanted, ends, inputs.base, adapter, work / "functional")
-    near = error <= NUMERIC_TOLERANCE or (behaved is not None and behaved.alike)
-    return Replayed(
-        before + 1, last, not differs or (may_round and near), not differs, differs, error,
-        kl=behaved.kl if behaved else None, effect=behaved.effect if behaved else None,
-    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """How far what goes with the weights is from what is claimed; see ``nearness``."""
+
+    optimizer: float
+    log: float
+
+
+def _beside(record: Record, last: int, stepper: Stepper, lines: Mapping[int, bytes], end: Path) -> _Beside:
+    told = (record.folder / LOG).read_bytes().splitlines(keepends=True)
+    steps = sorted(lines)
+    log = logs_apart([line for step in steps for line in told[step - 1 : step]], [lines[step] for step in steps])
+    if last == record.proof.steps:
+        return _Beside(0.0, log)  # nothing goes on from there
+    stepper.save(end)
+    claimed, mine = (checkpoint.load(folder, checkpoint.OPTIMIZER) for folder in (record.checkpoint(last), end))
+    return _Beside(optimizers_apart(claimed, mine, float(record.bound.recipe.optimizer.epsilon)), log)
+
+
+def _all_equal(record: Record, found: Mapping[int, Leaf], done: Replayed, part: str) -> bool:
+    """Whether that part of every step's leaf is as claimed."""
+    claimed = record.leaves[done.first_step - 1 : done.last_step]
+    return all(leaf.step in found and getattr(found[leaf.step], part) == getattr(leaf, part) for leaf in claimed)
 
 
 def _claimed(record: Record, last: int, adapter: Path) -> Weights:
@@ -146,19 +170,3 @@ def _other_rows(record: Record, found: RowCount | None) -> str:
 
 def _told(rows: RowCount | None) -> str:
     return f"{rows.cut} of {rows.rows} cut, {rows.dropped} left out" if rows else "not told"
-
-
-def _distance(ends: Ends) -> float:
-    """How far two ends are from each other, in units of how far the claimed one is from the beginning."""
-    claimed, found, began = ends.claimed, ends.replayed, ends.began
-    if not _shapes(claimed) == _shapes(found) == _shapes(began):
-        return math.inf
-    off = sum(float((claimed[name].double() - found[name].double()).pow(2).sum()) for name in claimed)
-    way = sum(float((claimed[name].double() - began[name].double()).pow(2).sum()) for name in claimed)
-    if off == 0:
-        return 0.0
-    return math.inf if way == 0 else float((off / way) ** 0.5)
-
-
-def _shapes(weights: Weights) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in weights.items()}

@@ -114,15 +114,53 @@ def test_rounding_is_granted_to_another_machine_only(copy: Path, base: Path, row
         copy / "adapter" / WEIGHTS,
         lambda tensors: tensors.update({name: value * (1 + 1e-8) for name, value in tensors.items()}),
     )  # type: ignore[operator]  # tensors
-    honest = forge(copy, leaves=with_leaf(record, 6, weights=forged if forged != record.leaves[5].weights else FORGED))
+    forge(copy, leaves=with_leaf(record, 6, weights=forged if forged != record.leaves[5].weights else FORGED))
     assert not replayed(copy, 2, base, rows, tmp_path).ok
-    elsewhere = honest.proof.environment.model_copy(update={"instructions": "VSX"})
-    changed = honest.proof.model_copy(update={"environment": elsewhere})
-    (copy / proof.PROOF).write_bytes(changed.to_bytes())
+    elsewhere(copy)
     record = Record(copy)
     (tmp_path / "again").mkdir()
     found = replay(record, 2, Inputs(base, rows), copy / "adapter", tmp_path / "again")
     assert found.ok and not found.exact and found.error <= 1e-4
+
+
+def elsewhere(folder: Path) -> None:
+    """Have a run claim another machine."""
+    claimed = Record(folder).proof
+    other = claimed.environment.model_copy(update={"instructions": "VSX"})
+    (folder / proof.PROOF).write_bytes(claimed.model_copy(update={"environment": other}).to_bytes())
+
+
+FILES = {"optimizer": "optimizer.safetensors", "rng": "rng.safetensors"}
+
+
+def scaled(by: float) -> Callable[[dict[str, object]], None]:
+    def change(tensors: dict[str, object]) -> None:
+        for name in tensors:
+            if name.endswith(("exp_avg", "exp_avg_sq")):
+                tensors[name] = tensors[name] * (1 + by)  # type: ignore[operator]  # a tensor
+
+    return change
+
+
+def other_draws(tensors: dict[str, object]) -> None:
+    for name in tensors:
+        tensors[name] = tensors[name] ^ 1 if name == "torch" else tensors[name]  # type: ignore[operator]  # a tensor
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "ok"),
+    [("optimizer", scaled(1e-6), True), ("optimizer", scaled(1e-2), False), ("rng", other_draws, False)],
+    ids=["rounded", "optimizer", "rng"],
+)
+def test_who_claims_another_machine_is_free_in_no_part_of_a_checkpoint(
+    copy: Path, base: Path, rows: Path, tmp_path: Path, part: str, change: Callable[[dict[str, object]], None], ok: bool
+) -> None:
+    forged = edit_tensors(copy / "checkpoints" / "step-00000004" / FILES[part], change)
+    assert forged != getattr(Record(copy).leaves[3], part)
+    forge(copy, leaves=with_leaf(Record(copy), 4, **{part: forged}))
+    elsewhere(copy)
+    found = replayed(copy, 1, base, rows, tmp_path)
+    assert (found.ok, found.differs, found.error) == (ok, f"step 4: {part}", 0.0)
 
 
 def test_which_segments_are_replayed_follows_from_the_seed_alone() -> None:
@@ -137,10 +175,7 @@ def test_forged_counts_of_rows_are_found(copy: Path, base: Path, rows: Path, tmp
     went = json.loads((copy / "health.json").read_bytes())
     went["rows"]["cut"] += 1
     (copy / "health.json").write_bytes(canonical.dumps(went))
-    record = Record(copy)
-    elsewhere = record.proof.environment.model_copy(update={"instructions": "VSX"})
-    changed = record.proof.model_copy(update={"environment": elsewhere})
-    (copy / proof.PROOF).write_bytes(changed.to_bytes())
+    elsewhere(copy)
     found = replayed(copy, 1, base, rows, tmp_path)
     assert not found.ok and re.match(r"rows: 1 of \d+ cut, 0 left out, not 0 of", found.differs)
 
@@ -153,11 +188,18 @@ def test_a_line_that_is_torn_is_told_by_its_step(copy: Path) -> None:
     assert "get its folder again" in error.value.hint
 
 
-def test_a_forged_log_is_found(copy: Path, base: Path, rows: Path, tmp_path: Path) -> None:
-    """Nothing commits to the log; where every hash is equal, the numbers in it must be, too."""
+@pytest.mark.parametrize(("by", "ok_elsewhere"), [(0.5, False), (1 + 1e-7, True)])
+def test_a_forged_log_is_found(
+    copy: Path, base: Path, rows: Path, tmp_path: Path, by: float, ok_elsewhere: bool
+) -> None:
+    """Nothing commits to the log; where every hash is equal, the numbers in it must be, too, and elsewhere be near."""
     lines = (copy / "log.jsonl").read_bytes().splitlines(keepends=True)
     told = json.loads(lines[2])
-    lines[2] = (json.dumps({**told, "loss": told["loss"] / 2}, sort_keys=True) + "\n").encode()
+    lines[2] = (json.dumps({**told, "loss": told["loss"] * by}, sort_keys=True) + "\n").encode()
     (copy / "log.jsonl").write_bytes(b"".join(lines))
     found = replayed(copy, 1, base, rows, tmp_path)
     assert not found.ok and found.differs == "step 3: log"
+    elsewhere(copy)
+    record = Record(copy)
+    (tmp_path / "again").mkdir()
+    assert replay(record, 1, Inputs(base, rows), copy / "adapter", tmp_path / "again").ok == ok_elsewhere
