@@ -161,9 +161,10 @@ DIED = f"exitcode  : -9 (pid: 7)\n  traceback : Signal 9 (SIGKILL) received by P
     ],
 )
 def test_of_several_processes_the_first_reason_is_told(
-    words: list[dict[str, object] | None], said: str, hint: str
+    words: list[dict[str, object] | None], said: str, hint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """accelerate speaks for all of them, and ends last."""
+    """One speaks for all of them, accelerate, and ends last."""
+    monkeypatch.setattr(process, "_LAST_WORDS_S", 300)
     ours, theirs = socket.socketpair()
     with theirs, process._Workers(None) as workers:
         workers._end = ours
