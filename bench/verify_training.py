@@ -71,7 +71,7 @@ def _measure(scratch: Path, lengths: list[int], options: argparse.Namespace) -> 
     base, rows = make_base(scratch / "base", options.hidden, options.layers), make_rows(scratch / "rows")
     environment = {"CITRATE_HOME": str(scratch / "home"), "OMP_NUM_THREADS": "1"}
     trained = {2 * length: _train(scratch, length, options, environment) for length in lengths}
-    asked = ["--segments", "1", "--seed", _seed(), "--base", str(base), "--dataset", str(rows), "--json"]
+    asked = ["--segments", "1", "--seed", _seed(), "--base", str(base), "--dataset", str(rows)]
     runs = [scratch / f"run-{length}" for length in lengths]
     _require_replayed(runs[0], asked, environment)
     timings = race(
@@ -126,7 +126,7 @@ def _seed() -> str:
 
 def _require_replayed(run: Path, asked: list[str], environment: Mapping[str, str]) -> None:
     """What is timed replays the second segment, and every hash of it is equal."""
-    found = json.loads(_run([*CITRATE, "verify-training", str(run), *asked], environment))
+    found = json.loads(_run([*CITRATE, "verify-training", str(run), *asked, "--json"], environment))
     steps = [(each["first_step"] > 1, each["exact"]) for each in found["segments"]]
     if steps != [(True, True)]:
         raise SystemExit(f"the replay is not that of one second segment, bit for bit: {found['segments']}")
@@ -135,7 +135,7 @@ def _require_replayed(run: Path, asked: list[str], environment: Mapping[str, str
 def _run(command: list[str], environment: Mapping[str, str]) -> str:
     done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed: {done.stderr[-2000:]}")
+        raise SystemExit(f"{' '.join(command)} failed: {done.stdout[-1000:]}{done.stderr[-1000:]}")
     return done.stdout
 
 

@@ -41,9 +41,9 @@ def test_a_suite_is_kept_shown_and_checked_by_somebody_else(release: Release, re
         return str(file)
 
     added = machine.gets("suite", "add", write(f"{release.ref}#gguf:Q8_0", wild=wild, local=local), "--sign")
-    cid, (kept, registered) = str(added["cid"]), added["adapters"]  # type: ignore[misc]
-    assert (registered["ref"], registered["lora_id"]) == (recorded["ref"], recorded["version_id"])
-    assert registered["cid"] == recorded["variants"][0]["cid"]  # type: ignore[index]
+    cid, (kept, known) = str(added["cid"]), added["adapters"]  # type: ignore[misc]
+    assert (known["ref"], known["lora_id"]) == (recorded["ref"], recorded["version_id"])
+    assert known["cid"] == recorded["variants"][0]["cid"]  # type: ignore[index]
     assert (kept["name"], kept["ref"], kept["lora_id"]) == ("local", None, None)
     base = added["base"]
     assert isinstance(base, dict) and base["variant"] == "gguf:Q8_0" and str(base["ref"]).startswith(release.ref)
@@ -60,15 +60,20 @@ def test_a_suite_is_kept_shown_and_checked_by_somebody_else(release: Release, re
     assert [miss["adapter"] for miss in checked.json["misses"]] == ["wild"]  # type: ignore[attr-defined]
     assert checked.json["suite"]["cid"] == cid and checked.json["cid"] is None  # type: ignore[index]
 
-    passed = machine.types("suite", "check", write(f"{release.ref}#gguf:Q8_0", local=local), "--sign")
+    registered, lies_here = f"{release.ref}#gguf:Q8_0", str(machine.gets("pull", f"{release.ref}#gguf:Q8_0")["path"])
+    passed = machine.types("suite", "check", write(registered, local=local), "--base", lies_here, "--sign")
     assert passed.code == 0 and "passed" in passed.out, passed.out + passed.err
     assert "the base alone shows the mark of local" in passed.err
     shown = machine.gets("suite", "show", passed.out.split()[-1])
     assert shown["schema"] == "citrate.suite-check/v1" and shown["signer"] == release.address
+    kept_alone = machine.gets("suite", "add", str(file))
+    assert kept_alone["cid"] == shown["suite"]["cid"], "of the registered base, wherever its bytes lay"  # type: ignore[index]
     assert Store(machine.home / "store").pins(shown["suite"]["cid"]) == ["adapter suite"]  # type: ignore[index]
 
     other = Path(shutil.copytree(SAMPLE, tmp_path / "other"))
     (other / "README.md").write_text("Another model.")
     refuses(machine.types("suite", "add", write("./other", wild=wild), "--json"), 3, "IntegrityError", "was trained on")
     elsewhere = reader.types("suite", "check", cid, "--base", str(other), "--json")
+    written_of_another = machine.types("suite", "check", write(registered, local=local), "--base", str(other), "--json")
+    refuses(written_of_another, 3, "IntegrityError", "is another base")
     refuses(elsewhere, 3, "IntegrityError", "is another base")
