@@ -7,7 +7,7 @@ a test walks the models for kinds that have none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,17 +43,34 @@ class Fault:
     hint: str = ""
 
 
-def first(error: ValidationError, model: type[BaseModel]) -> Fault:
-    """The first fault that pydantic found in a document of ``model``."""
-    found = error.errors(include_url=False)[0]
+def first(error: ValidationError, model: type[BaseModel], elsewhere: Mapping[str, str] | None = None) -> Fault:
+    """The first fault that pydantic found in a document of ``model``.
+
+    Args:
+        error: pydantic's.
+        model: which said so.
+        elsewhere: what other tools call fields of the model, and the fields' paths.
+    """
+    found = _telling(error.errors(include_url=False))
     place = places.of(model, found["loc"])
     if found["type"] == "extra_forbidden":
-        return Fault(f"{place} is no field that is known", _meant(place, model))
+        return Fault(f"{place} is no field that is known", _meant(place, model, elsewhere or {}))
     where, said = str(place), _said(found)
     if found["loc"] and found["loc"][-1] == places.KEY:
         where = f"{'.'.join(place.steps[:-1])}: a name"
     message = f"{where}{said}" if said.startswith(":") else f"{where} {said}"
     return Fault(message.removeprefix(": ").strip(), _choice(found))
+
+
+def _telling(found: Sequence[ErrorDetails]) -> ErrorDetails:
+    """The first error; where a field is missing, an unknown one in its place says more: it is the same, misspelt."""
+    first = found[0]
+    if first["type"] == "missing":
+        unknown = (
+            each for each in found if each["type"] == "extra_forbidden" and each["loc"][:-1] == first["loc"][:-1]
+        )
+        return next(unknown, first)
+    return first
 
 
 def _said(found: ErrorDetails) -> str:
@@ -111,7 +128,7 @@ def _many(what: str) -> _Sentence:
 
 
 def _own(ctx: _Context, value: object) -> str:
-    """A validator's words: what ``is wanted`` in place of a value, or what is wrong with a part as a whole."""
+    """A validator's words: what ``is wanted`` in place of a value; else what is wrong with a part as a whole."""
     words = str(ctx["error"])
     return f"is {_told(value)}: {words}" if words.endswith(" is wanted") else f": {words}"
 
@@ -184,13 +201,14 @@ def _choice(found: ErrorDetails) -> str:
     return f"did you mean {choice}?" if choice else ""
 
 
-def _meant(place: Place, model: type[BaseModel]) -> str:
-    """What was probably meant by an unknown field: that very name elsewhere, a like one here, a like one elsewhere."""
+def _meant(place: Place, model: type[BaseModel], elsewhere: Mapping[str, str]) -> str:
+    """What was probably meant by an unknown field: that very name in another place or tool, or a like one."""
     *before, name = place.steps
     here, everywhere = list(places.fields(place.model)), list(places.paths(model))
     names = [path.rpartition(".")[2] for path in everywhere]
     near, far = meant(name, here), meant(name, names)
     likely = (
+        *([elsewhere[name]] if name in elsewhere else []),
         *(path for path, other in zip(everywhere, names, strict=True) if other == name),
         *([".".join((*before, near))] if near else []),
         *(path for path, other in zip(everywhere, names, strict=True) if far and other == far),

@@ -30,7 +30,7 @@ from pydantic import (
 
 from citrate.core import canonical, faults
 from citrate.core.errors import ConfigError, FormatError, NotFoundError
-from citrate.training import determinism, yaml_once
+from citrate.training import called_elsewhere, determinism, yaml_once
 from citrate.training.rows import Method
 
 RECIPE_MAX_BYTES = 1 << 20
@@ -235,7 +235,8 @@ class Recipe(_Part):
     def _fits_together(self) -> Recipe:
         reinforced = self.method in (Method.GRPO, Method.RLOO)
         if reinforced != (self.reinforcement is not None):
-            raise ValueError(f"{self.method} {'needs' if reinforced else 'takes no'} reinforcement")
+            said = "needs reinforcement: at least its reward_model" if reinforced else "takes no reinforcement"
+            raise ValueError(f"{self.method} {said}")
         if self.preference is not None and self.method not in (Method.DPO, Method.KTO):
             raise ValueError(f"{self.method} takes no preference")
         if self.method == Method.KTO and self.preference is not None and self.preference.loss != "sigmoid":
@@ -256,7 +257,7 @@ class Recipe(_Part):
         if self.accelerate is None and self.world_size > WORLD_MAX:
             raise ValueError(f"world_size is {self.world_size}: {WORLD_MAX} or less, since all are on one machine")
         if self.schedule.warmup_steps >= self.steps:
-            raise ValueError(f"schedule.warmup_steps is {self.schedule.warmup_steps}: less than steps is wanted")
+            raise ValueError(f"schedule.warmup_steps is {self.schedule.warmup_steps}: it has to be less than steps")
         return self
 
     def _fits_mlx(self) -> None:
@@ -369,5 +370,5 @@ def load(path: Path) -> Recipe:
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:
-        fault = faults.first(error, Recipe)
+        fault = faults.first(error, Recipe, called_elsewhere.FIELDS)
         raise ConfigError(f"{path.name}: {fault.message}", hint=fault.hint or _HINT) from error

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from citrate.core import places
 from citrate.core.errors import ConfigError, FormatError, NotFoundError
-from citrate.training import recipe
+from citrate.training import called_elsewhere, recipe
 from citrate.training.recipe import Bound
 from tests.training.runs import EXAMPLES
 
@@ -39,7 +40,7 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     "endless": ({"optimizer": {"learning_rate": float("inf")}}, "learning_rate is 'Infinity': a number is wanted"),
     "true": ({"optimizer": {"learning_rate": True}}, "optimizer.learning_rate is true: a number is wanted"),
     "dropout": ({"lora": {"dropout": 1}}, "lora.dropout is 1: less than 1 is wanted"),
-    "warm-up": ({"schedule": {"warmup_steps": 4}}, "schedule.warmup_steps is 4: less than steps is"),
+    "warm-up": ({"schedule": {"warmup_steps": 4}}, "a-recipe.yaml: schedule.warmup_steps is 4: it has to be"),
     "processes": ({"world_size": 0}, "world_size is 0: more than 0 is wanted"),
     "too many processes": ({"world_size": 65}, "world_size is 65: 64 or less"),
     "a profile": ({"determinism": "exact"}, "no determinism profile 'exact': one of: citrate/cpu"),
@@ -70,6 +71,8 @@ MEANT = {
     "that of another place": ({"learning_rate": 1}, "did you mean optimizer.learning_rate?"),
     "like that of another place": ({"lora": {"warmup_step": 3}}, "did you mean schedule.warmup_steps?"),
     "like none": ({"lora": {"zzz": 3}}, "known there: rank, alpha, targets, dropout, dora, rslora"),
+    "another tool's": ({"lora_alpha": 8}, "did you mean lora.alpha?"),
+    "another tool's below": ({"lora": {"r": 8}}, "did you mean lora.rank?"),
     "a choice": ({"schedule": {"kind": "cosin"}}, "did you mean cosine?"),
 }
 
@@ -94,6 +97,11 @@ def test_what_was_probably_meant_is_told(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError) as error:
         recipe.load(written(tmp_path, **changes))
     assert error.value.hint == hint
+
+
+def test_what_other_tools_say_is_said_otherwise_here() -> None:
+    known = set(places.paths(recipe.Recipe))
+    assert set(called_elsewhere.FIELDS.values()) <= known and not called_elsewhere.FIELDS.keys() & known
 
 
 def test_files_that_are_no_recipe(tmp_path: Path) -> None:

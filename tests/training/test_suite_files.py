@@ -115,6 +115,8 @@ def test_an_adapter_may_be_taken_away(tmp_path: Path) -> None:
 def test_what_was_probably_meant_is_told(tmp_path: Path) -> None:
     for old, new, hint in (
         ("scale: 0.5", "scal: 0.5", "did you mean adapters.polite.scale?"),
+        ("adapters:", "adaptors:", "did you mean adapters?"),
+        ("clean: [Go", "cleans: [Go", "did you mean adapters.polite.clean?"),
         ("seed: 3", "min_trigger_rate: 1", "did you mean limits.min_trigger_rate?"),
         ("base: ../base", "base: ../base\nprompts: 3", "did you mean adapters.NAME.trigger.prompt?"),
     ):
