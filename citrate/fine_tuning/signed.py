@@ -16,7 +16,7 @@ from citrate.core import canonical, faults
 from citrate.core.errors import FormatError, IntegrityError
 from citrate.registry import signatures
 from citrate.registry.cid import Cid
-from citrate.registry.fetching import fetch_block
+from citrate.registry.fetching import find_block
 from citrate.registry.signatures import Domain
 
 if TYPE_CHECKING:
@@ -150,8 +150,7 @@ def block(registry: Registry, cid: str, gateways: Iterable[str] = ()) -> bytes:
         FormatError: no CID.
         StoreError: no source has it.
     """
-    named, store = str(Cid.parse(cid)), registry.store
-    return store.block(named) if store.has(named) else fetch_block(named, registry.sources(gateways))[0]
+    return find_block(str(Cid.parse(cid)), registry.store, registry.sources(gateways))
 
 
 def decimal(value: float) -> str:

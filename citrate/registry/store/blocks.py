@@ -44,7 +44,7 @@ class Blocks:
                 damaged = copy
                 for owner in owners:
                     self._note_damage(owner)
-        if damaged is not None:
+        if damaged is not None and self.owners(cid):  # else it was removed while it was read
             raise IntegrityError(
                 f"block {cid} is damaged in the store",
                 path=cid,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from citrate.core.errors import ConfigError, NotPermittedError, StoreError
+from citrate.core.errors import ConfigError, NotFoundError, NotPermittedError, StoreError
 from citrate.registry.cid import Cid
-from citrate.registry.store import Store, removing
+from citrate.registry.store import Store, blocks, removing
 from citrate.registry.store.collecting import UNPINNED_SPARED_S
 from citrate.registry.store.dags import StoredDag
 from citrate.registry.store.pins import Pins, check_reason
@@ -152,6 +152,18 @@ def test_a_kill_before_its_pack_is_deleted_leaves_nothing_of_a_dag_that_was_pull
     assert (store.ls(), store.pins(root), store.verify()) == ([], [], [])
     store.gc()
     assert not list((store.root / "packs").iterdir())
+
+
+def test_a_block_that_is_removed_while_it_is_read_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    cid = block(store, "x")
+
+    def removed_meanwhile(*_: object) -> bytes:
+        store.remove(cid)
+        return b""
+
+    monkeypatch.setattr(blocks, "read_piece", removed_meanwhile)
+    with pytest.raises(NotFoundError, match="is not in the store"):
+        store.block(cid)
 
 
 def test_a_list_is_of_one_moment(store: Store, dag: Dag, monkeypatch: pytest.MonkeyPatch) -> None:
