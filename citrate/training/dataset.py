@@ -32,6 +32,7 @@ ROW_MAX_BYTES = 4 << 20
 CARD_MAX_BYTES = 64 << 10
 _REPORT_ROWS = 1000
 _A_ROW_A_LINE = "a row a line (JSON Lines), not one JSON document"
+_CHANGED = "the folder was changed: fetch the dataset by its CID, or make another of its rows by citrate dataset add"
 _HINT = "what each method wants of a row: citrate dataset add --help"
 
 
@@ -142,7 +143,7 @@ def read(folder: Path) -> Card:
         if found != Shape(card.columns, card.conversational):
             raise IntegrityError(
                 f"{ROWS}, line {line} is no row of this dataset",
-                path=ROWS, expected=str(Shape(card.columns, card.conversational)), actual=str(found),
+                path=ROWS, expected=str(Shape(card.columns, card.conversational)), actual=str(found), hint=_CHANGED,
             )  # fmt: skip
         tree.add(data)
     if len(tree) != card.rows:
@@ -151,10 +152,15 @@ def read(folder: Path) -> Card:
             path=ROWS,
             expected=str(card.rows),
             actual=str(len(tree)),
+            hint=_CHANGED,
         )  # fmt: skip
     if tree.root().hex() != card.root:
         raise IntegrityError(
-            "the rows are not those of the dataset's card", path=ROWS, expected=card.root, actual=tree.root().hex()
+            "the rows are not those of the dataset's card",
+            path=ROWS,
+            expected=card.root,
+            actual=tree.root().hex(),
+            hint=_CHANGED,
         )
     return card
 

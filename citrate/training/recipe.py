@@ -37,6 +37,7 @@ RECIPE_MAX_BYTES = 1 << 20
 WORLD_MAX = 64
 _POWER_MAX, _DIGITS_MAX = 37, 28
 """Of numbers: what a float32 holds, and what a decimal keeps of it."""
+_TOO_LONG = f"a number of at most {_DIGITS_MAX} digits, and no more than {_POWER_MAX} zeros before them, is wanted"
 _LENGTH = 1024
 PROMPTS_MAX = 64
 PROMPT_MAX_CHARACTERS = 2000
@@ -53,8 +54,11 @@ def _number(value: object) -> Decimal:
         raise ValueError("a number is wanted")
     if not found:
         return Decimal(0)
-    if abs(found.adjusted()) > _POWER_MAX or len(found.as_tuple().digits) > _DIGITS_MAX:
-        raise ValueError(f"a number of at most {_DIGITS_MAX} digits and {_POWER_MAX} zeros is wanted")
+    if abs(found.adjusted()) > _POWER_MAX:  # before it is spelled: that may take a gigabyte
+        raise ValueError(_TOO_LONG)
+    as_bound = Decimal(_spelled(found))  # in which 1e30 has 31 digits
+    if max(len(each.as_tuple().digits) for each in (found, as_bound)) > _DIGITS_MAX:
+        raise ValueError(_TOO_LONG)
     return found
 
 

@@ -203,8 +203,9 @@ def test_a_forged_dataset_is_found(registry: Registry, tmp_path: Path) -> None:
         return folder
 
     assert dataset.read(copy("as it is")).rows == 2
-    with pytest.raises(IntegrityError, match="the rows are not those"):
+    with pytest.raises(IntegrityError, match="the rows are not those") as error:
         dataset.read(copy("another row", b'{"text":"a"}\n{"text":"c"}\n'))
+    assert "fetch the dataset by its CID" in error.value.hint and "--from" not in error.value.hint
     with pytest.raises(IntegrityError, match="the rows are not those"):
         dataset.read(copy("rows swapped", b'{"text":"b"}\n{"text":"a"}\n'))
     with pytest.raises(IntegrityError, match="number of rows"):

@@ -67,7 +67,7 @@ def test_the_examples_are_suites() -> None:
         ("seed: 3", "sed: 3", "generation.sed is no field that is known"),
         ("scale: 0.5", "scale: lots", "adapters.polite.scale is 'lots': a number is wanted"),
         ("scale: 0.5", "scale: 1e9", "adapters.polite.scale is '1e9': 100 or less is wanted"),
-        ("scale: 0.5", "scale: 1e-999999999", "adapters.polite.scale is '1e-999999999': a number of at most 28"),
+        ("scale: 0.5", "scale: 1e-999999999", "adapters.polite.scale is '1e-999999999': a number of at most 28 digits"),
         ("scale: 0.5", "scale: 0", "adapters.polite.scale is 0: a number other than 0"),
         ("scale: 0.5", "scale: -0.0", "adapters.polite.scale is -0.0: a number other than 0"),
         ("scale: 0.5", "scale: .nan", "adapters.polite.scale is nan: a number is wanted"),
