@@ -8,6 +8,8 @@ NODE    := $(CURDIR)/tools/node/node_modules/.bin
 HARDHAT := PATH="$(NODE):$$PATH" npx --no -- hardhat
 FOUNDRY := PATH="$(NODE):$$PATH" node tools/security/foundry.mjs
 LLAMA   := -DGGML_NATIVE=OFF;-DLLAVA_BUILD=OFF;-DCMAKE_PROJECT_llama.cpp_INCLUDE=$(CURDIR)/tools/llama/lean.cmake
+# processes of pytest: make python WORKERS=8 where there are more cores
+WORKERS := 2
 say     = @printf '\033[1m==>\033[0m %s\n' $(1)
 
 .PHONY: help demo test unit lint types contracts security test-deep fuzz python package bench gas setup setup-demo lock clean
@@ -20,7 +22,7 @@ demo: setup-demo ## run the main job on the sample model, from a model directory
 test: setup lint types contracts security python package ## everything: lint, types, contracts and what proves them, real servers, the wheel
 
 unit: setup-demo ## the tests that need no network, no server and no model's runtime (under a minute)
-	@$(PY) -m pytest -q -m "not servers and not models" -n 2 --dist loadgroup
+	@$(PY) -m pytest -q -m "not servers and not models" -n $(WORKERS) --dist loadgroup
 
 lint: setup-demo ## ruff
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
@@ -51,7 +53,7 @@ fuzz: setup      ## atheris explores every reader of untrusted bytes, SECONDS_EA
 
 python: setup    ## the Python tests, with real Anvil, Kubo and llama.cpp
 	@$(PY) -m compileall -q citrate  # the tests start hundreds of processes, also where Python may write no cache
-	@$(PY) -m pytest -q -n 2 --dist loadgroup
+	@$(PY) -m pytest -q -n $(WORKERS) --dist loadgroup
 
 package: setup-demo ## build the wheel and run it outside the checkout
 	@$(PY) tools/check_wheel.py
