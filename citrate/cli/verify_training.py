@@ -57,6 +57,11 @@ def verify_training(
         )
         verified = fine_tuning.verify(claimed, segments=None if all_ else segments, threads=threads)
     beside = [f"{name} is not of the run, and was not looked at" for name in claimed.not_of_the_run]
+    beside += [
+        f"equal bits are not asked for: {why}"
+        for why in sorted({each["elsewhere"] for each in verified.segments})
+        if why
+    ]
     document = {
         **_document(verified),
         "notes": [*health.notes(claimed.health), *beside],

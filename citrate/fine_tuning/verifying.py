@@ -16,7 +16,7 @@ from citrate.core.records import VersionRecord
 from citrate.core.sink import Progress
 from citrate.fine_tuning.inputs import Model, model_named
 from citrate.fine_tuning.running import require_base, weights_of
-from citrate.fine_tuning.told import Told
+from citrate.fine_tuning.told import TOLD, Told
 from citrate.formats.adapter import open_adapter
 from citrate.formats.adapter_config import CONFIG
 from citrate.formats.documents import read_bounded
@@ -211,8 +211,12 @@ def _not_of_the_run(record: Record, adapter: Path) -> tuple[str, ...]:
     folder, segments = record.folder / proof.CHECKPOINTS, range(1, record.bound.recipe.segments)
     kept = {record.checkpoint(record.segment(number)[0]).name for number in segments}
     others = sorted(path.name for path in folder.iterdir() if path.name not in kept) if folder.is_dir() else []
+    found = open_adapter(adapter)
+    beside = found.left_out
+    if not record.bound.accelerate:  # which writes the tokenizer's files, too
+        beside = tuple(sorted([*beside, *(each.name for each in found.companions if each.name != TOLD)]))
     return tuple(
-        [f"adapter/{name}" for name in open_adapter(adapter).left_out]
+        [f"adapter/{name}" for name in beside]
         + [f"{proof.CHECKPOINTS}/{name}" for name in others]
     )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from citrate.core import canonical
-from citrate.core.errors import FormatError
+from citrate.core.errors import FormatError, IntegrityError
 from citrate.training import checkpoint, commitment, lengths, ranks
 from citrate.training.checkpoint import TrainerCounts
 from citrate.training.commitment import Leaf
@@ -229,6 +229,11 @@ def _restore_optimizer(trainer: Any, folder: Path) -> None:
     states: dict[int, dict[str, torch.Tensor]] = {}
     for key, value in saved.items():
         name, _, state = key.rpartition("/")
+        if name not in names:
+            raise IntegrityError(
+                f"the checkpoint {folder.name} holds the state of a weight that is not trained",
+                path=f"{folder.name}/{checkpoint.OPTIMIZER}", expected="weights of the recipe", actual=name[:200],
+            )  # fmt: skip
         states.setdefault(names.index(name), {})[state] = value
     optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
     _restore_schedule(trainer.lr_scheduler, optimizer, counts.step)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from citrate.core.errors import IntegrityError
 from citrate.formats.adapter import WEIGHTS
 from citrate.formats.documents import read_bounded
 from citrate.training import checkpoint, functional, stepping
@@ -22,7 +23,7 @@ from citrate.training.lengths import RowCount
 from citrate.training.nearness import LOG_TOLERANCE, NUMERIC_TOLERANCE, logs_apart, optimizers_apart, weights_apart
 from citrate.training.proof import Record
 from citrate.training.run import LOG, Step, environment, steps_told
-from citrate.training.stepping import Inputs, Stepper, Told
+from citrate.training.stepping import Inputs, Told
 
 if TYPE_CHECKING:
     from citrate.training.functional import Weights
@@ -41,6 +42,8 @@ class Replayed:
         error: L2 distance of the weights at its end from those claimed, in units of the segment's update.
         kl: where behaviour was compared, how far it ends from what is claimed, in nats a token; see ``functional``.
         effect: how far the claimed segment went, likewise.
+        elsewhere: why equal bits are not asked for where it is not exact: what the run says of its machine that is not
+            so here. Empty where they are.
     """
 
     first_step: int
@@ -51,6 +54,7 @@ class Replayed:
     error: float
     kl: float | None = None
     effect: float | None = None
+    elsewhere: str = ""
 
 
 def replay(record: Record, number: int, inputs: Inputs, adapter: Path, work: Path) -> Replayed:
@@ -64,6 +68,7 @@ def replay(record: Record, number: int, inputs: Inputs, adapter: Path, work: Pat
         work: an empty folder that may be written to.
 
     Raises:
+        IntegrityError: the checkpoint that it begins with is of other weights than the recipe trains.
         TrainingError: the segment cannot be done here.
     """
     before, last = record.segment(number)
@@ -74,19 +79,21 @@ def replay(record: Record, number: int, inputs: Inputs, adapter: Path, work: Pat
     def after(told: Told) -> None:
         found[told.leaf.step] = told.leaf
         lines[told.leaf.step] = Step.of(told, 0).to_line()
+        if told.leaf.step == last < record.proof.steps:
+            stepper.save(work / "end")
 
-    first = stepper.weights()
+    began = _began(record, before, stepper.weights())
     with steps_told():
         stepper.go(record.checkpoint(before) if before else None, after, stop_after=last)
-    began = checkpoint.load(record.checkpoint(before), checkpoint.WEIGHTS) if before else first
     ends = Ends(began, _claimed(record, last, adapter), stepper.weights())
-    other_rows = _other_rows(record, stepper.row_count)
-    differs = _difference(record.leaves[before:last], found) or _other_line(record, lines) or other_rows
-    error = weights_apart(ends)
+    miscounted = _other_rows(record, stepper.row_count) or _other_counts(record, last, work / "end")
+    differs = _difference(record.leaves[before:last], found) or _other_line(record, lines) or miscounted
+    error, elsewhere = weights_apart(ends), _elsewhere(record)
     done = Replayed(before + 1, last, not differs, not differs, differs, error)
-    if not differs or other_rows or _same_environment(record) or not _all_equal(record, found, done, "batch"):
+    if not differs or miscounted or not elsewhere or not _all_equal(record, found, done, "batch"):
         return done
-    beside = _beside(record, last, stepper, lines, work / "end")
+    done = replace(done, elsewhere=elsewhere)
+    beside = _beside(record, last, lines, work / "end")
     if max(error, beside.optimizer) <= NUMERIC_TOLERANCE and _all_equal(record, found, done, "rng"):
         return replace(done, ok=beside.log <= LOG_TOLERANCE)
     wanted = record.bound.recipe.functional
@@ -107,13 +114,12 @@ class _Beside:
     log: float
 
 
-def _beside(record: Record, last: int, stepper: Stepper, lines: Mapping[int, bytes], end: Path) -> _Beside:
+def _beside(record: Record, last: int, lines: Mapping[int, bytes], end: Path) -> _Beside:
     told = (record.folder / LOG).read_bytes().splitlines(keepends=True)
     steps = sorted(lines)
     log = logs_apart([line for step in steps for line in told[step - 1 : step]], [lines[step] for step in steps])
     if last == record.proof.steps:
         return _Beside(0.0, log)  # nothing goes on from there
-    stepper.save(end)
     claimed, mine = (checkpoint.load(folder, checkpoint.OPTIMIZER) for folder in (record.checkpoint(last), end))
     return _Beside(optimizers_apart(claimed, mine, float(record.bound.recipe.optimizer.epsilon)), log)
 
@@ -131,15 +137,33 @@ def _claimed(record: Record, last: int, adapter: Path) -> Weights:
     return checkpoint.load(record.checkpoint(last), checkpoint.WEIGHTS)
 
 
-def _same_environment(record: Record) -> bool:
-    """Whether every bit must be equal here: an exact profile, the same instruction set and the same packages."""
+def _began(record: Record, before: int, first: Weights) -> Weights:
+    """The weights that a segment begins with."""
+    if not before:
+        return first
+    found = checkpoint.load(record.checkpoint(before), checkpoint.WEIGHTS)
+    trained, kept = ({name: tuple(tensor.shape) for name, tensor in each.items()} for each in (first, found))
+    other = min((name for name in trained.keys() | kept.keys() if trained.get(name) != kept.get(name)), default="")
+    if other:
+        raise IntegrityError(
+            f"the checkpoint after step {before} is not of the weights that the recipe trains",
+            path=f"{record.checkpoint(before).name}/{checkpoint.WEIGHTS}: {other}",
+            expected=str(trained.get(other)), actual=str(kept.get(other)),
+        )  # fmt: skip
+    return found
+
+
+def _elsewhere(record: Record) -> str:
+    """Why bits may differ here, in a few words; empty where every one must be equal."""
     claimed, mine = record.proof.environment, environment(record.bound.recipe)
-    alike = (claimed.machine, claimed.instructions, claimed.packages) == (
-        mine.machine,
-        mine.instructions,
-        mine.packages,
+    if not profile(mine.profile).exact:
+        return f"{mine.profile} promises no equal bits"
+    told = {"processor": f"{claimed.machine} {claimed.instructions}", **claimed.packages}
+    here = {"processor": f"{mine.machine} {mine.instructions}", **mine.packages}
+    other = sorted(name for name in told.keys() | here.keys() if told.get(name) != here.get(name))
+    return "; ".join(
+        f"the run says {name} {told.get(name, 'none')}, here is {here.get(name, 'none')}" for name in other
     )
-    return alike and profile(mine.profile).exact
 
 
 def _difference(claimed: tuple[Leaf, ...], found: dict[int, Leaf]) -> str:
@@ -166,6 +190,13 @@ def _other_rows(record: Record, found: RowCount | None) -> str:
     """What is told of the rows that were cut is told by nobody else; it is the same on every machine."""
     claimed = Health.parse(read_bounded(record.folder / HEALTH, HEALTH_MAX_BYTES)).row_count
     return "" if claimed == found else f"rows: {_told(claimed)}, not {_told(found)}"
+
+
+def _other_counts(record: Record, last: int, end: Path) -> str:
+    """What the trainer counts is in no leaf; it is the same on every machine."""
+    if last == record.proof.steps or checkpoint.counts(record.checkpoint(last)) == checkpoint.counts(end):
+        return ""
+    return f"step {last}: what the trainer counts"
 
 
 def _told(rows: RowCount | None) -> str:

@@ -92,6 +92,34 @@ RECIPES: dict[str, Callable[[dict[str, object]], object]] = {
 }
 
 
+def test_a_recipe_of_other_targets_is_found(copy: Path, base: Path, rows: Path, bound: Bound, tmp_path: Path) -> None:
+    document = json.loads(bound.to_bytes())
+    document["recipe"]["lora"]["targets"] = ["q_proj"]
+    forge(copy, bound=Bound.model_validate(document))
+    assert not replayed(copy, 0, base, rows, tmp_path).ok
+    with pytest.raises(IntegrityError, match="not of the weights that the recipe trains") as error:
+        replayed(copy, 1, base, rows, tmp_path)
+    assert "v_proj.lora_A" in str(error.value.details["path"])
+
+
+def test_an_optimizer_of_other_weights_is_found(copy: Path, base: Path, rows: Path, tmp_path: Path) -> None:
+    file = copy / "checkpoints" / "step-00000004" / "optimizer.safetensors"
+    forged = edit_tensors(file, lambda tensors: tensors.update({"other.weight/exp_avg": tensors.popitem()[1]}))
+    forge(copy, leaves=with_leaf(Record(copy), 4, optimizer=forged))
+    with pytest.raises(IntegrityError, match="the state of a weight that is not trained"):
+        replayed(copy, 2, base, rows, tmp_path)
+
+
+@pytest.mark.parametrize("key", ["max_steps", "num_input_tokens_seen", "epoch"])
+def test_what_the_trainer_counts_is_counted_again(copy: Path, base: Path, rows: Path, tmp_path: Path, key: str) -> None:
+    file = copy / "checkpoints" / "step-00000004" / "trainer_state.json"
+    told = json.loads(file.read_bytes())
+    file.write_bytes(json.dumps({**told, key: told[key] + 1}, sort_keys=True).encode() + b"\n")
+    elsewhere(copy)
+    found = replayed(copy, 1, base, rows, tmp_path)
+    assert not found.ok and found.differs == "step 4: what the trainer counts"
+
+
 @pytest.mark.parametrize("what", RECIPES)
 def test_a_forged_recipe_is_found(copy: Path, base: Path, rows: Path, bound: Bound, tmp_path: Path, what: str) -> None:
     document = json.loads(bound.to_bytes())
@@ -110,10 +138,7 @@ def test_training_that_was_never_done_is_found(copy: Path, base: Path, rows: Pat
 
 def test_rounding_is_granted_to_another_machine_only(copy: Path, base: Path, rows: Path, tmp_path: Path) -> None:
     record = Record(copy)
-    forged = edit_tensors(
-        copy / "adapter" / WEIGHTS,
-        lambda tensors: tensors.update({name: value * (1 + 1e-8) for name, value in tensors.items()}),
-    )  # type: ignore[operator]  # tensors
+    forged = edit_tensors(copy / "adapter" / WEIGHTS, scaled(1e-8, ".weight"))
     forge(copy, leaves=with_leaf(record, 6, weights=forged if forged != record.leaves[5].weights else FORGED))
     assert not replayed(copy, 2, base, rows, tmp_path).ok
     elsewhere(copy)
@@ -130,13 +155,14 @@ def elsewhere(folder: Path) -> None:
     (folder / proof.PROOF).write_bytes(claimed.model_copy(update={"environment": other}).to_bytes())
 
 
+MOMENTS = ("exp_avg", "exp_avg_sq")
 FILES = {"optimizer": "optimizer.safetensors", "rng": "rng.safetensors"}
 
 
-def scaled(by: float) -> Callable[[dict[str, object]], None]:
+def scaled(by: float, *ends: str) -> Callable[[dict[str, object]], None]:
     def change(tensors: dict[str, object]) -> None:
         for name in tensors:
-            if name.endswith(("exp_avg", "exp_avg_sq")):
+            if name.endswith(ends):
                 tensors[name] = tensors[name] * (1 + by)  # type: ignore[operator]  # a tensor
 
     return change
@@ -149,7 +175,11 @@ def other_draws(tensors: dict[str, object]) -> None:
 
 @pytest.mark.parametrize(
     ("part", "change", "ok"),
-    [("optimizer", scaled(1e-6), True), ("optimizer", scaled(1e-2), False), ("rng", other_draws, False)],
+    [
+        ("optimizer", scaled(1e-6, *MOMENTS), True),
+        ("optimizer", scaled(1e-2, *MOMENTS), False),
+        ("rng", other_draws, False),
+    ],
     ids=["rounded", "optimizer", "rng"],
 )
 def test_who_claims_another_machine_is_free_in_no_part_of_a_checkpoint(
@@ -161,6 +191,7 @@ def test_who_claims_another_machine_is_free_in_no_part_of_a_checkpoint(
     elsewhere(copy)
     found = replayed(copy, 1, base, rows, tmp_path)
     assert (found.ok, found.differs, found.error) == (ok, f"step 4: {part}", 0.0)
+    assert re.fullmatch(r"the run says processor \S+ VSX, here is \S+ \S.*", found.elsewhere)
 
 
 def test_which_segments_are_replayed_follows_from_the_seed_alone() -> None:
