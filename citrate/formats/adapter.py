@@ -177,7 +177,10 @@ def _scale(document: Mapping[str, Json]) -> tuple[int, int]:
         )
     rank = document.get("r")
     if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= RANK_MAX:
-        raise FormatError(f"{CONFIG}: the rank r = {rank!r:.40} is not 1 to {RANK_MAX}")
+        raise FormatError(
+            f"{CONFIG}: the rank r = {rank!r:.40} is not 1 to {RANK_MAX}",
+            hint="r is the rank that the adapter was trained with; train it with one that the registry takes",
+        )
     alpha = Decimal(repr(number(document, "lora_alpha"))) * 1000  # as it is spelled: 1.005 * 1000.0 is below 1005
     if alpha < 1 or alpha != int(alpha) or alpha >= 1 << 32:
         raise FormatError(
@@ -248,7 +251,10 @@ def _require_ranks(pairs: tuple[LoraPair, ...], rank: int, document: Mapping[str
         named = [value for key, value in patterns.items() if pair.module == key or pair.module.endswith(f".{key}")]
         wanted = named[0] if named else rank
         if pair.rank != wanted:
-            raise FormatError(f"{WEIGHTS}: {pair.tensor} has rank {pair.rank}, {CONFIG} says {wanted!r:.20}")
+            raise FormatError(
+                f"{WEIGHTS}: {pair.tensor} has rank {pair.rank}, {CONFIG} says {wanted!r:.20}",
+                hint="both files are of one save_pretrained: save the adapter again with PEFT",
+            )
 
 
 def beside(path: Path) -> tuple[tuple[Companion, ...], tuple[str, ...]]:

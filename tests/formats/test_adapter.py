@@ -157,6 +157,20 @@ def test_a_configuration_that_is_wrong_is_one_line(
     assert "\n" not in error.value.message
 
 
+@pytest.mark.parametrize(
+    ("config", "hint"),
+    [
+        ({"r": 5000}, "train it with one that the registry takes"),
+        ({"r": 16}, "save the adapter again"),
+        ({"rank_pattern": {"q_proj": 4}}, "save the adapter again"),
+    ],
+)
+def test_a_wrong_rank_says_what_to_do_about_the_adapter(tmp_path: Path, config: dict[str, object], hint: str) -> None:
+    with pytest.raises(FormatError) as error:
+        open_adapter(write_adapter(tmp_path / "a", **config))
+    assert hint in error.value.hint and "download" not in error.value.hint
+
+
 def test_weights_that_are_no_lora_are_refused(tmp_path: Path) -> None:
     whole = lora_tensors()
     lone = dict(list(whole.items())[1:])
