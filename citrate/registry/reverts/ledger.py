@@ -28,7 +28,9 @@ TABLE: Table = {
         CitrateError, "run {0} has no seed yet, so nobody can have replayed it", "citrate ledger draw {0}"
     ),
     "TooEarly(uint256)": Refusal(
-        CitrateError, "the seed comes from block {0}, which is not there yet", "run it again in a few blocks"
+        CitrateError,
+        "the seed comes from block {0}, which is not there yet",
+        "run it again in a few blocks; on a devnet any transaction makes one, and time makes none",
     ),
     "InvalidDigest()": Refusal(ConfigError, "a digest is zero", "name the SHA-256 of the bytes meant"),
     "InvalidAttestation()": Refusal(

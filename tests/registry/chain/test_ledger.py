@@ -51,8 +51,9 @@ def test_a_run_from_its_announcement_to_its_attestation(
     ledger.commit(publisher, run_id, proof_root=sha256_of("proof"), adapter_sha256=sha256_of("adapter"))
     run = ledger.run(run_id)
     assert (run.state, run.proof_root, run.adapter_sha256) == ("committed", sha256_of("proof"), sha256_of("adapter"))
-    with pytest.raises(CitrateError, match=f"comes from block {run.target_block}"):
+    with pytest.raises(CitrateError, match=f"comes from block {run.target_block}") as error:
         ledger.draw(stranger, run_id)
+    assert "any transaction makes one" in error.value.hint
     chain.rpc.call("anvil_mine", hex(run.target_block - chain.pin().number + 1))
     ledger.draw(stranger, run_id)
     run = ledger.run(run_id)
