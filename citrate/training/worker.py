@@ -158,8 +158,20 @@ def _threads(request: dict[str, Any]) -> None:
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(int(request["threads"]))
-    if not torch.cuda.is_available() and request["device"] == "cuda":
-        raise TrainingError("the recipe wants a GPU, and torch finds none", hint="determinism: citrate/cpu-avx2-fp32")
+    _require_device(request)
+
+
+def _require_device(request: dict[str, Any]) -> None:
+    """What shards by an accelerate configuration is for GPUs alone: there another profile is no way out."""
+    import torch
+
+    if request["device"] == "cuda" and not torch.cuda.is_available():
+        raise TrainingError(
+            "the recipe wants a GPU, and torch finds none",
+            hint="train it where torch finds GPUs: what its accelerate file says is for them alone"
+            if request.get("launched")
+            else "determinism: citrate/cpu-avx2-fp32",
+        )
 
 
 if __name__ == "__main__":

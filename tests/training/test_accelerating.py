@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from citrate.core.adapters import Grade
-from citrate.core.errors import ConfigError, NotFoundError
+from citrate.core.errors import ConfigError, NotFoundError, TrainingError
 from citrate.fine_tuning.verifying import Claim, checked_health, verify
-from citrate.training import accelerating, dataset, process, ranks, recipe, run
+from citrate.training import accelerating, dataset, process, ranks, recipe, run, worker
 from citrate.training.process import Files
 from citrate.training.proof import Record
 from citrate.training.recipe import Recipe
@@ -136,6 +136,20 @@ def test_what_is_sharded_has_no_checkpoints_on_the_way(tmp_path: Path) -> None:
         accelerating.read(tmp_path / "a.yaml", wanted)
     with pytest.raises(ValueError, match="checkpoint_every is steps or more with accelerate"):
         recipe.bind(wanted, base_sha256="a" * 64, dataset_root="b" * 64, accelerate="{}")
+
+
+@pytest.mark.parametrize(
+    ("launched", "hint"), [(True, "train it where"), (False, "determinism: citrate/cpu-avx2-fp32")]
+)
+def test_what_is_for_gpus_alone_is_not_sent_to_a_processor(
+    launched: bool, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(TrainingError, match="wants a GPU") as error:
+        worker._require_device({"device": "cuda", "launched": launched})
+    assert error.value.hint.startswith(hint)
 
 
 def test_a_command_that_torchrun_started_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
