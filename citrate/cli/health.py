@@ -17,9 +17,11 @@ _SHOWN = 3
 
 
 def health_document(health: Health) -> dict[str, object]:
-    """As JSON: numbers as decimal text, as they stand in the proof; without the curve."""
+    """As JSON: numbers as decimal text, as they stand in the proof; without the curve, but with the rewards that its
+    first and its last tenth come to."""
     document: dict[str, object] = health.model_dump(mode="json", by_alias=True, exclude={"curve", "schema_"})
-    return document
+    found = _reward(health)
+    return {**document, "reward": {"begin": found[0], "end": found[1]} if found else None}
 
 
 def notes(health: Health) -> list[str]:
@@ -34,15 +36,22 @@ def talk(health: Health) -> None:
         f"loss {loss.begin} to {loss.end} (least {loss.least} at step {loss.least_step}); "
         f"gradient norm {norm.median} in the middle, {norm.largest} at most; {norm.clipped} of {health.steps} clipped"
     )
-    rewards = [float(point.reward) for point in health.curve if point.reward is not None]
-    if rewards:
-        tenth = max(1, len(rewards) // 10)
-        context.talk(f"reward {fmean(rewards[:tenth]):.4g} to {fmean(rewards[-tenth:]):.4g}")
+    if found := _reward(health):
+        context.talk(f"reward {found[0]} to {found[1]}")
     if health.spike_count:
         shown = ", ".join(f"step {spike.step} ({spike.what} {spike.value})" for spike in health.spikes[:3])
         context.talk(
             f"{health.spike_count} spikes: {shown}{', ...' if health.spike_count > len(health.spikes[:3]) else ''}"
         )
+
+
+def _reward(health: Health) -> tuple[str, str] | None:
+    """The mean reward over the first and the last tenth of the curve; None where there was no reward model."""
+    rewards = [float(point.reward) for point in health.curve if point.reward is not None]
+    if not rewards:
+        return None
+    tenth = max(1, len(rewards) // 10)
+    return f"{fmean(rewards[:tenth]):.4g}", f"{fmean(rewards[-tenth:]):.4g}"
 
 
 def require_drawable(path: Path | None) -> None:

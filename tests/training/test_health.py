@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from citrate.cli import health as told
 from citrate.core.errors import FormatError, IntegrityError
 from citrate.fine_tuning.verifying import checked_health
 from citrate.training import health
@@ -68,6 +69,14 @@ def test_the_loss_of_reinforcement_cannot_spike_and_its_reward_is_kept() -> None
     del wanted["max_length"]  # it is of rows that are cut
     found = summarise(log([0.0] * 50 + [5.0] * 10, rewards=[0.5] * 60), Recipe.model_validate(wanted), None)
     assert found.spikes == () and found.curve[0].reward == "0.5"
+
+
+def test_scripts_are_told_the_reward_that_people_are(capsys: pytest.CaptureFixture[str]) -> None:
+    found = summarise(log([1.0] * 40, rewards=[-4.0 + step / 20 for step in range(40)]), RECIPE, None)
+    assert told.health_document(found)["reward"] == {"begin": "-3.925", "end": "-2.125"}
+    told.talk(found)
+    assert "reward -3.925 to -2.125" in capsys.readouterr().err
+    assert told.health_document(summarise(log([1.0] * 40), RECIPE, None))["reward"] is None
 
 
 def test_what_is_no_number_is_counted() -> None:
