@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.machine import ROOT, SAMPLE, Machine, Result
+from tests.e2e.machine import ROOT, SAMPLE, Machine, Result, refuses
 from tests.e2e.market import market, market_session
 from tests.fixtures_kubo import kubo, kubos
 
-__all__ = ["ROOT", "SAMPLE", "Machine", "Result", "kubo", "kubos", "market", "market_session"]
+__all__ = ["ROOT", "SAMPLE", "Machine", "Result", "kubo", "kubos", "market", "market_session", "refuses"]
 
 
 @dataclass(frozen=True)
@@ -65,3 +66,9 @@ def reader(release: Release, tmp_path: Path) -> Machine:
 def fresh(tmp_path: Path) -> Machine:
     """A machine with nothing configured and nothing in its home."""
     return Machine(tmp_path / "fresh")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A copy of the sample model, to be damaged."""
+    return Path(shutil.copytree(SAMPLE, tmp_path / "model"))

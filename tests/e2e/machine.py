@@ -94,3 +94,16 @@ class Machine:
         """Every file of the home, but for locks, logs and the databases' own."""
         found = (path.relative_to(self.home).as_posix() for path in self.home.rglob("*") if path.is_file())
         return {name for name in found if not name.endswith(_BUSY) and "lock" not in name}
+
+
+def refuses(result: Result, code: int, kind: str, *words: str) -> None:
+    """The result is an error as CLI.md says, in its JSON form: type, one line, a hint."""
+    assert result.code == code, result.out + result.err
+    error = result.error
+    assert error["type"] == kind
+    message = str(error["message"])
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+    assert error["hint"]
+    assert "Traceback" not in result.err

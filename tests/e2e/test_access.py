@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.machine import ROOT
+from tests.e2e.machine import ROOT, refuses
 from tests.e2e.market import PRICE_WEI, Market
-from tests.e2e.test_bad_input import refuses
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("market")]
 

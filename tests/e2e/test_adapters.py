@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from tests.adapter_dirs import lora_tensors, write_adapter
-from tests.e2e.machine import SAMPLE, Machine
+from tests.e2e.machine import SAMPLE, Machine, refuses
 from tests.e2e.market import Market
-from tests.e2e.test_bad_input import refuses
 from tests.fixtures_anvil import sha256_of
 from tests.registry.chain.proxy import proxy
 

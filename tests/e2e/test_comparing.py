@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapter_dirs import write_adapter
-from tests.e2e.conftest import SAMPLE, Machine
-from tests.e2e.test_bad_input import refuses
+from tests.e2e.conftest import SAMPLE, Machine, refuses
 
 pytestmark = [pytest.mark.servers, pytest.mark.models, pytest.mark.xdist_group("e2e")]
 

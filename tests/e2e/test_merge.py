@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapter_dirs import lora_tensors, write_adapter
-from tests.e2e.machine import SAMPLE, Machine
-from tests.e2e.test_bad_input import refuses
+from tests.e2e.machine import SAMPLE, Machine, refuses
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("merge")]
 QUICK = ("--variants", "safetensors", "--checks", "tensors")

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.machine import Machine
+from tests.e2e.machine import Machine, refuses
 from tests.e2e.market import ETHER, Market
-from tests.e2e.test_bad_input import refuses
 from tests.registry.chain.proxy import proxy
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("market")]
