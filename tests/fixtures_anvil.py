@@ -44,7 +44,7 @@ class AnvilNode:
 
     @property
     def rpc(self) -> JsonRpc:
-        return JsonRpc(self.url)
+        return JsonRpc(self.url, timeout_s=120)  # for what hangs: on a busy machine a thousand views take a while
 
 
 def start_anvil(*arguments: str) -> AnvilNode:
