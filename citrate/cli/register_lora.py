@@ -10,7 +10,9 @@ import typer
 from citrate.cli import arguments, context, progress
 from citrate.cli.sizes import human_cost, human_size
 from citrate.core.adapters import SAFETENSORS, Training
+from citrate.core.errors import ConfigError
 from citrate.fine_tuning import training_of
+from citrate.fine_tuning.told import TOLD
 from citrate.registry.lora_publishing import Registered
 
 app = context.new_app()
@@ -46,10 +48,16 @@ def register_lora(
         arguments.hash_of(proof, "--proof"),
         run,
     )
-    if training == Training():
-        if not dry_run:
-            registry.start_chain()
-        training, steps = training_of(registry, source, base) or (training, steps)
+    if not dry_run:
+        registry.start_chain()
+    found = training_of(registry, source, base)
+    if found is not None:
+        if training not in (Training(), found[0]):
+            raise ConfigError(
+                f"{source / TOLD} says how the adapter was trained, and the options say something else",
+                hint="leave away --dataset, --recipe, --proof and --run; citrate verify-training tells what is true",
+            )
+        training, steps = found
     with progress.bars() as on_progress:
         result = registry.register_lora(
             source,

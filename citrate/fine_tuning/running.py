@@ -80,7 +80,22 @@ def train(
             prepared.bound, prepared.files, out, on_step,
             on_notes=on_notes, threads=threads, lock=lock, accelerate=prepared.accelerate,
         )  # fmt: skip
+        _require_whole(out)
         return _kept(registry, prepared, out, found, run_id)
+
+
+def _require_whole(out: Path) -> None:
+    """Nothing is told of a run, and no CID given to its proof, that is not as it was written, maybe long ago.
+
+    Raises:
+        FormatError: a part is missing or malformed.
+        IntegrityError: a part is not what the proof says.
+    """
+    record = Record(out)
+    record.check()
+    require_equal(
+        "the adapter is not the run's outcome", "adapter", record.proof.weights_sha256, weights_of(out / "adapter")
+    )
 
 
 def _kept(registry: Registry, prepared: Prepared, out: Path, found: Proof, run_id: int) -> Trained:

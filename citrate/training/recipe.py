@@ -202,7 +202,7 @@ class Recipe(_Part):
     """Rows a step and process, before accumulation; for ``grpo`` and ``rloo``: answers."""
     accumulation: Annotated[Whole, Field(gt=0, le=1 << 20)] = 1
     """Batches a step."""
-    max_length: Annotated[Whole, Field(gt=0, le=1 << 24)] = _LENGTH
+    max_length: Annotated[Whole, Field(gt=1, le=1 << 24)] = _LENGTH
     """Tokens of a row; what is longer is cut. ``grpo`` and ``rloo`` cut nothing, and take no other than the default."""
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()

@@ -63,6 +63,10 @@ def test_an_announced_run_is_recorded_and_replayed_by_somebody_else(
     assert (run["recipe"], run["proof_root"]) == (trained["recipe_sha256"], trained["proof_root"])
     again = machine.gets("train", str(ended.recipe), "--out", str(ended.folder), "--announce")
     assert again == trained, "what has ended is not done again, announced again, or committed again"
+    shutil.copytree(ended.folder, tmp_path / "damaged")
+    shutil.rmtree(tmp_path / "damaged" / "checkpoints" / "step-00000002")
+    refused = machine.types("train", str(ended.recipe), "--out", str(tmp_path / "damaged"), "--json")
+    assert refused.code == 1 and "step-00000002 has no readable" in str(refused.error["message"]), refused.out
 
     adapter = str(trained["adapter_path"])
     told = json.loads((tmp_path / "run" / "adapter" / "training.json").read_text())
@@ -107,7 +111,7 @@ def test_an_announced_run_is_recorded_and_replayed_by_somebody_else(
 def test_an_adapter_is_recorded_on_the_base_that_it_was_trained_on(
     release: Release, ended: Run, tmp_path: Path
 ) -> None:
-    """Another model of the same shapes does not get it; by its creator's bare word it does, and that is found."""
+    """Another model of the same shapes does not get it; by its creator's bare word it does, and has no proof."""
     machine = release.machine
     shutil.copytree(ROOT / "examples" / "tiny-llama", tmp_path / "base")
     (tmp_path / "base" / "README.md").write_text("---\nlicense: apache-2.0\n---\nAnother model.\n")
@@ -123,18 +127,24 @@ def test_an_adapter_is_recorded_on_the_base_that_it_was_trained_on(
     assert refused.code == 3 and "was not trained on" in str(refused.error["message"]), refused.out
     claims = ("recipe_sha256", "dataset_root", "proof_root")
     recipe, dataset, proof = (str(ended.trained[name]) for name in claims)
-    liar = str(machine.gets(*asked, "--recipe", recipe, "--dataset", dataset, "--proof", proof)["ref"])
+    claimed = (*asked, "--recipe", recipe, "--dataset", dataset)
+    refused = machine.types(*claimed, "--proof", "0x" + "1" * 64, "--json")
+    assert refused.code == 3, "what lies beside it is held against the base whatever the options say"
+    (adapter / "training.json").unlink()
+    liar = str(machine.gets(*claimed, "--proof", proof)["ref"])
     refused = machine.types("verify-training", liar, "--base", release.ref, "--segments", "0", "--json")
-    assert refused.code == 3 and "the run was not trained on" in str(refused.error["message"]), refused.out
+    assert refused.code == 4 and "does not say where its training proof is" in str(refused.error["message"])
 
 
 def test_a_step_that_was_forged_is_exit_3(release: Release, ended: Run, tmp_path: Path) -> None:
     """With all hashes around it made right again."""
     shutil.copytree(ended.folder, tmp_path / "forged")
     forge(tmp_path / "forged", leaves=with_leaf(Record(ended.folder), 3, rng="f" * 64))
-    (tmp_path / "forged" / "adapter" / "evil.pkl").write_bytes(b"\x80")
+    for name in ("evil.pkl", "README.md"):
+        (tmp_path / "forged" / "adapter" / name).write_bytes(b"# polite")
     found = release.machine.types("verify-training", str(tmp_path / "forged"), "--all", "--json")
-    assert found.json["notes"] == ["adapter/evil.pkl is not of the run, and was not looked at"]
+    others = ["adapter/README.md", "adapter/evil.pkl"]
+    assert found.json["notes"] == [f"{name} is not of the run, and was not looked at" for name in others]
     assert found.code == 3 and found.json["grade"] is None, found.out
     assert [(each["ok"], each["differs"]) for each in found.json["segments"]] == [  # type: ignore[attr-defined]  # JSON
         (True, ""),
