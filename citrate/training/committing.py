@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from citrate.core import canonical
 from citrate.core.errors import FormatError, IntegrityError
+from citrate.formats.configuration import read_config
 from citrate.training import checkpoint, commitment, lengths, ranks
 from citrate.training.checkpoint import TrainerCounts
 from citrate.training.commitment import Leaf
@@ -36,12 +37,16 @@ def committing(kind: type[Trainer]) -> type[Trainer]:
             self.row_count: RowCount | None = None
             self.rng: dict[str, torch.Tensor] = {}
             self.trained: dict[str, torch.Tensor] | None = None
+            self.base = Path(named["model"])
             super().__init__(*given, **named)
 
         def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, *rest: Any) -> Any:
             prepare = super()._prepare_dataset
             found, self.row_count = lengths.prepared(
-                lambda rows, arguments: prepare(rows, processing_class, arguments, *rest), dataset, args
+                lambda rows, arguments: prepare(rows, processing_class, arguments, *rest),
+                dataset,
+                args,
+                read_config(self.base).context_length,
             )
             return found
 

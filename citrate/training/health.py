@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, median
 from typing import Annotated, Literal
@@ -52,6 +53,8 @@ class Rows(_Part):
     cut: Count
     dropped: Count
     max_length: Count
+    past: Count | None = None
+    context: Count | None = None
 
 
 class Loss(_Part):
@@ -172,7 +175,7 @@ def summarise(log: Sequence[Logged], recipe: Recipe, rows: RowCount | None) -> H
     return Health(
         schema="citrate.training-health/1",
         steps=len(log),
-        rows=Rows(rows=rows.rows, cut=rows.cut, dropped=rows.dropped, max_length=rows.max_length) if rows else None,
+        rows=Rows(**asdict(rows)) if rows else None,
         loss=Loss(
             first=text_of(losses[0]), last=text_of(losses[-1]), least=text_of(losses[least]), least_step=least + 1,
             begin=text_of(fmean(losses[:tenth])), end=text_of(fmean(losses[-tenth:])),

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from citrate.training import dataset
-from citrate.training.lengths import RowCount, require_rows
+from citrate.training.lengths import RowCount, past, require_rows
 from citrate.training.recipe import Recipe
 from citrate.training.rows import Row
 
@@ -79,13 +79,14 @@ def order(seed: int, epoch: int, rows: int) -> list[int]:
     return sorted(range(rows), key=place)
 
 
-def tokenized(folder: Path, tokenizer: Any, max_length: int) -> tuple[list[Tokens], RowCount]:
+def tokenized(folder: Path, tokenizer: Any, max_length: int, context: int) -> tuple[list[Tokens], RowCount]:
     """The rows of a dataset that can be learnt from, cut behind ``max_length``, and what became of the others.
 
     Args:
         folder: the dataset.
         tokenizer: transformers' own for the base.
         max_length: in tokens.
+        context: the base's, in tokens; 0: it has none.
 
     Raises:
         TrainingError: no row is left.
@@ -101,7 +102,8 @@ def tokenized(folder: Path, tokenizer: Any, max_length: int) -> tuple[list[Token
             kept.append(Tokens(ids, whole.begin))
             cut += len(ids) < len(whole.ids)
     require_rows(rows, len(kept), max_length)
-    return kept, RowCount(rows, cut, rows - len(kept), max_length)
+    beyond = past((len(row.ids) for row in kept), max_length, context)
+    return kept, RowCount(rows, cut, rows - len(kept), max_length, *beyond)
 
 
 def _tokens(row: Row, tokenizer: Any) -> Tokens:

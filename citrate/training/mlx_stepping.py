@@ -20,6 +20,7 @@ from mlx.utils import tree_map
 from mlx_lm.tuner.trainer import default_loss
 
 from citrate.core.errors import TrainingError
+from citrate.formats.configuration import read_config
 from citrate.training import checkpoint, determinism, failures, mlx_rows
 from citrate.training.checkpoint import TrainerCounts
 from citrate.training.commitment import Leaf, tensors_sha256
@@ -148,7 +149,8 @@ def _rows(recipe: Recipe, inputs: Inputs) -> tuple[list[mlx_rows.Tokens], RowCou
         hint="citrate inspect tells what the base is",
     ):  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(inputs.base, trust_remote_code=False)
-        return mlx_rows.tokenized(inputs.dataset, tokenizer, recipe.max_length)
+        context = read_config(inputs.base).context_length
+        return mlx_rows.tokenized(inputs.dataset, tokenizer, recipe.max_length, context)
 
 
 def _optimizer(recipe: Recipe) -> Any:

@@ -49,6 +49,9 @@ def test_a_run_without_trouble() -> None:
     assert float(found.loss.begin) > 3 and float(found.loss.end) < 0.6
     assert len(found.curve) == 240 and found.curve[-1].step == 300
     assert Health.parse(found.to_bytes()) == found and found.row_count == RowCount(10, 1, 2, 64)
+    assert b"context" not in found.to_bytes(), "it is told of rows that are past it"
+    beyond = RowCount(10, 0, 0, 64, 3, 32)
+    assert Health.parse(summarise(log(falling(300)), RECIPE, beyond).to_bytes()).row_count == beyond
 
 
 def test_spikes_are_found_and_one_does_not_hide_the_next() -> None:

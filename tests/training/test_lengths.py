@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,11 +55,13 @@ ROWS: dict[Method, tuple[list[dict[str, object]], tuple[int, int]]] = {
 }
 
 
-def counted(method: Method, rows: list[dict[str, object]], base: Path, tmp_path: Path) -> RowCount:
+def counted(
+    method: Method, rows: list[dict[str, object]], base: Path, tmp_path: Path, max_length: int = 32
+) -> RowCount:
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "rows").mkdir()
     folder = make_rows(tmp_path / "rows", tmp_path / "in.jsonl", method)
-    wanted = Recipe.model_validate({**SETTINGS, "method": method, "max_length": 32})
+    wanted = Recipe.model_validate({**SETTINGS, "method": method, "max_length": max_length})
     kind = committing.committing(trainers.trainer_of(method))
     trainer = trainers.build(wanted, Inputs(base, folder), tmp_path / "work", kind)
     found: RowCount = trainer.row_count  # type: ignore[attr-defined]  # the subclass is made at run time
@@ -72,6 +75,26 @@ def test_rows_that_are_cut_or_left_out_are_counted(method: Method, base: Path, t
     found = counted(method, rows, base, tmp_path)
     assert found == RowCount(3, cut, dropped, 32)
     assert len(found.notes()) == bool(cut) + bool(dropped)
+
+
+@pytest.mark.parametrize("method", [Method.SFT, Method.DPO])
+def test_rows_past_the_context_of_the_base_are_told(method: Method, base: Path, tmp_path: Path) -> None:
+    context = int(json.loads((base / "config.json").read_bytes())["max_position_embeddings"])
+    found = counted(method, ROWS[method][0], reading(tmp_path, base, context // 8), tmp_path, context)
+    assert (found.past, found.context) == (2, context // 8)
+    assert f"2 of 3 rows are longer than the base's context ({context // 8} tokens)" in found.notes()[-1]
+    (tmp_path / "again").mkdir()
+    assert counted(method, ROWS[method][0], base, tmp_path / "again", 2 * context).past is None, (
+        "no row is as long as that"
+    )
+
+
+def reading(tmp_path: Path, base: Path, context: int) -> Path:
+    """The base, with another context."""
+    shutil.copytree(base, tmp_path / "base")
+    path = tmp_path / "base" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), "max_position_embeddings": context}))
+    return tmp_path / "base"
 
 
 @pytest.mark.parametrize("method", [Method.SFT, Method.KTO])

@@ -93,7 +93,7 @@ def test_a_row_is_the_tokens_that_trl_makes_of_it(shape: str, base: Path, tmp_pa
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[shape]))
     (tmp_path / "rows").mkdir()
     folder = make_rows(tmp_path / "rows", tmp_path / "in.jsonl", Method.SFT)
-    kept, count = mlx_rows.tokenized(folder, AutoTokenizer.from_pretrained(base), 32)
+    kept, count = mlx_rows.tokenized(folder, AutoTokenizer.from_pretrained(base), 32, 256)
     wanted = Recipe.model_validate({**SETTINGS, "max_length": 32})
     kind = committing.committing(trainers.trainer_of(Method.SFT))
     trainer = trainers.build(wanted, Inputs(base, folder), tmp_path / "work", kind)
@@ -325,7 +325,6 @@ def test_a_recipe_of_before_keeps_its_hash(rows: Path) -> None:
     ("changes", "said"),
     [
         ({"lora": {"targets": ["w_proj"]}}, "the base has no linear layer 'w_proj'"),
-        ({"max_length": 1}, "all 29 rows are longer than max_length"),
         ({"determinism": "citrate/mlx-gpu"}, "MLX finds none"),
     ],
 )
@@ -339,6 +338,14 @@ def test_what_cannot_be_trained_is_told_before_the_first_step(
     with pytest.raises(TrainingError, match=said) as error:
         run.train(bound_of(rows, **changes), Inputs(base, rows), tmp_path / "out", lambda _: None)
     assert error.value.hint and not (tmp_path / "out" / "proof.json").exists()
+
+
+def test_rows_whose_answers_are_all_cut_off_are_told_before_the_first_step(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "Is the sky blue above us?", "completion": " Yes."}\n' * 3)
+    (tmp_path / "rows").mkdir()
+    rows = make_rows(tmp_path / "rows", tmp_path / "in.jsonl", Method.SFT)
+    with pytest.raises(TrainingError, match="all 3 rows are longer than max_length"):
+        run.train(bound_of(rows, max_length=2), Inputs(base, rows), tmp_path / "out", lambda _: None)
 
 
 @pytest.mark.parametrize(
