@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from citrate import formats
 from citrate.core.errors import ConfigError, FormatError, NotFoundError
+from citrate.core.licences import require_derivable
 from citrate.core.records import Format, Variant
 from citrate.core.sink import Progress
-from citrate.fine_tuning.licences import require_derivable
 from citrate.training import accelerating, dataset, ranks, recipe, rows
 from citrate.training.dataset import Card
 from citrate.training.process import Files

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from citrate import formats
 from citrate.core.adapters import LoraRecord
 from citrate.core.errors import ConfigError, FormatError, NotFoundError
+from citrate.core.licences import require_derivable
 from citrate.core.records import Format, Variant, VersionRecord
 from citrate.core.sink import Progress
-from citrate.fine_tuning.licences import require_derivable
 from citrate.formats.merging_record import Parent
 
 if TYPE_CHECKING:

@@ -17,14 +17,12 @@ from citrate.training import durable, health, holding, process, proof
 from citrate.training.health import HEALTH, Health
 from citrate.training.proof import Proof, Record, require_equal
 from citrate.training.rows import Method
-from citrate.training.run import BEFORE
+from citrate.training.run import ANNOUNCED, BEFORE
 
 if TYPE_CHECKING:
     from citrate.core.records import VersionRecord
     from citrate.facade import Registry
 
-ANNOUNCED = "announced.json"
-"""In a run's folder: the ledger's run."""
 _ANNOUNCED_MAX_BYTES = 256
 _PARTS = (proof.PROOF, proof.RECIPE, proof.LEAVES, "log.jsonl", HEALTH)
 

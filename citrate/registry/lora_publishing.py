@@ -17,6 +17,7 @@ from citrate.core.errors import (
     NotFoundError,
     NotPermittedError,
 )
+from citrate.core.licences import require_derivable
 from citrate.core.records import Artifact, VersionRecord
 from citrate.core.sink import Progress
 from citrate.formats import find_licence
@@ -180,6 +181,7 @@ def _require_base(base: VersionRecord) -> None:
         raise NotPermittedError(
             f"the base {base.ref} is {base.status} and takes no adapters", hint=f"citrate case show {base.ref}"
         )
+    require_derivable(base.ref, base.licence, "an adapter is a derivative: ask its publisher for another licence")
 
 
 def _require_room(session: Session, creator: str, base: VersionRecord, request: Request) -> None:

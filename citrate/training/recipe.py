@@ -245,6 +245,8 @@ class Recipe(_Part):
             raise ValueError(f"{self.method} takes no preference")
         if self.method == Method.KTO and self.preference is not None and self.preference.loss != "sigmoid":
             raise ValueError(f"preference.loss is {self.preference.loss}: kto has none but sigmoid")
+        if self.method == Method.KTO and self.batch_size < 2:
+            raise ValueError(f"batch_size is {self.batch_size}: kto compares the rows of a batch, two or more")
         if self.reinforcement is not None:
             answers = self.batch_size * self.accumulation * self.world_size
             if answers % self.reinforcement.generations:

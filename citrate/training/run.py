@@ -43,7 +43,9 @@ _PACKAGES = {
     Backend.MLX: ("mlx", "mlx-lm", "transformers", "tokenizers", "numpy"),
 }  # fmt: skip
 """What takes part in a step; torch only carries the tensors that MLX's steps are hashed by."""
-BEFORE = ("announced.json", ".announced.json", ".recipe.json", LOCK)
+ANNOUNCED = "announced.json"
+"""Which run of the ledger it is."""
+BEFORE = (ANNOUNCED, f".{ANNOUNCED}", ".recipe.json", LOCK)
 """What may stand in a folder in which no run has begun: an announcement, and what was killed while it was written."""
 
 
@@ -120,9 +122,14 @@ def _proof_in(out: Path) -> Proof:
 def _take(out: Path, bound: Bound) -> None:
     path = out / RECIPE
     if path.exists():
-        if path.read_bytes() != bound.to_bytes():
+        if path.read_bytes() == bound.to_bytes():
+            return
+        if durable.lines(out / LEAVES) or (out / ANNOUNCED).exists():
             raise AlreadyExistsError(f"{out} holds the run of another recipe", hint="choose another --out")
-        return
+        path.unlink()  # it never did a step, maybe for what is mended in this one
+        shutil.rmtree(out / "work", ignore_errors=True)
+        for name in (LEAVES, LOG):
+            (out / name).unlink(missing_ok=True)
     if out.exists() and any(entry.name not in BEFORE for entry in out.iterdir()):
         raise AlreadyExistsError(f"{out} exists and is not empty", hint="choose another --out")
     out.mkdir(parents=True, exist_ok=True)

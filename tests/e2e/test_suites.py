@@ -10,8 +10,7 @@ import yaml
 
 from citrate.registry.store import Store
 from tests.adapter_dirs import write_adapter
-from tests.e2e.conftest import SAMPLE, Machine, Release
-from tests.e2e.test_bad_input import refuses
+from tests.e2e.conftest import SAMPLE, Machine, Release, refuses
 
 pytestmark = [pytest.mark.servers, pytest.mark.models, pytest.mark.xdist_group("e2e")]
 

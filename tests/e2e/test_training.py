@@ -11,6 +11,7 @@ import pytest
 
 from citrate.registry.rpc import JsonRpc
 from citrate.training.proof import Record
+from tests.adapter_dirs import write_adapter
 from tests.e2e.conftest import ROOT, Machine, Release
 from tests.training import tiny
 from tests.training.runs import forge, with_leaf
@@ -182,6 +183,10 @@ def test_a_licence_that_forbids_derivatives_forbids_training(release: Release, t
     refused = machine.types("train", str(recipe), "--out", str(tmp_path / "run"), "--json")
     assert refused.code == 1 and "CC-BY-ND-4.0, forbids derivatives" in str(refused.error["message"])
     assert not (tmp_path / "run").exists()
+    adapter = write_adapter(tmp_path / "adapter")
+    asked = ("--base", str(published["ref"]), "--name", "thawed", "--license", "apache-2.0", "--json")
+    refused = machine.types("register-lora", str(adapter), *asked)
+    assert refused.code == 1 and "CC-BY-ND-4.0, forbids derivatives" in str(refused.error["message"])
 
 
 def test_bad_input_of_training(tmp_path: Path) -> None:

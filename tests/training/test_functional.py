@@ -57,6 +57,19 @@ def test_what_behaves_alike_passes(copy: Path, base: Path, rows: Path, tmp_path:
     assert found.kl is not None and found.effect is not None and 0 < found.kl < 0.01 * found.effect, found
 
 
+@pytest.mark.parametrize(("machine", "ok"), [("here", False), ("riscv64", True)])
+def test_random_numbers_are_free_on_other_architectures_only(
+    copy: Path, base: Path, rows: Path, tmp_path: Path, machine: str, ok: bool
+) -> None:
+    record = claimed(copy, scaled)
+    forge(copy, leaves=with_leaf(record, 5, rng="f" * 64))
+    if machine != "here":
+        elsewhere = record.proof.environment.model_copy(update={"machine": machine})
+        changed = Record(copy).proof.model_copy(update={"environment": elsewhere})
+        (copy / proof.PROOF).write_bytes(changed.to_bytes())
+    assert replayed(Record(copy), base, rows, tmp_path / "work").ok == ok
+
+
 def never_trained(copy: Path) -> Change:
     def change(tensors: dict[str, object]) -> None:
         tensors.update(_of(copy, 4))

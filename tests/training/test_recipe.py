@@ -32,6 +32,7 @@ BAD: dict[str, tuple[dict[str, object], str]] = {
     "an empty name": ({**REINFORCED, "reinforcement": {"reward_model": ""}}, "reinforcement.reward_model is empty"),
     "a reward model": ({"reinforcement": {"reward_model": "x"}}, "sft takes no reinforcement"),
     "a preference": ({"preference": {}}, "sft takes no preference"),
+    "kto of single rows": ({"method": "kto", "batch_size": 1}, "batch_size is 1: kto compares the rows of a batch"),
     "another loss": ({"method": "kto", "preference": {"loss": "ipo"}}, "preference.loss is ipo: kto has none but sigm"),
     "answers": ({**REINFORCED, "batch_size": 3}, "3 answers a step are no multiple of 4 generations"),
     "a rate": ({"optimizer": {"learning_rate": "fast"}}, "optimizer.learning_rate is 'fast': a number is wanted"),

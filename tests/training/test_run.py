@@ -62,6 +62,18 @@ def test_a_run_that_has_ended_is_not_done_again(
     assert found == Record(done[0]).proof and again == []
 
 
+def test_a_recipe_that_never_did_a_step_gives_way(base: Path, rows: Path, bound: Bound, tmp_path: Path) -> None:
+    def changed(**settings: object) -> Bound:
+        return bound.model_copy(update={"recipe": bound.recipe.model_copy(update={"steps": 2, **settings})})
+
+    lost = changed(lora=bound.recipe.lora.model_copy(update={"targets": ("nosuch",)}))
+    with pytest.raises(TrainingError, match="nosuch"):
+        run.train(lost, Inputs(base, rows), tmp_path / "out", lambda _: None)
+    assert run.train(changed(), Inputs(base, rows), tmp_path / "out", lambda _: None).steps == 2
+    with pytest.raises(AlreadyExistsError, match="the run of another recipe"):
+        run.train(lost, Inputs(base, rows), tmp_path / "out", lambda _: None)
+
+
 @pytest.mark.parametrize("stop_at", [3, 5])
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     done: tuple[Path, list[Step]], base: Path, rows: Path, bound: Bound, tmp_path: Path, stop_at: int
@@ -114,7 +126,7 @@ def test_another_recipe_does_not_take_over_a_folder(
 def test_a_loss_that_is_no_number_ends_the_run_and_what_was_before_it_can_be_gone_on_from(
     base: Path, rows: Path, tmp_path: Path
 ) -> None:
-    wild = {**SETTINGS, "optimizer": {"learning_rate": "1e30"}, "lora": {}, "checkpoint_every": 1}
+    wild = {**SETTINGS, "optimizer": {"learning_rate": "1e27"}, "lora": {}, "checkpoint_every": 1}
     bound = recipe.bind(Recipe.model_validate(wild), base_sha256=BASE_SHA256, dataset_root=dataset.read(rows).root)
     said = r"^the loss is (nan|inf) at step 2: training stopped; the state after step 1 is kept$"
     told: list[int] = []
