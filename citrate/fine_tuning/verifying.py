@@ -215,10 +215,7 @@ def _not_of_the_run(record: Record, adapter: Path) -> tuple[str, ...]:
     beside = found.left_out
     if not record.bound.accelerate:  # which writes the tokenizer's files, too
         beside = tuple(sorted([*beside, *(each.name for each in found.companions if each.name != TOLD)]))
-    return tuple(
-        [f"adapter/{name}" for name in beside]
-        + [f"{proof.CHECKPOINTS}/{name}" for name in others]
-    )
+    return tuple([f"adapter/{name}" for name in beside] + [f"{proof.CHECKPOINTS}/{name}" for name in others])
 
 
 def checked_health(record: Record) -> Health:
