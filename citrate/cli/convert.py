@@ -23,7 +23,9 @@ def convert(
     out: Annotated[
         Path | None, typer.Option(help="Where to write; default: beside the working folder's files.")
     ] = None,
-    checks: Annotated[str | None, typer.Option(help="full or tensors; default: by the model's size.")] = None,
+    checks: Annotated[
+        str | None, typer.Option(help="full or tensors; default: by the model's size; of an adapter tensors.")
+    ] = None,
     base: Annotated[Path | None, typer.Option(help="Of an adapter: the model directory it was trained on.")] = None,
 ) -> None:
     """Convert a model or an adapter to one variant, check it, and write it to PATH. Nothing is stored or registered.

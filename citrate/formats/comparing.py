@@ -80,7 +80,7 @@ def measure(first: Subject, second: Subject, texts: Sequence[str], progress: Pro
     found: list[NDArray[np.float64]] = []
     agreements: list[NDArray[np.bool_]] = []
     for batch in _batches(sequences, vocabulary):
-        a, b = (_logits(subject, batch, vocabulary) for subject in (first, second))
+        a, b = (predictions(subject, batch, vocabulary) for subject in (first, second))
         if a.shape != b.shape:
             raise FormatError("the models do not predict the same number of tokens")
         found += _per_text(np.maximum(divergences(a, b), 0), batch)
@@ -157,7 +157,9 @@ def _batches(sequences: Sequence[list[int]], vocabulary: int) -> Iterator[list[l
     yield batch
 
 
-def _logits(subject: Subject, sequences: list[list[int]], vocabulary: int) -> Outputs:
+def predictions(subject: Subject, sequences: list[list[int]], vocabulary: int) -> Outputs:
+    """The logits of a model at every position of ``sequences`` of token ids: positions x ``vocabulary``; raises as
+    ``measure`` does."""
     if subject.format is Format.GGUF:
         return llama.logits(subject.path, sequences, vocabulary, subject.adapter)
     model = open_model(subject.path)

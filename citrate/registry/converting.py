@@ -7,13 +7,14 @@ import os
 import re
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from citrate import formats
 from citrate.core.errors import AlreadyExistsError, CitrateError, ConfigError, StoreError, not_written
-from citrate.core.records import Artifact, Check, Variant
+from citrate.core.records import Artifact, Check, Format, Variant
 from citrate.core.sink import Progress, Sink
 from citrate.formats import encoding
 from citrate.formats.adapter_conversion import (
@@ -23,7 +24,9 @@ from citrate.formats.adapter_conversion import (
     is_adapter,
     open_updates,
 )
+from citrate.formats.adapter_predictions import check_predictions, require_comparable
 from citrate.formats.encoding import Encoder
+from citrate.formats.source import SourceModel
 from citrate.registry.atomic import make_folder, sync_directory
 from citrate.registry.store import Store
 from citrate.registry.store.layout import is_no_room
@@ -55,20 +58,20 @@ def convert_to_path(
         variant: what to write.
         out: the file (GGUF) or folder to write, outside ``source``; default: ``NAME-QUANTIZATION`` where we are.
         level: ``full``, ``tensors``, or None for the default: ``full`` where all that it takes is here; of an adapter
-            everything is compared.
+            ``tensors``, which compares its factors, where ``full`` has both forms predict on the base.
         progress: told of each stage.
         base: of an adapter: the model directory that it was trained on.
 
     Raises:
         AlreadyExistsError: ``out`` exists.
-        ConfigError: a base for a model, none for an adapter in GGUF, or ``out`` inside what is read.
+        ConfigError: a base for a model, none for an adapter in GGUF or checked in full, or ``out`` inside what is read.
         UnsupportedConversionError: this architecture cannot be written so; the message lists what is possible.
         FormatError: a check fails.
         BackendMissingError: what converts or checks it is not installed.
         UnavailableError: full checks, or ModelOpt, take more memory than there is; or the disk is full.
     """
     if is_adapter(source):
-        return _convert_adapter(source, adapter_variant(variant), out, base)
+        return _convert_adapter(source, adapter_variant(variant), out, base, level == "full", progress)
     if base is not None:
         raise ConfigError(f"{source} is a model, and --base is for adapters", hint="leave --base out")
     model = formats.open_model(source)
@@ -89,19 +92,43 @@ def convert_to_path(
     return replace(made, encoders={t: e for t, e in encoding.encoders().items() if f"tensor error {t}" in measured})
 
 
-def _convert_adapter(source: Path, variant: Variant, out: Path | None, base: Path | None) -> Converted:
+def _convert_adapter(
+    source: Path, variant: Variant, out: Path | None, base: Path | None, predict: bool, progress: Progress | None
+) -> Converted:
     updates = open_updates(source)
     model = formats.open_model(base) if base is not None else None
+    if predict:
+        if model is None:
+            raise ConfigError("full checks of an adapter need its base", hint="--base DIR, the model directory")
+        require_comparable(model)
 
     def write(sink: Sink) -> tuple[Check, ...]:
         return convert_adapter(updates, variant, sink, base=model, name=model_name(source)).checks
 
     def check(path: Path) -> tuple[Check, ...]:
-        return check_adapter(updates, variant, path, model)
+        checks = check_adapter(updates, variant, path, model)
+        if not predict or model is None:
+            return checks
+        with _runtime_base(model, variant, path.parent, progress) as runtime_base:
+            return (*checks, check_predictions(updates, variant, path, model, runtime_base))
 
     target = out or Path(default_name(source, variant))
     require_outside(target, [source, base] if base is not None else [source])
     return placed(target, formats.is_bare(variant), write, check)
+
+
+@contextmanager
+def _runtime_base(model: SourceModel, variant: Variant, near: Path, progress: Progress | None) -> Iterator[Path]:
+    """The base of an adapter as its runtime takes it: for llama.cpp in a file that is made, in F32, for as long."""
+    if variant.format is not Format.GGUF:
+        yield model.root
+        return
+    with tempfile.TemporaryDirectory(prefix="base-", dir=near) as folder:
+        store = Store(Path(folder))
+        with store.writer(bare=True) as writer:
+            formats.convert(model, Variant(Format.GGUF, "F32"), writer, progress=progress)
+            made = writer.commit()
+        yield store.get(made.cid)
 
 
 def require_outside(target: Path, sources: Iterable[Path]) -> None:
