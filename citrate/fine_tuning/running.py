@@ -92,8 +92,9 @@ def _require_whole(out: Path) -> None:
     record = Record(out)
     record.check()
     require_equal(
-        "the adapter is not the run's outcome", "adapter", record.proof.weights_sha256, weights_of(out / "adapter")
-    )
+        "the adapter is not the run's outcome", "adapter", record.proof.weights_sha256, weights_of(out / "adapter"),
+        hint="train again with another --out",
+    )  # fmt: skip
 
 
 def _kept(registry: Registry, prepared: Prepared, out: Path, found: Proof, run_id: int) -> Trained:

@@ -159,16 +159,25 @@ def _inputs(sources: _Sources, record: Record, went: Health, *, base: str, datas
     """Fetch what a run was trained on; each part is the one that its record names."""
     bound, proved = record.bound, record.proof
     model = sources.model(base or _missing("base"), bound.recipe.backend)
-    require_equal("the base is not the one that was trained on", "base", proved.base_sha256, model.sha256)
+    require_equal(
+        "the base is not the one that was trained on", "base", proved.base_sha256, model.sha256,
+        hint="--base REF or DIR names that one",
+    )  # fmt: skip
     card, rows = sources.registry.dataset(
         dataset or _missing("dataset"), gateways=sources.gateways, progress=sources.progress
     )
-    require_equal("the dataset is not the one that was trained on", "dataset", proved.dataset_root, card.root)
+    require_equal(
+        "the dataset is not the one that was trained on", "dataset", proved.dataset_root, card.root,
+        hint="--dataset CID or DIR names that one",
+    )  # fmt: skip
     _require_rows(went, record, card)
     if bound.recipe.reinforcement is None:
         return Files(model.path, rows)
     judge = _reward_model(sources, reward or _missing("reward"))
-    require_equal("the reward model is not the run's", "reward model", bound.reward_sha256, judge.sha256)
+    require_equal(
+        "the reward model is not the run's", "reward model", bound.reward_sha256, judge.sha256,
+        hint="--reward CID or DIR names the run's",
+    )  # fmt: skip
     return Files(model.path, rows, judge.path)
 
 

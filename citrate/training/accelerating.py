@@ -8,6 +8,7 @@ the recipe.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from citrate.core import canonical
 from citrate.core.canonical import Json
-from citrate.core.errors import ConfigError, FormatError, NotFoundError
+from citrate.core.errors import BackendMissingError, ConfigError, FormatError, NotFoundError
 from citrate.training import yaml_once
 from citrate.training.determinism import profile
 from citrate.training.recipe import WORLD_MAX, Recipe
@@ -79,8 +80,14 @@ def launcher(text: str, path: Path) -> tuple[list[str], Mapping[str, str]]:
 
     accelerate knows several processes on processors by ``mpirun`` only, and without it starts one of them, silently.
     ``--multi_gpu`` is its word for torchrun, whose processes are told by the worker that they are on processors.
+
+    Raises:
+        BackendMissingError: the configuration wants DeepSpeed, and it is not installed.
     """
-    torchrun = ["--multi_gpu"] if canonical.loads(text.encode())["distributed_type"] == "MULTI_CPU" else []
+    kind = canonical.loads(text.encode())["distributed_type"]
+    if kind == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
+        raise BackendMissingError("the recipe's accelerate file wants DeepSpeed", hint="pip install deepspeed")
+    torchrun = ["--multi_gpu"] if kind == "MULTI_CPU" else []
     return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(path), *torchrun], _TORCHRUN
 
 

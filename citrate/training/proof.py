@@ -122,16 +122,16 @@ class Record:
             ("the last step's weights", LEAVES, proof.weights_sha256, self.leaves[-1].weights),
         )
         for what, path, wanted, found in expected:
-            require_equal(f"{what} is not what the proof says", path, wanted, found)
+            require_equal(f"{what} is not what the proof says", path, wanted, found, hint=checkpoint.DAMAGED)
         for number in range(1, bound.recipe.segments):
             step, _ = self.segment(number)
             checkpoint.check(self.checkpoint(step), self.leaves[step - 1])
 
 
-def require_equal(message: str, path: str, expected: str, actual: str) -> None:
+def require_equal(message: str, path: str, expected: str, actual: str, hint: str = "") -> None:
     """Raise IntegrityError unless the two are equal."""
     if expected != actual:
-        raise IntegrityError(message, path=path, expected=expected, actual=actual)
+        raise IntegrityError(message, path=path, expected=expected, actual=actual, hint=hint)
 
 
 def root_of(leaves: Iterable[Leaf]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from citrate.core.adapters import Grade
-from citrate.core.errors import ConfigError, NotFoundError, TrainingError
+from citrate.core.errors import BackendMissingError, ConfigError, NotFoundError, TrainingError
 from citrate.fine_tuning.verifying import Claim, checked_health, verify
 from citrate.training import accelerating, dataset, process, ranks, recipe, run, worker
 from citrate.training.process import Files
@@ -203,3 +203,10 @@ def test_what_accelerate_shards_is_attested(base: Path, rows: Path, tmp_path: Pa
     claimed = Claim(record, tmp_path / "out" / "adapter", Files(base, rows), checked_health(record), "5eed", "you")
     verified = verify(claimed, segments=None)
     assert (verified.grade, verified.segments) == (Grade.ATTESTED, ()), "what accelerate shards is not replayed"
+
+
+def test_a_launcher_that_lacks_deepspeed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    with pytest.raises(BackendMissingError, match="wants DeepSpeed") as error:
+        accelerating.launcher('{"distributed_type":"DEEPSPEED"}', tmp_path / "file.yaml")
+    assert error.value.hint == "pip install deepspeed"
