@@ -28,7 +28,7 @@ def test_results_come_in_the_order_of_the_jobs() -> None:
     assert list(in_order(((lambda n=n: job(n)) for n in range(60)), threads=4)) == list(range(60))
 
 
-def test_at_most_threads_and_one_results_wait() -> None:
+def test_at_most_threads_and_three_results_wait() -> None:
     alive, most, lock = 0, 0, threading.Lock()
 
     def job() -> int:
@@ -42,7 +42,7 @@ def test_at_most_threads_and_one_results_wait() -> None:
         time.sleep(0.001)
         with lock:
             alive -= 1
-    assert most <= 4  # three wait, one is in our hands
+    assert most <= 6  # five wait, one is in our hands
 
 
 def test_a_fault_stops_the_jobs_behind_it() -> None:
