@@ -78,23 +78,25 @@ def train(
             prepared.bound, prepared.files, out, on_step,
             on_notes=on_notes, threads=threads, lock=lock, accelerate=prepared.accelerate,
         )  # fmt: skip
-        _require_whole(out)
+        require_whole(Record(out), out / "adapter", hint="train again with another --out")
         return _kept(registry, prepared, out, found, run_id)
 
 
-def _require_whole(out: Path) -> None:
+def require_whole(record: Record, adapter: Path, hint: str = "") -> None:
     """Nothing is told of a run, and no CID given to its proof, that is not as it was written, maybe long ago.
+
+    Args:
+        record: the run's.
+        adapter: its outcome.
+        hint: what to do about another adapter.
 
     Raises:
         FormatError: a part is missing or malformed.
         IntegrityError: a part is not what the proof says.
     """
-    record = Record(out)
     record.check()
-    require_equal(
-        "the adapter is not the run's outcome", "adapter", record.proof.weights_sha256, weights_of(out / "adapter"),
-        hint="train again with another --out",
-    )  # fmt: skip
+    claimed = record.proof.weights_sha256
+    require_equal("the adapter is not the run's outcome", "adapter", claimed, weights_of(adapter), hint=hint)
 
 
 def _kept(registry: Registry, prepared: Prepared, out: Path, found: Proof, run_id: int) -> Trained:

@@ -15,7 +15,7 @@ from citrate.core.errors import ConfigError, FormatError, IntegrityError, NotFou
 from citrate.core.records import VersionRecord
 from citrate.core.sink import Progress
 from citrate.fine_tuning.inputs import Model, model_named
-from citrate.fine_tuning.running import require_base, weights_of
+from citrate.fine_tuning.running import require_base, require_whole
 from citrate.fine_tuning.told import TOLD, Told
 from citrate.formats.adapter import open_adapter
 from citrate.formats.adapter_config import CONFIG
@@ -148,9 +148,8 @@ def claim(
 
 def _held_together(record: Record, adapter: Path) -> Health:
     """Hold a run's record, its log and its outcome against each other; returns how it went, as its log has it."""
-    record.check()
+    require_whole(record, adapter)
     went = checked_health(record)
-    require_equal("the adapter is not the run's outcome", "adapter", record.proof.weights_sha256, weights_of(adapter))
     require_configured_as_trained(adapter, record)
     return went
 

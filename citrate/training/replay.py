@@ -28,6 +28,9 @@ from citrate.training.stepping import Inputs, Told
 if TYPE_CHECKING:
     from citrate.training.functional import Weights
 
+_SAID_MAX = 500
+"""Characters that are repeated of what a run says of its machine: any text may stand there."""
+
 
 @dataclass(frozen=True)
 class Replayed:
@@ -168,9 +171,10 @@ def _elsewhere(record: Record) -> str:
     told = {"processor": f"{claimed.machine} {claimed.instructions}", **claimed.packages}
     here = {"processor": f"{mine.machine} {mine.instructions}", **mine.packages}
     other = sorted(name for name in told.keys() | here.keys() if told.get(name) != here.get(name))
-    return "; ".join(
+    said = "; ".join(
         f"the run says {name} {told.get(name, 'none')}, here is {here.get(name, 'none')}" for name in other
     )
+    return said[:_SAID_MAX]
 
 
 def _difference(claimed: tuple[Leaf, ...], found: dict[int, Leaf]) -> str:
@@ -201,7 +205,11 @@ def _other_rows(record: Record, found: RowCount | None) -> str:
 
 def _other_counts(record: Record, last: int, end: Path) -> str:
     """What the trainer counts is in no leaf; it is the same on every machine."""
-    if last == record.proof.steps or checkpoint.counts(record.checkpoint(last)) == checkpoint.counts(end):
+    if (
+        last == record.proof.steps
+        or not end.is_dir()
+        or checkpoint.counts(record.checkpoint(last)) == checkpoint.counts(end)
+    ):
         return ""
     return f"step {last}: what the trainer counts"
 

@@ -124,12 +124,12 @@ def _take(out: Path, bound: Bound) -> None:
     if path.exists():
         if path.read_bytes() == bound.to_bytes():
             return
-        if durable.lines(out / LEAVES) or (out / ANNOUNCED).exists():
+        never_began = {entry.name for entry in out.iterdir()} <= {RECIPE, LEAVES, LOG, "work", LOCK}
+        if not never_began or durable.lines(out / LEAVES):
             raise AlreadyExistsError(f"{out} holds the run of another recipe", hint="choose another --out")
-        path.unlink()  # it never did a step, maybe for what is mended in this one
-        shutil.rmtree(out / "work", ignore_errors=True)
-        for name in (LEAVES, LOG):
+        for name in (RECIPE, LEAVES, LOG):  # it never did a step, maybe for what is mended in this one
             (out / name).unlink(missing_ok=True)
+        shutil.rmtree(out / "work", ignore_errors=True)
     if out.exists() and any(entry.name not in BEFORE for entry in out.iterdir()):
         raise AlreadyExistsError(f"{out} exists and is not empty", hint="choose another --out")
     out.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numba
@@ -243,3 +245,19 @@ def test_machine_code_is_kept_outside_the_package() -> None:
     folder = _cache_folder()
     assert folder
     assert not folder.startswith(str(package.__path__[0]))
+
+
+_WITH_BLAS = """
+import sys
+import numpy as np
+from citrate.formats import merging_kernels
+merging_kernels.added(np.ones(4, np.float32), np.ones(4, np.float32), np.ones(4, np.float32))
+assert "scipy.linalg" not in sys.modules
+import numba
+print(numba.njit(lambda a: np.dot(a, a))(np.eye(2))[0, 0])
+"""
+
+
+def test_kernels_leave_numbas_blas_to_whoever_calls_it() -> None:
+    done = subprocess.run([sys.executable, "-c", _WITH_BLAS], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "1.0", done.stderr

@@ -70,8 +70,11 @@ def test_a_recipe_that_never_did_a_step_gives_way(base: Path, rows: Path, bound:
     with pytest.raises(TrainingError, match="nosuch"):
         run.train(lost, Inputs(base, rows), tmp_path / "out", lambda _: None)
     assert run.train(changed(), Inputs(base, rows), tmp_path / "out", lambda _: None).steps == 2
+    (tmp_path / "out" / "leaves.jsonl").unlink()
+    kept = {path.name for path in (tmp_path / "out").iterdir()}
     with pytest.raises(AlreadyExistsError, match="the run of another recipe"):
         run.train(lost, Inputs(base, rows), tmp_path / "out", lambda _: None)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == kept, "a run that lost its leaves loses no more"
 
 
 @pytest.mark.parametrize("stop_at", [3, 5])
